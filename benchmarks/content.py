@@ -1,10 +1,10 @@
-"""CPU seconds and peak memory of `head=content` on a made-up shop, from loaded data to a fitted head.
+"""CPU seconds and peak memory of `head=content` on a synthetic shop, from loaded data to a fitted head.
 
     OMP_NUM_THREADS=1 python benchmarks/content.py [folder] [items] [users] [interactions] [head.<setting>=<value> ...]
 
-17,000 items of which 13,600 are trained, 5,500 users and 200,000 interactions unless other numbers are given; a fifth
-of the items is cold. Texts are read by the encoder `lsa`, whose vectors are made before the clock starts. Prints what
-was chosen, CPU seconds of choosing and fitting, the peak of the process, and recall@20 on the cold items.
+Defaults: 17,000 items (13,600 in training, a fifth are cold), 5,500 users and 200,000 interactions. Texts are read by
+the encoder `lsa`, whose vectors are computed before the clock starts. Prints the chosen settings, CPU seconds of
+choosing and fitting, the peak memory of the process, and recall@20 on the cold items.
 """
 
 import resource
@@ -45,27 +45,27 @@ def main() -> None:
     vectors_of_lsa(config.encoder, list(data.items.texts), trained_N)
     head = build(config)
     print(f"{trained_N.sum():,} of {len(trained_N):,} items in training, {len(data.users):,} users, "
-          f"{len(training.interactions):,} interactions; states {in_bytes(head.estimate_memory(training))}")
+          f"{len(training.interactions):,} interactions; estimated memory {in_bytes(head.estimate_memory(training))}")
     before, started = usage(), time.monotonic()
     head.fit(training, context)
-    print(f"{usage() - before:.1f} CPU seconds, {time.monotonic() - started:.1f} seconds, peak of the process "
+    print(f"{usage() - before:.1f} CPU seconds, {time.monotonic() - started:.1f} seconds, peak memory "
           f"{in_bytes(peak())}")
-    known = training.interactions.matrix
+    train_matrix = training.interactions.matrix
     heldout = data.part("test").matrix
-    rows = np.flatnonzero((np.diff(known.indptr) > 0) & (np.diff(heldout.indptr) > 0))
+    rows = np.flatnonzero((np.diff(train_matrix.indptr) > 0) & (np.diff(heldout.indptr) > 0))
     cold = torch.from_numpy(~trained_N)
 
     def score(queries):  # type: ignore[no-untyped-def]
         scores = head.score(queries)
         return torch.where(cold, scores, scores.min() - 1)
 
-    asked = known_users(rows, data.users.ids, known, known)
-    found = validation_values(score, asked, heldout[rows], "recall@20", item_hash_ranks(data.items.ids))
-    print(f"recall@20 on cold items, {len(rows):,} users: {found.mean():.4f}")
+    queries = known_users(rows, data.users.ids, train_matrix, train_matrix)
+    values = validation_values(score, queries, heldout[rows], "recall@20", item_hash_ranks(data.items.ids))
+    print(f"recall@20 on cold items, {len(rows):,} users: {values.mean():.4f}")
 
 
 def vectors_of_lsa(settings, texts, trained_N) -> None:  # type: ignore[no-untyped-def]
-    """Learn LSA once and let every encoder of these settings answer from what was learned."""
+    """Fit LSA once and patch every encoder with these settings to return its vectors."""
     import llmrec_cli.heads.shared.item_texts as module
 
     encoder = open_encoder(settings, CPU)
@@ -77,7 +77,7 @@ def vectors_of_lsa(settings, texts, trained_N) -> None:  # type: ignore[no-untyp
 
 
 def usage() -> float:
-    """Return the CPU seconds that this process has taken."""
+    """Return the CPU seconds of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

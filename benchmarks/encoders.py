@@ -1,9 +1,9 @@
-"""Costs of encoders on one thread: texts a second, training time, bytes of a vector; bfloat16 against float32.
+"""Costs of encoders on one thread: texts per second, training time, bytes per vector; bfloat16 compared with float32.
 
     OMP_NUM_THREADS=1 python benchmarks/encoders.py [prepared data | items.jsonl] [texts]
 
-Prints a table. CPU seconds, the less of two passes, so that a busy machine changes little; the same texts, capped at
-64 tokens, for all. The last lines are the cache across runs: unchanged texts, and 1% of them new.
+Prints a table of CPU seconds, the smaller of two passes to reduce the effect of other load. All encoders read the same
+texts, cut at 64 tokens. The last lines measure the cache across runs, with unchanged texts and with 1% new texts.
 """
 
 import json
@@ -41,14 +41,14 @@ def main() -> None:
     texts = read_texts(Path(sys.argv[1] if len(sys.argv) > 1 else "data/prepared/latest"))
     texts = texts[:int(sys.argv[2]) if len(sys.argv) > 2 else 1000]
     print(f"{len(texts):,} distinct texts of {np.mean([len(text) for text in texts]):.0f} characters on average")
-    print(f"{'encoder':24}{'size':>6}{'learns in s':>13}{'texts/s':>10}{'against minilm':>16}")
+    print(f"{'encoder':24}{'size':>6}{'fit in s':>13}{'texts/s':>10}{'against minilm':>16}")
     first = None
     for name, settings in KINDS.items():
         encoder = open_encoder(settings, CPU)
         learning = seconds(lambda encoder=encoder: encoder.fit(texts), 1)
-        # concat keeps the vectors of the texts that it learned from, and would be timed for looking them up.
-        asked = [f"{text} " for text in texts] if isinstance(settings, ConcatSettings) else texts
-        rate = len(texts) / seconds(lambda encoder=encoder, asked=asked: encoder.encode(asked))
+        # concat caches the vectors of its training texts; other texts are needed to time the encoding.
+        inputs = [f"{text} " for text in texts] if isinstance(settings, ConcatSettings) else texts
+        rate = len(texts) / seconds(lambda encoder=encoder, inputs=inputs: encoder.encode(inputs))
         first = first or rate
         print(f"{name:24}{encoder.embedding_size:6}{learning:13.2f}{rate:10,.0f}{rate / first:15.1f}x")
     rounded = open_encoder(MiniLMSettings(), CPU)
@@ -64,25 +64,25 @@ def main() -> None:
 
 
 def across_runs(texts: list[str]) -> None:
-    """Print what a second run encodes and takes, on the same texts and with 1% new ones."""
+    """Print the number of encoded texts and the time of a second run, on the same texts and with 1% new ones."""
     with tempfile.TemporaryDirectory() as place:
         hundredth = len(texts) // 100
         changed = [*texts[hundredth:], *(f"{text}." for text in texts[:hundredth])]
         for name, now in (("first run", texts), ("again, unchanged", texts), ("again, 1% new", changed)):
-            encoder, told = open_encoder(MiniLMSettings(), CPU), {}
-            taken = seconds(lambda e=encoder, n=now, t=told: encode_cached(
+            encoder, counts = open_encoder(MiniLMSettings(), CPU), {}
+            elapsed = seconds(lambda e=encoder, n=now, t=counts: encode_cached(
                 e, n, Path(place), lambda event, **values: t.update(values)), 1)
-            print(f"cache, {name:17} {told['encoded']:6,} encoded {told['read']:6,} read {taken:8.2f} s")
+            print(f"cache, {name:17} {counts['encoded']:6,} encoded {counts['read']:6,} read {elapsed:8.2f} s")
 
 
 def seconds(work: Callable[[], object], repeats: int = 2) -> float:
-    """Return the least CPU seconds of the process that the work took."""
-    taken = []
+    """Return the smallest CPU seconds of several repeats."""
+    durations = []
     for _ in range(repeats):
         start = time.process_time()
         work()
-        taken.append(time.process_time() - start)
-    return max(min(taken), 1e-9)
+        durations.append(time.process_time() - start)
+    return max(min(durations), 1e-9)
 
 
 def read_texts(path: Path) -> list[str]:

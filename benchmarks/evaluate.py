@@ -1,10 +1,10 @@
-"""Time of evaluating all users on the full catalogue, from a fitted model to every figure of metrics.json.
+"""Time of evaluating all users on the full catalogue, from a fitted model to all values of metrics.json.
 
     python benchmarks/evaluate.py [data/prepared/movielens_100k] [repeats]
 
-CPU seconds, the best of several repeats, and as ratios to the plainest way there is, in the same run: scores, then
-torch.topk of the best 100, nothing masked or measured. What is not in it: reading the data, fitting the model,
-importing, writing files and drawing plots. With OMP_NUM_THREADS=1 CPU seconds are those of one core.
+Prints CPU seconds (best of several repeats) and ratios to the simplest way in the same run: scores and torch.topk of
+100 items, without masking or metrics. Not included: reading the data, fitting the model, imports, writing files and
+plots. With OMP_NUM_THREADS=1 CPU seconds are those of one core.
 """
 
 import sys
@@ -44,14 +44,14 @@ def main() -> None:
     seconds, task = best(repeats, lambda: held_out(data, "test", data.users, data.items, history, True))
     print(f"{len(task.queries)} users, {len(data.items)} items, cutoffs {CUTOFFS}, "
           f"{torch.get_num_threads()} threads; CPU seconds, best of {repeats}\n"
-          f"{'who is asked, what counts':46}{seconds:8.3f}")
-    measured = {name: timed(name, head, data, task, repeats) for name, head in heads.items()}
-    comparing = best(repeats, lambda: measured["ease"].comparison(measured["popularity"]))[0]
+          f"{'queries and held-out items':46}{seconds:8.3f}")
+    results = {name: timed(name, head, data, task, repeats) for name, head in heads.items()}
+    comparing = best(repeats, lambda: results["ease"].comparison(results["popularity"]))[0]
     print(f"{'paired comparison':46}{comparing:8.3f}")
 
 
 def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int) -> Any:
-    """Print what each part takes and return what was measured."""
+    """Print the time of each part and return the evaluation."""
     ranks_N = item_hash_ranks(data.items.ids)
 
     def scores(then: Callable[[torch.Tensor], Any] = len) -> None:
@@ -71,15 +71,15 @@ def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int
     def ranking() -> dict[str, np.ndarray]:
         return of_hits(lists())
 
-    def of_hits(found: Lists) -> dict[str, np.ndarray]:
-        return evaluate_all(RANKING, ordered_hits(hits(found.items_QK, task.relevant_QN), num_relevant_Q, CUTOFFS),
+    def of_hits(ranked: Lists) -> dict[str, np.ndarray]:
+        return evaluate_all(RANKING, ordered_hits(hits(ranked.items_QK, task.relevant_QN), num_relevant_Q, CUTOFFS),
                             CUTOFFS)
 
     def with_auc() -> float:
-        found = lists(relevant=True)
-        of_hits(found)
-        assert found.auc_Q is not None
-        return float(np.average(found.auc_Q, weights=num_relevant_Q))
+        ranked = lists(relevant=True)
+        of_hits(ranked)
+        assert ranked.auc_Q is not None
+        return float(np.average(ranked.auc_Q, weights=num_relevant_Q))
 
     user_Q = data.users.find(task.queries.ids)
     slices = build_slices([], data, user_Q, task.counts_N, task.lengths_Q)
@@ -89,32 +89,33 @@ def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int
         "scores": scores, "scores, torch.topk": plain, "scores, mask, lists": lists,
         "scores, mask, lists, ranking metrics": ranking, "the same and AUC, GAUC": with_auc}
     for what, work in parts.items():
-        tell(f"{name}: {what}", best(repeats, work)[0], unit)
-    found = lists(relevant=True)
+        print_time(f"{name}: {what}", best(repeats, work)[0], unit)
+    ranked = lists(relevant=True)
     groups = best(repeats, lambda: evaluate_all(
-        RANKING, TiedHits(tie_blocks(found, task.relevant_QN), num_relevant_Q, CUTOFFS), CUTOFFS))[0]
-    tell(f"{name}: ties in expectation", groups, unit)
-    tell(f"{name}: all metrics and slices of the lists", best(repeats, lambda: measure(found, task, how))[0], unit)
-    measuring, result = best(repeats, lambda: figures(found, task, how))
-    tell(f"{name}: the same, bootstrap, intervals", measuring, unit)
+        RANKING, TiedHits(tie_blocks(ranked, task.relevant_QN), num_relevant_Q, CUTOFFS), CUTOFFS))[0]
+    print_time(f"{name}: ties in expectation", groups, unit)
+    print_time(f"{name}: all metrics and slices of the lists", best(repeats, lambda: measure(ranked, task, how))[0],
+               unit)
+    measuring, result = best(repeats, lambda: figures(ranked, task, how))
+    print_time(f"{name}: the same, bootstrap, intervals", measuring, unit)
     return result
 
 
 def figures(lists: Lists, task: HeldOut, how: Measures) -> Any:
-    """Return everything measured with all means and intervals drawn."""
+    """Return the evaluation with all means and intervals computed."""
     result = measure(lists, task, how)
     result.summary()
     result.slice_summary()
     return result
 
 
-def tell(what: str, seconds: float, unit: float) -> None:
-    """Print seconds and how often the plainest way would fit in."""
+def print_time(what: str, seconds: float, unit: float) -> None:
+    """Print seconds and the ratio to the simplest way."""
     print(f"{what:46}{seconds:8.3f}{seconds / unit:7.2f} x")
 
 
 def best(repeats: int, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the shortest of several durations in CPU seconds, and the last result."""
+    """Return the shortest of several runs in CPU seconds, and the last result."""
     durations, result = [], None
     for _ in range(repeats):
         start = time.process_time()

@@ -1,12 +1,12 @@
-"""Time and memory of lists for groups: 10,000 groups of 8 over 50,000 items, from a fitted model to the best 10s.
+"""Time and memory of lists for groups: 10,000 groups of 8, 50,000 items, from a fitted model to the 10 best items.
 
     python benchmarks/groups.py [head ...] [--groups 10000] [--members 8] [--items 50000]
     OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 benchmarks/groups.py ...     two cores, as recommend
 
 Heads: group_fusion, group_attention, group_hypergraph, group_aggregate (members' scores by iALS). The data is random:
-40,000 users with 10 items each, groups with 2; what is measured does not depend on what was learned, so a head is
-trained for one epoch against few negatives. Wall and CPU seconds, and the most memory above what the process held
-before, of the first process. What is not in it: importing, making the data, training.
+40,000 users with 10 items each, groups with 2. The cost does not depend on the trained weights, so a head is trained
+for one epoch with few negatives. Prints wall seconds, CPU seconds and the growth of peak memory, of the first process.
+Not included: imports, generating the data, training.
 """
 
 import argparse
@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("heads", nargs="*", default=["group_fusion", "group_attention", "group_hypergraph"])
     for name, number in (("groups", 10_000), ("members", 8), ("items", 50_000)):
         parser.add_argument(f"--{name}", type=int, default=number)
-    asked = parser.parse_args()
-    data = made(asked.groups, asked.members, asked.items)
-    print(f"{asked.groups:,} groups of {asked.members} over {asked.items:,} items, {count()} processes of "
+    arguments = parser.parse_args()
+    data = random_data(arguments.groups, arguments.members, arguments.items)
+    print(f"{arguments.groups:,} groups of {arguments.members}, {arguments.items:,} items, {count()} processes of "
           f"{torch.get_num_threads()} threads")
-    for name in asked.heads:
+    for name in arguments.heads:
         head = build(config(name))
-        # Each process fits by itself: what is measured is how lists are shared out.
+        # Each process fits on its own; only the scoring is shared.
         started = os.environ.pop("TORCHELASTIC_RUN_ID", None)
         head.fit(data, Context(torch.device("cpu"), seed=1))
         if started is not None:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def config(name: str) -> ModelConfig:
-    """Return a head that trains for one epoch."""
+    """Return the model config of a head trained for one epoch."""
     optim, loss = AdamWSettings(epochs=1, batch_size=1024), SoftmaxSettings(num_negatives=256)
     if name == "group_aggregate":
         base = ModelConfig(head=IalsSettings(embedding_size=64))
@@ -72,12 +72,12 @@ def config(name: str) -> ModelConfig:
     return ModelConfig(head=head, peft=FrozenSettings(), adversarial=NoAdversarySettings(), loss=loss, optim=optim)
 
 
-def made(num_groups: int, num_members: int, num_items: int) -> TrainingData:
+def random_data(num_groups: int, num_members: int, num_items: int) -> TrainingData:
     """Return random data."""
     rng = np.random.default_rng(7)
     ids = {size: without_texts([f"{n}" for n in range(size)]) for size in {NUM_USERS, num_groups, num_items}}
-    drawn = [rng.choice(NUM_USERS, num_members, replace=False, shuffle=False) for _ in range(num_groups)]
-    matrix = sp.csr_array((np.ones(num_groups * num_members, np.float32), np.sort(drawn, axis=1).ravel(),
+    members = [rng.choice(NUM_USERS, num_members, replace=False, shuffle=False) for _ in range(num_groups)]
+    matrix = sp.csr_array((np.ones(num_groups * num_members, np.float32), np.sort(members, axis=1).ravel(),
                            np.arange(0, num_groups * num_members + 1, num_members)), shape=(num_groups, NUM_USERS))
     together = interactions(rng, num_groups, PER_GROUP, num_items)
     groups = Groups(ids[num_groups], matrix, together, np.zeros(len(together), np.int8))
@@ -86,7 +86,7 @@ def made(num_groups: int, num_members: int, num_items: int) -> TrainingData:
 
 
 def interactions(rng: np.random.Generator, num_rows: int, each: int, num_items: int) -> Interactions:
-    """Return `each` items for each row, the first ones of the catalogue more often."""
+    """Return `each` items per row; items at the start of the catalogue are more frequent."""
     items = (num_items * rng.random((num_rows, each))**2).astype(np.int64)
     pairs = np.unique(np.stack([np.repeat(np.arange(num_rows), each), items.ravel()], axis=1), axis=0)
     return Interactions(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.int64),
@@ -103,7 +103,7 @@ def queries(data: TrainingData) -> Queries:
 
 
 def peak() -> float:
-    """Return the most memory that this process has held, in KiB."""
+    """Return the peak memory of this process in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

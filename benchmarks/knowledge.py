@@ -1,9 +1,9 @@
-"""A knowledge graph of ten million triples: prepare, then reading it as features of one and two hops.
+"""A knowledge graph of ten million triples: prepare, then reading features of one and two hops.
 
     python benchmarks/knowledge.py [triples] [items]     (default: 10000000 200000)
 
-Made-up: 20 relations, a million entities by Zipf's law as tails, so that there are hubs of a million triples; half of
-the items are linked. Time and the largest memory of each process, start included.
+Synthetic data: 20 relations, a million entities with Zipf-distributed tails, so that hubs have a million triples; half
+of the items are linked. Prints time and peak memory of each process, including its start.
 """
 
 import shutil

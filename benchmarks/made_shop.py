@@ -1,7 +1,7 @@
-"""A made-up shop: users, items with short texts and interactions, all drawn from one seed.
+"""A synthetic shop: users, items with short texts and interactions, all drawn from one seed.
 
-Every item has a topic, and its text is drawn from the topic's words. A user likes a few topics and chooses items of
-them, popular ones more often (Zipf). So texts say something of who chooses an item, as they do in real shops.
+Every item has a topic, and its text is drawn from the topic's words. A user likes a few topics and interacts with their
+items, popular items more often (Zipf). So texts help to predict interactions, as in real shops.
 """
 
 import json
@@ -13,15 +13,15 @@ import numpy as np
 
 TOPICS, WORDS, WORDS_OF_A_TOPIC = 60, 6000, 200
 TEXT_LENGTH = 9
-"""Words of a text."""
+"""Words per text."""
 
 
 def write_shop(folder: Path, num_users: int, num_items: int, num_interactions: int, seed: int = 1) -> None:
-    """Write `interactions.csv` and `items.jsonl`; all items are chosen by somebody."""
+    """Write `interactions.csv` and `items.jsonl`; every item has an interaction."""
     rng = np.random.default_rng(seed)
     topic_N = rng.integers(TOPICS, size=num_items)
     words_TW = np.stack([rng.choice(WORDS, WORDS_OF_A_TOPIC, replace=False) for _ in range(TOPICS)])
-    # Words of a topic by Zipf's law too; every third word is of any topic.
+    # Words of a topic are Zipf-distributed too; every third word is from any topic.
     place = np.minimum(rng.zipf(1.3, (num_items, TEXT_LENGTH)) - 1, WORDS_OF_A_TOPIC - 1)
     words_NL = np.where(rng.random(place.shape) < 1 / 3, rng.integers(WORDS, size=place.shape),
                         words_TW[topic_N[:, None], place])
@@ -29,16 +29,16 @@ def write_shop(folder: Path, num_users: int, num_items: int, num_interactions: i
     with (folder / "items.jsonl").open("w", encoding="utf-8") as file:
         for item, words in enumerate(words_NL):
             file.write(json.dumps({"item_id": f"i{item}", "title": " ".join(f"word{word}" for word in words)}) + "\n")
-    user, item = chosen(rng, topic_N, num_users, num_interactions)
+    user, item = draw_interactions(rng, topic_N, num_users, num_interactions)
     day = rng.permutation(len(user))
     with (folder / "interactions.csv").open("w", encoding="utf-8") as file:
         file.write("user_id,item_id,timestamp\n")
         file.writelines(f"u{u},i{i},{1_600_000_000 + 60 * int(t)}\n" for u, i, t in zip(user, item, day, strict=True))
 
 
-def chosen(rng: np.random.Generator, topic_N: np.ndarray, num_users: int,
-           num_interactions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return user and item of distinct interactions: each item once, then users' own topics by popularity."""
+def draw_interactions(rng: np.random.Generator, topic_N: np.ndarray, num_users: int,
+                      num_interactions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return user and item of distinct interactions: each item once, then items of the users' topics by popularity."""
     num_items = len(topic_N)
     popularity_N = 1 / (1 + rng.permutation(num_items)) ** 0.8
     topics_UL = rng.integers(TOPICS, size=(num_users, 4))
@@ -49,16 +49,16 @@ def chosen(rng: np.random.Generator, topic_N: np.ndarray, num_users: int,
         user = rng.integers(num_users, size=num_interactions)
         topic = topics_UL[user, rng.integers(4, size=len(user))]
         item = np.empty(len(user), np.int64)
-        for one in range(TOPICS):
-            rows, weights = np.flatnonzero(topic == one), popularity_N[of_topic[one]]
-            item[rows] = rng.choice(of_topic[one], len(rows), p=weights / weights.sum())
+        for number in range(TOPICS):
+            rows, weights = np.flatnonzero(topic == number), popularity_N[of_topic[number]]
+            item[rows] = rng.choice(of_topic[number], len(rows), p=weights / weights.sum())
         new = rng.permutation(np.setdiff1d(user * num_items + item, pairs))
         pairs = np.concatenate([pairs, new[:num_interactions - len(pairs)]])
     return pairs // num_items, pairs % num_items
 
 
 def prepared_shop(folder: Path, num_users: int, num_items: int, num_interactions: int, *split: str) -> Path:
-    """Return the folder of the prepared shop, made at first use; `split` are further settings of prepare."""
+    """Return the folder of the prepared shop, created at first use; `split` are further settings of prepare."""
     data = folder / "prepared"
     if not (data / "manifest.json").is_file():
         write_shop(folder, num_users, num_items, num_interactions)

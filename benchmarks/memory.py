@@ -1,15 +1,14 @@
-"""Memory stated and taken, head by head, of fitting and of making everybody's lists; then of evaluate and recommend.
+"""Estimated and measured memory of fitting each head and of lists for all users; then of evaluate and recommend.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py <prepared data> [name of a line ...] [setting ...]
     OMP_NUM_THREADS=1 python benchmarks/memory.py made [folder]
 
-`made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in a process
-of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. What
-is taken is the growth of the process's resident memory during the work (`llmrec_cli.heads.memory.taken_by`), what is
-stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all, cut
-short after `steps=<number>` steps where that is given: a few reach the peak. Figures under 64 MiB are not compared:
-libraries take as much for themselves. Vectors of texts that were encoded before are read from the cache and take less;
-`cache=` encodes them again.
+`made` is a synthetic shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in its own
+process, so that no peak hides another; evaluate and recommend (lists for all users, then for one) run as commands.
+The measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
+`llmrec_cli.heads.memory`); the estimate is printed by the command before. Heads trained by gradients run one epoch,
+which reaches the peak, or `steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since
+libraries need as much. Cached text vectors take less memory; `cache=` encodes them again.
 """
 
 import json
@@ -70,9 +69,9 @@ LINES: dict[str, list[str]] = {
     "group_attention ids": ["head=group_attention", "head.text=false", *TRAINED],
 }
 ONLY_FITTED = ("interest",)
-"""Heads whose lists for everybody cost hours on a CPU."""
+"""Heads whose lists for all users take hours on a CPU."""
 MODELS = ("ease", "item_knn", "user_knn")
-"""Heads that one run of `evaluate` compares; `recommend` uses the first."""
+"""Heads compared by a run of `evaluate`; `recommend` uses the first."""
 COMMANDS = ("evaluate", "recommend everybody", "recommend one user")
 
 
@@ -88,29 +87,29 @@ def main() -> None:
     data = read_prepared(place)
     place = str(data.path.resolve())
     print(f"{len(data.users):,} users, {len(data.items):,} items, {len(data.interactions):,} interactions\n"
-          f"{'':28}{'stated':>12}{'taken':>12}{'ratio':>8}{'lists':>12}", flush=True)
+          f"{'':28}{'estimated':>12}{'measured':>12}{'ratio':>8}{'lists':>12}", flush=True)
     for name in names or [*LINES, *COMMANDS]:
         work: Callable[..., Any] = command if name in COMMANDS else fitted
-        applying = [word for word in settings if name not in COMMANDS or word not in steps]
-        show(name, apart(work, name, place, applying, folder))
+        applicable = [word for word in settings if name not in COMMANDS or word not in steps]
+        print_line(name, in_child_process(work, name, place, applicable, folder))
 
 
-def show(name: str, found: Any) -> None:
-    """Print a line: what was stated and taken, and the peak of making lists."""
-    if isinstance(found, str):
-        print(f"{name:28}{found}", flush=True)
+def print_line(name: str, result: Any) -> None:
+    """Print a line: estimated memory, measured memory, and the memory of the lists."""
+    if isinstance(result, str):
+        print(f"{name:28}{result}", flush=True)
         return
-    stated, taken, lists = found
-    ratio = "small" if max(stated, taken) < SMALL else f"{stated / max(taken, 1):.2f}"
-    print(f"{name:28}{in_bytes(stated):>12}{in_bytes(taken):>12}{ratio:>8}{in_bytes(lists) if lists else '':>12}",
+    estimated, used, lists = result
+    ratio = "small" if max(estimated, used) < SMALL else f"{estimated / max(used, 1):.2f}"
+    print(f"{name:28}{in_bytes(estimated):>12}{in_bytes(used):>12}{ratio:>8}{in_bytes(lists) if lists else '':>12}",
           flush=True)
 
 
-def apart(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the work returns in a child process, or its error as text."""
+def in_child_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of `work` in a child process, or its error as text."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=answer, args=(theirs, work, arguments))
+    child = context.Process(target=send_result, args=(theirs, work, arguments))
     child.start()
     theirs.close()
     try:
@@ -121,8 +120,8 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
         child.join()
 
 
-def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Send what the work returns, or its error as text."""
+def send_result(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Send the result of `work`, or its error as text."""
     try:
         pipe.send(work(*arguments))
     except Exception as error:
@@ -130,9 +129,9 @@ def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 
 def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
-    """Fit a head and score everybody; return the bytes stated, taken, and taken by the lists."""
+    """Fit a head and score all users; return bytes: estimated, measured, and measured for the lists."""
     from llmrec_cli.data.queries import known_users
-    from llmrec_cli.heads.memory import taken_by
+    from llmrec_cli.heads.memory import measure_memory_growth
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
 
@@ -143,21 +142,21 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     events: dict[str, Any] = {}
     data = read_prepared(place)
     training = data.training("train")
-    audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
+    audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     context = Context(torch.device("cpu"), cfg.seed, validation_of(data, cfg.monitor, audience), cache=cfg.cache_folder,
                       log=lambda event, **values: events.__setitem__(event, values))
     head = fit(cfg.config, training, context, quiet=True)
     if name in ONLY_FITTED:
         return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], 0
-    known = training.interactions.matrix
-    everybody = known_users(np.arange(len(data.users)), data.users.ids, known, known, data.users)
+    matrix = training.interactions.matrix
+    everybody = known_users(np.arange(len(data.users)), data.users.ids, matrix, matrix, data.users)
     ranks = item_hash_ranks(data.items.ids)
-    lists = taken_by(lambda: recommend_lists(head.score, everybody, 100, ranks))
+    lists = measure_memory_growth(lambda: recommend_lists(head.score, everybody, 100, ranks))
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
 
 
 def cut_short(most: int) -> None:
-    """Let every epoch in this process end after so many steps."""
+    """Patch the training loop so that every epoch ends after this number of steps."""
     from llmrec_cli.training import loop
 
     def run(self: Any, batches: Callable[..., Any], validate: Any) -> None:
@@ -168,25 +167,25 @@ def cut_short(most: int) -> None:
 
 
 def command(name: str, data: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
-    """Run evaluate of several models, or recommend by the first; return the bytes stated and taken."""
+    """Run evaluate with several models, or recommend with the first; return bytes: estimated and measured."""
     models = [folder / f"run-{model}" for model in MODELS]
     for model, path in zip(MODELS, models, strict=True):
         if not (path / "manifest.json").is_file():
             run("finetune", path, f"prepared={data}", "refit=none", *LINES[model])
     place = folder / name.replace(" ", "-")
     if name == "evaluate":
-        found = run("evaluate", place, f"models=[{','.join(map(str, models))}]", *settings)
+        logged = run("evaluate", place, f"models=[{','.join(map(str, models))}]", *settings)
     elif name == "recommend everybody":
-        found = run("recommend", place, f"model={models[0]}", "queries=all", "k=100",
-                    f"output={place}.parquet", *settings)
+        logged = run("recommend", place, f"model={models[0]}", "queries=all", "k=100",
+                     f"output={place}.parquet", *settings)
     else:
         user = read_prepared(data).users.ids[0]
-        found = run("recommend", place, f"model={models[0]}", f"query.user_id='{user}'", *settings)
-    return found["stated"], found["taken"], 0
+        logged = run("recommend", place, f"model={models[0]}", f"query.user_id='{user}'", *settings)
+    return logged["stated"], logged["taken"], 0
 
 
 def run(name: str, place: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command in a process of its own and return what it logged of memory, nothing of finetune."""
+    """Run a command in its own process and return its last log line about memory; {} for finetune."""
     done = subprocess.run([sys.executable, "-m", "llmrec_cli", name, f"run_dir={place}", *arguments],
                           capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,8 +1,8 @@
-"""prepare at 20 and 60 million rows beside DuckDB's own sort of the same file; MovieLens-1M; Spark beside DuckDB.
+"""prepare at 20 and 60 million rows, compared with DuckDB's sort of the same file; MovieLens-1M; Spark and DuckDB.
 
     python benchmarks/prepare.py [sort] [csv] [flat] [movielens] [spark]     (default: sort movielens)
 
-The machine is noisy, so the sort and prepare take turns, and what counts is the ratio of their medians.
+The machine is noisy, so sort and prepare run in turns; compare the ratio of their medians.
 """
 
 import gzip
@@ -28,15 +28,15 @@ STEP = 2_000_000
 
 
 def generate(path: Path, rows: int, num_users: int, num_items: int = 50_000, strings: bool = False) -> None:
-    """Write user_id, item_id, rating and timestamp: uniform users, Zipf-distributed items, in no order."""
+    """Write user_id, item_id, rating and timestamp: uniform users, Zipf-distributed items, unordered."""
     rng = np.random.default_rng(0)
     shares = np.cumsum(1 / np.arange(1, num_items + 1))
     items = rng.permutation(num_items)
     writer = None
     for start in range(0, rows, STEP):
         size = min(STEP, rows - start)
-        chosen = items[np.searchsorted(shares / shares[-1], rng.random(size))]
-        columns = {"user_id": rng.integers(0, num_users, size), "item_id": chosen,
+        item_ids = items[np.searchsorted(shares / shares[-1], rng.random(size))]
+        columns = {"user_id": rng.integers(0, num_users, size), "item_id": item_ids,
                    "rating": rng.integers(1, 6, size).astype(np.float32),
                    "timestamp": rng.integers(1_500_000_000, 1_600_000_000, size)}
         if strings:
@@ -56,20 +56,20 @@ def sort(path: Path, folder: Path) -> float:
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Return wall seconds, processor seconds and the peak of memory in GiB of a command, process start included."""
+    """Return wall seconds, CPU seconds and peak memory in GiB of a command, including its start."""
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
-        told = process.stderr.read().decode()
+        errors = process.stderr.read().decode()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - start
-    assert process.returncode == 0, told
+    assert process.returncode == 0, errors
     return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def prepare(folder: Path, *arguments: str) -> tuple[float, float, float]:
-    """Run `llmrec prepare` in `folder` on what it has not prepared yet."""
+    """Run `llmrec prepare` in `folder` without existing prepared data."""
     shutil.rmtree(folder / "data", ignore_errors=True)
     return timed([LLMREC, "prepare", "dataset.name=bench", *arguments], folder)
 
@@ -113,7 +113,7 @@ def bench_movielens(folder: Path) -> None:
     prepare(folder, "dataset=movielens_1m")
     runs = [prepare(folder, "dataset=movielens_1m") for _ in range(5)]
     walls = sorted(run[0] for run in runs)
-    print(f"MovieLens-1M, fetched before: {statistics.median(walls):.1f} s ({walls[0]:.1f} to {walls[-1]:.1f}), "
+    print(f"MovieLens-1M, downloaded before: {statistics.median(walls):.1f} s ({walls[0]:.1f} to {walls[-1]:.1f}), "
           f"processor {statistics.median(r[1] for r in runs):.1f} s, {max(r[2] for r in runs):.2f} GiB", flush=True)
 
 
@@ -129,16 +129,16 @@ def bench_spark(folder: Path) -> None:
         query = "SELECT count(*) FROM (FROM {} EXCEPT ALL FROM {})"
         different = [duckdb.connect().execute(query.format(*pair)).fetchall()[0][0] for pair in (files, files[::-1])]
         print(f"{rows:,} rows: DuckDB {walls['engine=duckdb']:.1f} s, Spark local[2] {walls['engine=spark']:.1f} s; "
-              f"rows of one and not the other: {different}", flush=True)
+              f"rows in only one of them: {different}", flush=True)
 
 
 def main() -> None:
-    """Run the benchmarks that are named, each in a folder of its own."""
-    known = {"sort": bench_sort, "csv": bench_csv, "flat": bench_flat, "movielens": bench_movielens,
-             "spark": bench_spark}
+    """Run the requested benchmarks, each in its own folder."""
+    benchmarks = {"sort": bench_sort, "csv": bench_csv, "flat": bench_flat, "movielens": bench_movielens,
+                  "spark": bench_spark}
     for name in sys.argv[1:] or ("sort", "movielens"):
         with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as folder:
-            known[name](Path(folder))
+            benchmarks[name](Path(folder))
 
 
 if __name__ == "__main__":

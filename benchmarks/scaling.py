@@ -1,10 +1,10 @@
-"""Costs of a head as users, items and interactions grow tenfold; and 20 million rows by the command line.
+"""Cost of a head when users, items and interactions grow tenfold; and 20 million rows on the command line.
 
     python benchmarks/scaling.py [grow] [rows] [head=<name> ...]        (default: grow)
 
-grow: each head on made-up data (Zipf-distributed items), each size in a fresh process with one thread: seconds of fit
-and of scoring 1,000 users, the memory that fit took and the memory it had stated. Writes scaling.svg beside.
-rows: 20 million rows prepared, then item_knn and ials fitted and evaluated; wall seconds and peak memory.
+grow: each head on synthetic data (Zipf-distributed items), each size in a new process with one thread: seconds of the
+fit and of scoring 1,000 users, measured and estimated memory of the fit. Also writes scaling.svg.
+rows: 20 million rows prepared, then item_knn and ials fitted and evaluated: wall seconds and peak memory.
 """
 
 import json
@@ -19,15 +19,15 @@ from pathlib import Path
 HEADS = ("item_knn", "user_knn", "ease", "ials", "mf", "content")
 BASE = (6_000, 2_000, 200_000)
 MOST_SECONDS = 600
-"""After which a fit is given up."""
+"""Time limit of a fit."""
 NUM_ATTRIBUTES = 50
-"""Made-up attributes that items have, of which each has three."""
+"""Number of synthetic attributes; each item has three."""
 SIZES = {"base": BASE, "10 times the users": (60_000, 2_000, 200_000), "10 times the items": (6_000, 20_000, 200_000),
          "10 times the interactions": (6_000, 2_000, 2_000_000), "10 times all": (60_000, 20_000, 2_000_000)}
 
 
 def one(head: str, num_users: int, num_items: int, num_interactions: int) -> None:
-    """Fit a head on made-up data in this process and print what it cost."""
+    """Fit a head on synthetic data in this process and print its cost."""
     import numpy as np
     import torch
 
@@ -52,7 +52,7 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     data = TrainingData(nameless(num_users), nameless(num_items, NUM_ATTRIBUTES), rows)
     settings = TABLE[head]()
     if isinstance(settings, ContentSettings):
-        # Solving alone, without the dozens of settings that are tried for what is null.
+        # Only the solver, without trying dozens of values for settings of null.
         settings = ContentSettings(features=FeatureWeightsSettings(text=0, attributes=1), gamma=1.0, l2=1.0,
                                    denoise=0.5,
                                    blend=0.5)
@@ -65,16 +65,16 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
         started = time.process_time()
         built.fit(data, context)
         fitted = time.process_time() - started
-    asked = known_users(rng.permutation(num_users)[:1000], data.users.ids, rows.matrix, rows.matrix)
+    queries = known_users(rng.permutation(num_users)[:1000], data.users.ids, rows.matrix, rows.matrix)
     started = time.process_time()
-    recommend_lists(built.score, asked, 100, np.arange(num_items))
+    recommend_lists(built.score, queries, 100, np.arange(num_items))
     scored = time.process_time() - started
     print(json.dumps({"fit": fitted, "score": scored, "stated": built.estimate_memory(data),
                       "took": peak.highest - before, "rows": len(rows)}))
 
 
 def nameless(size: int, num_attributes: int = 0) -> object:
-    """Return users or items with nothing but ids, and three attributes each where there are any."""
+    """Return users or items without names, with three attributes each if there are attributes."""
     import numpy as np
     import scipy.sparse as sp
 
@@ -90,12 +90,12 @@ def nameless(size: int, num_attributes: int = 0) -> object:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Peak:
-    """Watches the memory of this process, a hundred times a second."""
+    """Measures the peak memory of this process, a hundred times per second."""
 
     def __enter__(self) -> "Peak":
         self.highest, self.ended = resident(), threading.Event()
@@ -115,8 +115,8 @@ class Peak:
 
 def grow(heads: list[str]) -> None:
     """Measure every head at every size and plot it."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    print(f"{'head':10} {'size':26} {'fit s':>8} {'score s':>8} {'took MB':>8} {'stated MB':>9}")
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    print(f"{'head':10} {'size':26} {'fit s':>8} {'score s':>8} {'used MB':>8} {'est. MB':>9}")
     for head in heads:
         for name, size in SIZES.items():
             try:
@@ -127,18 +127,18 @@ def grow(heads: list[str]) -> None:
                 print(f"{head:10} {name:26} more than {MOST_SECONDS} s", flush=True)
                 continue
             if done.returncode:
-                told = done.stderr.strip().splitlines() or [f"ended by {done.returncode}"]
-                print(f"{head:10} {name:26} {told[-1]}", flush=True)
+                lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                print(f"{head:10} {name:26} {lines[-1]}", flush=True)
                 continue
             cost = json.loads(done.stdout)
-            found.setdefault(head, {})[name] = cost
+            results.setdefault(head, {})[name] = cost
             print(f"{head:10} {name:26} {cost['fit']:8.2f} {cost['score']:8.2f} {cost['took'] / 2**20:8.0f} "
                   f"{cost['stated'] / 2**20:9.0f}", flush=True)
-    plot(found)
+    plot(results)
 
 
-def plot(found: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Draw seconds of fit and memory against the sizes."""
+def plot(results: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Plot seconds and memory of the fit by size."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -147,7 +147,7 @@ def plot(found: dict[str, dict[str, dict[str, float]]]) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, key, unit, label in ((axes[0], "fit", 1, "CPU seconds of fit, one thread"),
                                    (axes[1], "took", 2**20, "memory of fit, MB")):
-        for head, costs in found.items():
+        for head, costs in results.items():
             axis.plot(list(costs), [max(cost[key], 1e-3) / unit for cost in costs.values()], "o-", label=head)
         axis.set_yscale("log")
         axis.set_title(label)
@@ -158,7 +158,7 @@ def plot(found: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 def rows() -> None:
-    """Take 20 million rows through prepare, finetune and evaluate."""
+    """Run prepare, finetune and evaluate on 20 million rows."""
     from prepare import COMMON, LLMREC, generate, timed
 
     with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as name:
@@ -173,14 +173,14 @@ def rows() -> None:
 
 
 def main() -> None:
-    """Run what is named."""
+    """Run the requested modes."""
     words = sys.argv[1:]
     if words[:1] == ["one"]:
         one(words[1], *map(int, words[2:]))
         return
     heads = [word.partition("=")[2] for word in words if word.startswith("head=")] or list(HEADS)
-    chosen = [word for word in words if not word.startswith("head=")] or ["grow"]
-    for name in chosen:
+    modes = [word for word in words if not word.startswith("head=")] or ["grow"]
+    for name in modes:
         {"grow": lambda: grow(heads), "rows": rows}[name]()
 
 

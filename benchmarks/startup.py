@@ -1,8 +1,8 @@
-"""Time that `llmrec` takes before it does anything: help, composing, reporting a typo. Medians of several runs.
+"""Start-up time of `llmrec`: help, composing, reporting a typo. Medians of several runs.
 
     python benchmarks/startup.py [runs]
 
-Prints a table; targets: help 0.3 s, composing 1 s, a typo 2 s.
+Prints a table. Targets: help 0.3 s, composing 1 s, a typo 2 s.
 """
 
 import os
@@ -18,7 +18,7 @@ CASES = (("llmrec --help", ["--help"], 0.3), ("composing (finetune --cfg job)", 
 
 
 def seconds(arguments: list[str], folder: str) -> float:
-    """Return how long one run takes from start to exit."""
+    """Return the wall seconds of a run, from start to exit."""
     command = [str(Path(sys.executable).parent / "llmrec"), *arguments]
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, check=False)
@@ -32,8 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments, target in CASES:
             seconds(arguments, folder)  # The first run compiles and fills the page cache.
-            taken = [seconds(arguments, folder) for _ in range(runs)]
-            print(f"{name:42}{statistics.median(taken):8.2f}{min(taken):8.2f}{target:8.1f}")
+            durations = [seconds(arguments, folder) for _ in range(runs)]
+            print(f"{name:42}{statistics.median(durations):8.2f}{min(durations):8.2f}{target:8.1f}")
 
 
 if __name__ == "__main__":

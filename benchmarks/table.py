@@ -1,14 +1,14 @@
-"""One table of docs/experiments.md: the models that an experiment names, over its splits, on test.
+"""A table of docs/experiments.md: the models of an experiment, over its splits, on test.
 
     python benchmarks/table.py <experiment> [folder] [setting ...]
 
-`table` in configs/experiment/<experiment>.yaml says which models, splits and metrics; a further setting goes to every
-`prepare`, such as `dataset.links=<file>`. Everything runs through the command line, in `folder` (a temporary one by
-default), where what is there already is not run again. Each model is what its settings say, chosen on validation
-before; the test is read here. `table.against` names the model that the others are held against, or for each model its
-own. Intervals are over users: a user's differences are averaged over the splits first, since
-the same user in three splits is not three users. `table.evaluations`, {name: [evaluate settings]}, measures each model
-by several protocols; `{path}` in them is the folder that `dataset.path=` names.
+`table` in configs/experiment/<experiment>.yaml lists models, splits and metrics. Further settings, for example
+`dataset.links=<file>`, are passed to every `prepare`. Everything runs through the command line in `folder` (default: a
+temporary folder); existing runs are not repeated. The settings of the models were chosen on validation before; the test
+split is read here. `table.against` is the model that the others are compared with, or a mapping from model to model.
+Intervals are over users: a user's differences are averaged over the splits first, since the same user in three splits
+is not three users. `table.evaluations`, {name: [evaluate settings]}, evaluates each model under several protocols;
+`{path}` in them is replaced by the folder of `dataset.path=`.
 """
 
 import json
@@ -32,60 +32,61 @@ LLMREC = Path(sys.executable).with_name("llmrec")
 
 
 def main() -> None:
-    """Run every model on every split and print its means and its paired differences to the one it is held against."""
+    """Run every model on every split and print its means and its paired differences to its rival."""
     experiment, rest = sys.argv[1], sys.argv[2:]
-    given = [word for word in rest if "=" in word]
+    overrides = [word for word in rest if "=" in word]
     folder = Path(next((word for word in rest if "=" not in word), tempfile.mkdtemp(prefix="llmrec-table-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     table = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))["table"]
     metrics, splits, against = table["metrics"], table["splits"], table["against"]
-    evaluations = {name: in_folder(protocol, given) for name, protocol in table.get("evaluations", {"": []}).items()}
+    evaluations = {name: in_folder(protocol, overrides)
+                   for name, protocol in table.get("evaluations", {"": []}).items()}
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
-    is_drawn = hasattr(compose("prepare", [f"experiment={experiment}", *given]).split, "seed")
+    is_drawn = hasattr(compose("prepare", [f"experiment={experiment}", *overrides]).split, "seed")
     for seed, output in prepared.items():
         if not output.exists():
-            llmrec(folder, "prepare", f"experiment={experiment}", f"output={output}", *given,
+            llmrec(folder, "prepare", f"experiment={experiment}", f"output={output}", *overrides,
                    *([f"split.seed={seed}"] if is_drawn else []))
-    print(f"{experiment}: test, mean over splits {splits}; difference to {told_of(against)} in {metrics[0]} with its "
-          f"95% interval over users\n{'':28}" +
+    print(f"{experiment}: test, mean over splits {splits}; difference to {rival_names(against)} in {metrics[0]} with "
+          f"its 95% interval over users\n{'':28}" +
           "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))
     values: dict[str, dict[str, dict[str, float]]] = {}
     for name, settings in table["models"].items():
         started = time.monotonic()
-        values[name], shown, told = {}, "", ""
+        values[name], columns, gains = {}, "", ""
         for evaluation, protocol in evaluations.items():
-            runs = [measured(folder, experiment, data, name, settings, evaluation, protocol, metrics[0])
+            runs = [evaluate_model(folder, experiment, data, name, settings, evaluation, protocol, metrics[0])
                     for data in prepared.values()]
             values[name][evaluation] = per_user([run[0] for run in runs])
-            shown += "".join(f"{np.mean([run[1][metric]['mean'] for run in runs]):22.4f}" for metric in metrics)
+            columns += "".join(f"{np.mean([run[1][metric]['mean'] for run in runs]):22.4f}" for metric in metrics)
             rival = against if isinstance(against, str) else against.get(name, name)
             if rival in values and name != rival:
-                told += f"{difference(values[name][evaluation], values[rival][evaluation]):28}"
-        print(f"{name:28}{shown}   {told:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
+                gains += f"{difference(values[name][evaluation], values[rival][evaluation]):28}"
+        print(f"{name:28}{columns}   {gains:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
 
 
-def in_folder(protocol: list[str], given: list[str]) -> list[str]:
-    """Return the evaluate settings with `{path}` replaced by the folder that `dataset.path=` among `given` names."""
-    path = next((word.partition("=")[2] for word in given if word.startswith("dataset.path=")), None)
+def in_folder(protocol: list[str], overrides: list[str]) -> list[str]:
+    """Return the evaluate settings with `{path}` replaced by the folder of `dataset.path=` in `overrides`."""
+    path = next((word.partition("=")[2] for word in overrides if word.startswith("dataset.path=")), None)
     if path is None and any("{path}" in setting for setting in protocol):
         sys.exit("this table needs the folder of the published files; add dataset.path=<folder>")
     return [setting.replace("{path}", str(Path(path or "").resolve())) for setting in protocol]
 
 
-def told_of(against: str | dict[str, str]) -> str:
-    """Return what models are held against, in words."""
+def rival_names(against: str | dict[str, str]) -> str:
+    """Return the names of the models compared with, as text."""
     return against if isinstance(against, str) else ", ".join(f"{theirs} ({ours})" for ours, theirs in against.items())
 
 
-def measured(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str], evaluation: str,
+def evaluate_model(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str], evaluation: str,
              protocol: list[str], metric: str) -> tuple[dict[str, float], dict[str, Any]]:
-    """Fit and evaluate a model, and return a metric of each user and the means of all, those of slices by their name.
+    """Fit and evaluate a model; return a metric per user, and all means, including those of slices by name.
 
-    `evaluation` names the protocol and its folder, `protocol` is its settings.
+    `evaluation` is the name of the protocol and of its folder, `protocol` its settings.
     """
     run = folder / f"{prepared.name}-{''.join(c if c.isalnum() else '-' for c in name)}"
     if not (run / "manifest.json").exists():
-        shutil.rmtree(run, ignore_errors=True)  # What an interrupted run left.
+        shutil.rmtree(run, ignore_errors=True)  # Left by an interrupted run.
         llmrec(folder, "finetune", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}", *settings)
     report = run / "-".join(["evaluation", *filter(None, [evaluation])])
     if not (report / "manifest.json").exists():
@@ -95,7 +96,7 @@ def measured(folder: Path, experiment: str, prepared: Path, name: str, settings:
     content = json.loads((report / "metrics.json").read_text("utf-8"))
     slices = {f"{part} {name}": value for part, of in content["slices"].items() for name, value in of.items()}
     users = pq.read_table(report / "per_user.parquet")
-    # Where each row of a file of candidates was a list, a group has the mean of its own rows.
+    # If each row of a candidates file is a list, a group has the mean of its rows.
     owners = users["owner_id" if "owner_id" in users.column_names else "query_id"].to_pylist()
     values: dict[str, list[float]] = {}
     for owner, value in zip(owners, users[metric].to_pylist(), strict=True):
@@ -111,13 +112,13 @@ def difference(ours: dict[str, float], theirs: dict[str, float]) -> str:
 
 
 def per_user(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Return each user's mean over the splits in which the user was measured."""
+    """Return each user's mean over the splits that have the user."""
     users = set().union(*runs)
     return {user: float(np.mean([run[user] for run in runs if user in run])) for user in users}
 
 
 def llmrec(folder: Path, *arguments: str) -> None:
-    """Run the command line in `folder`, or stop with what it said."""
+    """Run the command line in `folder`, or exit with its error output."""
     done = subprocess.run([str(LLMREC), *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"llmrec {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")

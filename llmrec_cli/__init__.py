@@ -1,3 +1,3 @@
-"""llmrec: text encoders and collaborative filtering behind one command line."""
+"""llmrec: recommendations from text encoders and collaborative filtering, on the command line."""
 
 __version__ = "0.1.0"

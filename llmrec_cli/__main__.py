@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# `python -m` looks for modules in the current folder first. What lies there (a yaml.py, a hydra_plugins/) is data.
+# `python -m` imports from the current folder first, but files there (a yaml.py, a hydra_plugins/) are data, not code.
 if not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(Path.cwd())):
     del sys.path[0]
 

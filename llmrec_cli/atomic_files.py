@@ -1,4 +1,4 @@
-"""Files, folders and links that appear whole or not at all: a temporary name, fsync, rename; and locks on them."""
+"""Atomic writes of files, folders and links (temporary name, fsync, rename), and locks on them."""
 
 import errno
 import fcntl
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ArtifactError, LockedError, ResourceError, in_bytes
-from llmrec_cli.folders import beside, held_beside, restore, take_the_place
+from llmrec_cli.folders import list_temporaries, locked_temporary, replace_folder, restore
 from llmrec_cli.locks import clear_holder, holder, note_holder
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about a failed write into a ResourceError that names `path`."""
+    """Turn an OSError of a failed write into a ResourceError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -27,8 +27,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _in_need_of_room(path: Path) -> Iterator[None]:
-    """Turn what a full, failing or read-only disk says, to whatever code in the block, into a ResourceError."""
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of a full, failing or read-only disk into a ResourceError, whatever code in the block raises
+    it."""
     try:
         yield
     except OSError as error:
@@ -39,30 +40,30 @@ def _in_need_of_room(path: Path) -> Iterator[None]:
 
 
 def require_room(folder: Path, num_bytes: int, what: str) -> None:
-    """Raise ResourceError where the disk that `folder` is on, or will be on, has fewer bytes free."""
+    """Raise ResourceError if the disk of `folder`, which need not exist yet, has fewer bytes free."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        needed, left = in_bytes(num_bytes), in_bytes(free)
-        if needed == left:
-            needed, left = f"{num_bytes:,} bytes", f"{free:,} bytes"
-        raise ResourceError(f"{existing}: {left} are free, and {what} takes {needed}; free space or choose another "
-                            f"place with run_dir=<folder>")
+        needed, available = in_bytes(num_bytes), in_bytes(free)
+        if needed == available:
+            needed, available = f"{num_bytes:,} bytes", f"{free:,} bytes"
+        raise ResourceError(f"{existing}: {available} are free, and {what} takes {needed}; free space or choose "
+                            f"another place with run_dir=<folder>")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file atomically: a reader sees the old content or the new content."""
     with writing(path), whole_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield an empty file that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """Yield an empty file that replaces `path` when the block succeeds, and is removed when it fails."""
     with ExitStack() as stack:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = stack.enter_context(held_beside(path, "part"))
+            temporary = stack.enter_context(locked_temporary(path, "part"))
         yield temporary
         with writing(path):
             sync(temporary)
@@ -71,12 +72,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, readable by people."""
+    """Write indented JSON atomically."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file that a run wrote."""
+    """Return the content of a JSON file written by a run."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -85,59 +86,59 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Yield an empty folder that replaces `path` when the block succeeds, and is removed when it fails.
 
-    It takes its place in one step, so that a reader finds the old folder or the new, whole, and so does whoever comes
-    after a kill. Where the file system has no such step see `restore`.
+    The replacement is atomic: readers, also after a kill, find the complete old folder or the complete new one. For
+    file systems that cannot exchange two names see `restore`.
     """
     with ExitStack() as stack:
         with writing(path):
             restore(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # In the end the old folder has this name, or the new one that was not to be.
-            temporary = stack.enter_context(held_beside(path, "new"))
-        with _in_need_of_room(path):
+            # At the end this name belongs to the old folder, or to the new folder of a failed block.
+            temporary = stack.enter_context(locked_temporary(path, "new"))
+        with _disk_errors(path):
             yield temporary
         with writing(path):
-            # Libraries that write by way of temporary files of their own (safetensors) leave them to the owner alone;
-            # the folder's own permissions say what the umask leaves to others.
-            usual = temporary.stat().st_mode & 0o666
+            # Libraries that write through temporary files (safetensors) leave permissions for the owner only; the
+            # folder's permissions follow the umask.
+            mode = temporary.stat().st_mode & 0o666
             for file in temporary.rglob("*"):
-                if file.is_file() and file.stat().st_mode & 0o777 != usual:
-                    file.chmod(usual)
+                if file.is_file() and file.stat().st_mode & 0o777 != mode:
+                    file.chmod(mode)
                 sync(file)
             sync(temporary)
-            take_the_place(temporary, path)
+            replace_folder(path, temporary)
             sync(path.parent)
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what runs that were killed left beside the folder `path`. Only for who holds the lock of `path`."""
+    """Remove temporary folders of killed runs next to the folder `path`. The caller must hold the lock of `path`."""
     with writing(path):
         restore(path)
-        for leftover in beside(path, "new", "old", "scratch"):
+        for leftover in list_temporaries(path, "new", "old", "scratch"):
             shutil.rmtree(leftover)
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the disk that `path` goes to, where there is room for what does not fit in memory."""
+    """Yield a temporary folder on the disk of `path`, for data that does not fit in memory."""
     with ExitStack() as stack:
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder = stack.enter_context(held_beside(path, "scratch"))
-        with _in_need_of_room(path):
+            folder = stack.enter_context(locked_temporary(path, "scratch"))
+        with _disk_errors(path):
             yield folder
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yield a folder in the system's place for temporary files, and remove it afterwards."""
+    """Yield a folder in the system's temporary directory, and remove it afterwards."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="llmrec.")
     except OSError as error:
-        raise ResourceError(f"no folder for temporary files can be written ({error.strerror}); set TMPDIR=<folder> in "
-                            f"the environment") from error
+        raise ResourceError(f"no temporary folder can be created ({error.strerror}); set TMPDIR=<folder> in the "
+                            f"environment") from error
     with folder as name:
         yield Path(name)
 
@@ -152,16 +153,16 @@ def sync(path: Path) -> None:
 
 
 def require_link(link: Path) -> None:
-    """Raise ResourceError where something other than a link has the name of `link`, as copies by `cp -rL` leave it.
+    """Raise ResourceError if `link` exists but is no link, for example in a copy made by `cp -rL`.
 
-    It may be all there is of somebody's run, so it is neither written over nor moved. What a run that was killed in
-    `point` left beside it goes, also where this run is refused afterwards.
+    It may be the only copy of a run, so it is neither overwritten nor moved. The temporary link of a run that was
+    killed in `point` is removed, even if this run is refused afterwards.
     """
     with suppress(OSError):  # The next run tries again.
         _new_link(link).unlink(missing_ok=True)
     if link.exists() and not link.is_symlink():
-        what = "folder" if link.is_dir() else "file"
-        raise ResourceError(f"{link}: is a {what} instead of a link to the newest run or data; a copy that follows "
+        kind = "folder" if link.is_dir() else "file"
+        raise ResourceError(f"{link}: is a {kind} instead of a link to the newest run or data; a copy that follows "
                             f"links (cp -rL, an image) causes this; rename it, `mv {link} "
                             f"{link.with_name('copied')}`, and try again")
 
@@ -175,8 +176,8 @@ def point(link: Path, target: Path) -> None:
         text = os.path.relpath(target.resolve(), link.parent.resolve()) if inside else str(target.resolve())
         temporary = _new_link(link)
         for _ in range(1000):
-            # One name for all who do this at once, so that nobody who is killed here leaves more than this one. What
-            # another put there or took away in between is tried again.
+            # All processes use the same temporary name, so that killed processes leave at most one. If another process
+            # created or removed it in between, try again.
             temporary.unlink(missing_ok=True)
             try:
                 temporary.symlink_to(text)
@@ -193,7 +194,7 @@ def _new_link(link: Path) -> Path:
 
 @contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the kernel's lock on the file `path`; it is free again the moment its owner is gone, however it went."""
+    """Hold the kernel's lock on the file `path`; the kernel releases it when the process ends, also when killed."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("ab+", buffering=0)
@@ -204,8 +205,8 @@ def lock(path: Path, what: str) -> Iterator[None]:
             raise LockedError(f"{path}: another run is writing {what}; wait for it to end"
                               f"{holder(stream.fileno())}") from error
         except OSError as error:
-            raise ResourceError(f"{path}: this file system has no locks ({error.strerror}); choose another place for "
-                                f"{what}") from error
+            raise ResourceError(f"{path}: this file system does not support locks ({error.strerror}); choose another "
+                                f"place for {what}") from error
         with writing(path):
             note_holder(stream.fileno())
         try:

@@ -15,11 +15,11 @@ from llmrec_cli import distributed as processes
 from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, is_out_of_memory
 
 SUMMARIES = {
-    "prepare": "raw files -> prepared data: checked, split, numbered",
+    "prepare": "raw files -> prepared data: checked, filtered and split",
     "pretrain": "prepared data -> a text encoder trained on the domain's texts",
     "finetune": "prepared data -> a recommender",
-    "evaluate": "a recommender -> metrics.json and report.html",
-    "recommend": "a recommender -> lists for users, groups, histories and texts",
+    "evaluate": "a recommender -> metrics and a report",
+    "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
 }
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
@@ -28,17 +28,17 @@ _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item t
 
 usage: llmrec <command> [key=value ...]
 
-commands, in the order they are run:
+commands, in the order of use:
 {chr(10).join(f"  {name:10} {summary}" for name, summary in SUMMARIES.items())}
 
 options:
-  llmrec <command> --help      what a command reads and writes, and the settings people change
+  llmrec <command> --help      print the inputs, outputs and main settings of a command
   llmrec <command> --cfg job   print the composed configuration and stop
-  llmrec <command> --multirun  run once for each of several values, seed=1,2,3, and compare the runs
+  llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
   llmrec <command> --config-dir=<folder>
-                               options and experiments of your own, <folder>/<group>/<name>.yaml; they are data
+                               use your own options and experiments, <folder>/<group>/<name>.yaml (data, no code)
   llmrec <command> plugins=[<package>]
-                               heads, losses, encoders ... of a package of your own; they are code
+                               use heads, losses, encoders ... of your own Python package (runs its code)
   llmrec --version             print the version
   llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
 
@@ -50,11 +50,11 @@ example:
 def main() -> None:
     """Run `llmrec` with the arguments of the process and exit with the code of the fault matrix."""
     arguments = sys.argv[1:]
-    # Before torch is loaded: threads that wait by spinning take the cores from those that work, 3 to 4 times slower
-    # where the machine is shared (docs/experiments.md).
+    # Before torch is loaded: spinning threads take the cores from working threads, which is 3 to 4 times slower on a
+    # shared machine (docs/experiments.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.stdout is None or sys.stderr is None:
-        # Closed by the caller (`>&-`): what is printed goes nowhere, and nothing must fail for it.
+        # Closed by the caller (`>&-`): discard the output instead of failing.
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     try:
@@ -62,7 +62,7 @@ def main() -> None:
             code = run(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read stdout has left; what is unwritten goes nowhere, and Python must not try again at exit.
+        # The reader of stdout is gone: discard the rest, so that Python does not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
@@ -70,19 +70,19 @@ def main() -> None:
             print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     except LlmrecError as error:
-        code = told(error, arguments)
+        code = report_error(error, arguments)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        what = " ".join(str(error).split())[:200] or type(error).__name__
-        code = told(ResourceError(f"{arguments[0]}: out of memory ({what}); choose smaller settings, smaller data, or "
-                                  f"a machine with more memory"), arguments)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        code = report_error(ResourceError(f"{arguments[0]}: out of memory ({reason}); choose smaller settings, smaller "
+                                          f"data, or a machine with more memory"), arguments)
     sys.exit(code)
 
 
-def told(error: LlmrecError, arguments: Sequence[str]) -> int:
-    """Print an error, unless another process has, and return its exit code."""
-    if processes.is_first_to_tell():
+def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
+    """Print an error, unless another process has printed one, and return its exit code."""
+    if processes.is_first_to_report():
         print_error(error, debug="debug=true" in arguments)
     return error.exit_code
 
@@ -103,14 +103,14 @@ def run(arguments: Sequence[str]) -> int:
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
-        what = "option" if command.startswith("-") else "command"
-        known = [*SUMMARIES, "--help", "--version"]
-        raise ConfigError(f"{command}: no such {what}{nearest(command, known)}; there are {', '.join(known)}")
+        kind = "option" if command.startswith("-") else "command"
+        names = [*SUMMARIES, "--help", "--version"]
+        raise ConfigError(f"{command}: no such {kind}{nearest(command, names)}; choose one of {', '.join(names)}")
     if any(word.startswith("plugins=") for word in rest):
-        # Before anything looks at the tables of options: help, completion of names and composing.
-        from llmrec_cli.plugins import take_plugins
+        # Before anything reads the tables of options: help, name completion and composing.
+        from llmrec_cli.plugins import load_plugins
 
-        rest = take_plugins(rest)
+        rest = load_plugins(rest)
     if "-h" in rest or "--help" in rest:
         from llmrec_cli.help import help_text
 
@@ -130,10 +130,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's options (with their values) and the settings, or refuse an unknown option."""
-    options, settings, waiting = [], [], list(arguments)
-    while waiting:
-        word = waiting.pop(0)
+    """Return the options (with their values) and the settings; raise ConfigError for an unknown option."""
+    options, settings, rest = [], [], list(arguments)
+    while rest:
+        word = rest.pop(0)
         name = word.partition("=")[0]
         if not word.startswith("-"):
             settings.append(word)
@@ -144,36 +144,36 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(f"{word}: no such option{nearest(name, [*OPTIONS, '--help'])}")
         options.append(word)
         if OPTIONS[name] and "=" not in word:
-            if not waiting:
+            if not rest:
                 raise ConfigError(f"{word}: expects a value")
-            options.append(waiting.pop(0))
+            options.append(rest.pop(0))
     return options, settings
 
 
 def option(options: Sequence[str], *names: str) -> str | None:
-    """Return the value of the last of these options that was given, or None."""
-    found = None
+    """Return the value of the last of these options on the command line, or None."""
+    result = None
     for n, word in enumerate(options):
         name, equals, value = word.partition("=")
         if name in names:
-            found = value if equals else options[n + 1]
-    return found
+            result = value if equals else options[n + 1]
+    return result
 
 
 def config_dir(options: Sequence[str]) -> str | None:
-    """Return the folder given by --config-dir, or refuse one that is not there."""
+    """Return the folder of --config-dir; raise ConfigError if it does not exist."""
     folder = option(options, "--config-dir", "-cd")
     if folder is not None and not Path(folder).is_dir():
-        raise ConfigError(f"--config-dir {folder}: no such folder; name one with config groups in it")
+        raise ConfigError(f"--config-dir {folder}: no such folder; give a folder that contains config groups")
     return folder
 
 
 def print_config(command: str, typed: Sequence[str], folder: str | None, what: str, several: bool) -> int:
-    """Print the composed configuration as YAML, also an incomplete one, and then refuse what is wrong with it."""
+    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems."""
     from llmrec_cli.config import compose, compose_runs, describe
 
     if what != "job":
-        raise ConfigError(f"--cfg {what}: write --cfg job; nothing else is configured by YAML")
+        raise ConfigError(f"--cfg {what}: not supported; write --cfg job")
     print(describe(command, typed, folder, several), end="", flush=True)
     if several:
         compose_runs(command, typed, folder)
@@ -185,7 +185,8 @@ def print_config(command: str, typed: Sequence[str], folder: str | None, what: s
 def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     """Run a command once for every combination of values, each in a run directory of its own, and compare the runs.
 
-    All are composed before the first runs. The first that fails ends it, after a table of those before it.
+    All runs are composed before the first starts. The first failing run ends the command, after a table of the runs
+    before it.
     """
     from llmrec_cli.config import compose_runs
 
@@ -194,7 +195,7 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     try:
         for number, run in enumerate(planned):
             if processes.is_first():
-                print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.shown)}{run.shown}",
+                print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.label)}{run.label}",
                       file=sys.stderr)
             done.append(run_stage(command, run.settings, number))
     finally:
@@ -206,14 +207,14 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
 
 
 def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
-    """Run a stage in a new run directory, which only the first of several processes has, and return it."""
+    """Run a stage in a new run directory and return it; only the first of several processes has one."""
     from llmrec_cli.run_dir import NoRunDir, RunDir
 
     signal.signal(signal.SIGTERM, _terminated)
     processes.join(command)
     resume = getattr(settings, "resume", "")
     if not processes.is_first():
-        # What remains of a run that has done its work, or is wrong with resuming it, is for the first alone.
+        # Closing a finished run, and reporting problems with resuming, is left to the first process.
         if not (resume and RunDir(Path(resume)).is_finished):
             with suppress(processes.LeftToFirst):
                 run_in(NoRunDir(Path(resume or os.devnull)), command, settings)
@@ -222,14 +223,14 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         return Path(resume)
     with ExitStack() as stack:
         try:
-            run_dir = stack.enter_context(opened_run(command, settings, job))
+            run_dir = stack.enter_context(open_run(command, settings, job))
         except ResourceError as error:
             if not settings.only_prints:
                 raise
             print(f"note: this run is not recorded: {error}", file=sys.stderr)
             run_in(NoRunDir(), command, settings)
             return Path(os.devnull)
-        with tracked(settings, run_dir):
+        with tracking_of(settings, run_dir):
             run_in(run_dir, command, settings)
         run_dir.log("finished", command=command)
     print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
@@ -237,7 +238,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
 
 
 def close_run(command: str, folder: Path) -> bool:
-    """Put in order a run that was killed after its work, and return True; False for any other."""
+    """Close a run that was killed after its work and return True; return False for any other run."""
     from llmrec_cli.atomic_files import lock
     from llmrec_cli.run_dir import LOCK, RunDir
 
@@ -248,18 +249,18 @@ def close_run(command: str, folder: Path) -> bool:
         run_dir.clear()
         run_dir.close(command)
         run_dir.log("finished", command=command)
-    print(f"{command}: {folder} had done its work when it was interrupted; nothing was left to train", file=sys.stderr)
+    print(f"{command}: {folder} was complete when it was interrupted; nothing to train", file=sys.stderr)
     return True
 
 
 def run_in(run_dir: Any, command: str, settings: Any) -> None:
-    """Run a stage; only now it is imported, for that takes seconds and what is refused before is refused at once."""
+    """Run a stage. It is imported here, since this takes seconds and configuration errors must be reported at once."""
     import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
 
 
 @contextmanager
-def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
-    """Yield the run directory, locked, with the configuration and the environment written into it."""
+def open_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
+    """Lock the run directory, write the configuration and the environment into it, and yield it."""
     from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
     from llmrec_cli.plain_yaml import dump_yaml
     from llmrec_cli.plugins import packages_of
@@ -267,34 +268,34 @@ def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
     from llmrec_cli.settings.base import to_plain
 
     resume = getattr(settings, "resume", "")
-    # Before the work: it would be in vain where the newest run cannot be named at the end.
+    # Checked before the work: it would be lost if the link to the newest run could not be set at the end.
     require_link(RUNS / command / LATEST)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
         run_dir.clear()
         if not resume:
             run_dir.refuse_other(command)
-        # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
-        kept = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
-        write_bytes(run_dir.file(CONFIG), dump_yaml(kept).encode())
+        # The saved config does not contain the folder of the run, so that a run can be moved and resumed elsewhere.
+        plain = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
+        write_bytes(run_dir.file(CONFIG), dump_yaml(plain).encode())
         packages = packages_of(settings)
         write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
         run_dir.log("started", command=command)
         yield run_dir
 
 
-def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
-    """Return what tells a tracker of the run while it lasts, where the command has one."""
+def tracking_of(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
+    """Return a context manager that sends the run's log to its experiment tracker, if the command has one."""
     tracker = getattr(settings, "tracker", None)
     if tracker is None:
         return nullcontext()
     from llmrec_cli.training import tracking
 
-    return tracking.tracked(tracker, run_dir, settings)
+    return tracking.track_run(tracker, run_dir, settings)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:
-    """Print an error to stderr, each problem on a line, without control codes from what it quotes."""
+    """Print an error to stderr, one line per problem, with control characters escaped."""
     if debug:
         traceback.print_exception(error)
     lines = str(error).split("\n")

@@ -1,8 +1,9 @@
-"""Compose typed settings from a command line and shared files, or raise all problems at once.
+"""Composition of settings from a command line and shared files; all problems are raised together.
 
-Hydra composes our own files only. Command lines (read by `overrides.py`) and shared files (read by `option_files.py`)
-are data that is laid over them, and neither can reach Hydra's settings. This module refuses unknown keys, also behind
-`+`, reports all mistakes together, and completes each member of a fusion from its head's defaults and the top level.
+Hydra composes only the files of llmrec. Command lines (parsed by `overrides.py`) and shared files (parsed by
+`option_files.py`) are data that overrides their values and cannot change Hydra's own settings. This module refuses
+unknown keys, even after `+`, reports all problems together, and completes each member of a fusion from the defaults of
+its head and the top level.
 """
 
 import copy
@@ -17,14 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, configs_dir, merged, option_values, options_without_file
-from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
+from llmrec_cli.option_files import (
+    choices,
+    configs_dir,
+    merge,
+    option_values,
+    options_without_file,
+    values_over_options,
+)
+from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
-from llmrec_cli.plugins import PACKAGE, remedy
-from llmrec_cli.references import resolved
+from llmrec_cli.plugins import PACKAGE, require_loaded
+from llmrec_cli.references import resolve_references
 from llmrec_cli.run_dir import ENVIRONMENT
 from llmrec_cli.settings.base import Builder, defaults
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, HeadSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 from llmrec_cli.settings.search import flat_search
@@ -33,65 +41,68 @@ from llmrec_cli.settings.stages import COMMANDS
 
 @dataclass(frozen=True)
 class Run:
-    """One run that is composed: `shown` are the settings that tell it from the others of a multirun."""
+    """A composed run; `label` has the settings that differ between the runs of a multirun."""
 
     settings: Any
-    shown: str
+    label: str
 
 
 def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -> Any:
-    """Return the settings of `command` for what a person typed, or raise ConfigError with all problems."""
+    """Return the settings of `command` for a command line, or raise ConfigError with all problems."""
     if _is_resumed(command, typed):
-        return resumed(command, typed)
+        return resumed_settings(command, typed)
     (changes,), problems = to_changes(command, typed, config_dir)
-    return _settings(command, composed(command, changes, problems), changes, problems)
+    return _settings(command, apply_changes(command, changes, problems), changes, problems)
 
 
 def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Run]:
-    """Return a run for every combination of the values that commas separate, or raise ConfigError with all problems."""
+    """Return a run for every combination of the comma-separated values, or raise ConfigError with all problems."""
     if _is_resumed(command, typed):
         raise ConfigError("resume: continues a single run; leave out --multirun")
     runs, problems = to_changes(command, typed, config_dir, several=True)
-    differing = [number for number, each in enumerate(zip(*runs, strict=True)) if len({c.shown for c in each}) > 1]
-    found, wrong = [], list(problems)
+    differing = [number for number, each in enumerate(zip(*runs, strict=True)) if len({c.text for c in each}) > 1]
+    result, all_problems = [], list(problems)
     for changes in runs:
         try:
-            settings = _settings(command, composed(command, changes, wrong), changes, [])
-            found.append(Run(settings, " ".join(changes[number].shown for number in differing)))
+            settings = _settings(command, apply_changes(command, changes, all_problems), changes, [])
+            result.append(Run(settings, " ".join(changes[number].text for number in differing)))
         except ConfigError as error:
-            wrong += error.problems
-    if wrong:
-        raise ConfigError(list(dict.fromkeys(wrong)))
-    return found
+            all_problems += error.problems
+    if all_problems:
+        raise ConfigError(list(dict.fromkeys(all_problems)))
+    return result
 
 
 def describe(command: str, typed: Sequence[str], config_dir: str | None = None, several: bool = False) -> str:
-    """Return what a command would run with as YAML, of several runs one document after the other."""
+    """Return the composed configuration of a command as YAML, a document for each run."""
     runs, problems = to_changes(command, typed, config_dir, several)
     if problems:
         raise ConfigError(problems)
     documents = []
     for changes in runs:
-        plain = composed(command, changes, problems)
-        with suppress(ConfigError):  # A reference that leads nowhere is best seen as it is.
-            plain = resolved(plain)
+        plain = apply_changes(command, changes, problems)
+        with suppress(ConfigError):  # A broken reference is printed as it is.
+            plain = resolve_references(plain)
         documents.append(dump_yaml(plain))
     return "---\n".join(documents)
 
 
-def composed(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
-    """Return the defaults of a command with the changes made; what cannot be made is added to `problems`."""
-    # Of several options of a group the last counts.
+def apply_changes(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
+    """Return the defaults of a command with the changes applied; changes that fail are added to `problems`."""
+    # The last option of each config group counts.
     options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
-    ours = {group: change.value for group, change in options.items() if change.action == "choose"}
-    plain = _defaults(command, tuple(sorted(ours.items())))
-    plain |= {group: copy.deepcopy(change.value) for group, change in options.items() if change.action == "replace"}
+    plain = compose_defaults(command)
+    for group, change in options.items():
+        if change.action == "replace":
+            plain[group] = copy.deepcopy(change.value)
+        else:
+            plain[group] = merge(option_values(group, change.value), values_over_options(command).get(group, {}))
     for change in changes:
         *parents, last = change.path
         if change.action == "delete":
             node = _mapping_at(plain, parents, make=False)
             if node is None or last not in node:
-                problems.append(f"{change.shown}: there is no such setting to leave out")
+                problems.append(f"{change.text}: there is no such setting to leave out")
             else:
                 del node[last]
         elif change.action == "set":
@@ -99,12 +110,13 @@ def composed(command: str, changes: Sequence[Change], problems: list[str]) -> di
             assert node is not None
             value = copy.deepcopy(change.value)
             both = isinstance(value, dict) and isinstance(node.get(last), dict)
-            node[last] = merged(node[last], value) if both else value
+            node[last] = merge(node[last], value) if both else value
     return plain
 
 
 def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[str, Any] | None:
-    """Return the mapping at a path; with `make` in place of whatever else is there, else None where there is none."""
+    """Return the mapping at a path. If there is none: create it with `make`, replacing other values, else return
+    None."""
     for part in path:
         if not isinstance(plain.get(part), dict):
             if not make:
@@ -114,22 +126,23 @@ def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[
     return plain
 
 
+def compose_defaults(command: str) -> dict[str, Any]:
+    """Return the default configuration of a command, unchecked."""
+    return copy.deepcopy(_composed_by_hydra(command))
+
+
 @functools.cache
-def _composed_by_hydra(command: str, options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """Return the defaults of a command with these options of ours. Hydra composes nothing but files of ours."""
+def _composed_by_hydra(command: str) -> dict[str, Any]:
+    """Return the defaults of a command. Cached: they take 0.3 s, and a multirun needs them for each run."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
     register_schemas()
     with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
-        composed = hydra_compose(command, overrides=[f"{group}={name}" for group, name in options])
-    plain: Any = OmegaConf.to_container(composed, resolve=False)
+        composition = hydra_compose(command)
+    plain: Any = OmegaConf.to_container(composition, resolve=False)
     return dict(plain)
-
-
-def _defaults(command: str, options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    return copy.deepcopy(_composed_by_hydra(command, options))
 
 
 def _is_resumed(command: str, typed: Sequence[str]) -> bool:
@@ -137,14 +150,14 @@ def _is_resumed(command: str, typed: Sequence[str]) -> bool:
 
 
 def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], problems: Sequence[str]) -> Any:
-    """Return the settings that a composed config stands for, or raise ConfigError with `problems` and its own."""
-    chosen = {change.path[0]: change.shown.partition("=")[2] for change in changes
-              if change.action in ("choose", "replace")}
+    """Return the settings for a composed config, or raise ConfigError with `problems` and the config's own problems."""
+    options = {change.path[0]: change.text.partition("=")[2] for change in changes
+               if change.action in ("choose", "replace")}
     try:
-        settings = to_settings(command, resolved(plain), chosen)
+        settings = to_settings(command, resolve_references(plain), options)
     except ConfigError as error:
-        # What could be read is checked even when something could not, so that one attempt shows everything; but not
-        # the settings of the option that stands in for one that there is not.
+        # Readable settings are checked even if others are not, so that one attempt reports everything. Settings of
+        # the default option in place of an unknown one are not reported.
         unread = tuple(f"{problem.partition('=')[0]}." for problem in problems)
         raise ConfigError([*problems, *(p for p in error.problems if not p.startswith(unread))]) from error
     if problems:
@@ -152,34 +165,34 @@ def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], pr
     return settings
 
 
-def resumed(command: str, typed: Sequence[str]) -> Any:
-    """Return the settings of the run that `resume=<run directory>` names: its own, so that its result is too."""
-    given = dict(text.split("=", 1) for text in typed if "=" in text)
+def resumed_settings(command: str, typed: Sequence[str]) -> Any:
+    """Return the saved settings of the run directory in `resume=`, so that the resumed run gives the same result."""
+    values = dict(text.split("=", 1) for text in typed if "=" in text)
     own = [text for text in typed if text.partition("=")[0] not in ("resume", "device", "debug")]
     if own:
         raise ConfigError(f"{' '.join(own)}: a resumed run takes its settings from the run; leave these out, or start "
                           f"a new run without resume=")
-    file = Path(given["resume"]) / "config.yaml"
+    file = Path(values["resume"]) / "config.yaml"
     try:
         plain = read_yaml(file)
         if not isinstance(plain, dict):
-            raise YamlError(f"{file}: holds no settings")
+            raise YamlError(f"{file}: contains no settings")
     except (OSError, YamlError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error).removeprefix(str(file)).lstrip(": ,")
-        raise ConfigError(f"resume={given['resume']}: {file} is not readable ({said}); name the directory of a run "
-                          f"that was interrupted") from error
-    builder = Builder(GROUPS)
-    plain |= {"resume": given["resume"], "run_dir": given["resume"], "debug": given.get("debug") == "true"}
-    plain |= {"device": given["device"]} if "device" in given else {}
+        reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(str(file)).lstrip(": ,")
+        raise ConfigError(f"resume={values['resume']}: {file} is not readable ({reason}); give the directory of an "
+                          f"interrupted run") from error
+    builder = Builder(CONFIG_GROUPS)
+    plain |= {"resume": values["resume"], "run_dir": values["resume"], "debug": values.get("debug") == "true"}
+    plain |= {"device": values["device"]} if "device" in values else {}
     settings = builder.settings(COMMANDS[command], plain)
-    if builder.found:
-        needed = remedy(_plugins_of_run(file.parent))
-        raise ConfigError([f"{file}: {problem}{needed}" for problem in builder.found])
+    if builder.problems:
+        require_loaded(_plugins_of_run(file.parent), file, builder.problems)
+        raise ConfigError([f"{file}: {problem}" for problem in builder.problems])
     return settings
 
 
 def _plugins_of_run(folder: Path) -> list[str]:
-    """Return the packages whose options a run uses, as far as it says."""
+    """Return the plugin packages of a run; [] if they are not recorded."""
     try:
         named = json.loads((folder / ENVIRONMENT).read_bytes()).get("plugins", [])
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -187,15 +200,15 @@ def _plugins_of_run(folder: Path) -> list[str]:
     return [str(name) for name in (named if isinstance(named, list) else []) if PACKAGE.fullmatch(str(name))]
 
 
-def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) -> Any:
-    """Return the dataclass of a composed config. `chosen` are the groups that a person chose an option of."""
-    builder = Builder(GROUPS)
+def to_settings(command: str, plain: dict[str, Any], options: Mapping[str, str]) -> Any:
+    """Return the dataclass of a composed config. `options` are those set on the command line, by config group."""
+    builder = Builder(CONFIG_GROUPS)
     head = plain.get("head")
     if isinstance(head, dict) and isinstance(head.get("members"), dict):
         members = {name: _member(builder, name, member, plain)
                    for name, member in head["members"].items() if member is not None}
         head["members"] = {name: member for name, member in members.items() if member is not None}
-    elif isinstance(head, dict) and "loss" not in chosen:
+    elif isinstance(head, dict) and "loss" not in options:
         plain["loss"] = _fitting_loss(builder, str(head.get("kind")), plain.get("loss"), untouched_only=True)
     for config in (plain, *_model_configs(head)):
         _complete_parts(config.get("encoder"))
@@ -203,9 +216,9 @@ def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) 
         if isinstance(each.get("search"), dict):
             each["search"] = flat_search(each["search"])
     settings = builder.settings(COMMANDS[command], plain)
-    problems = _as_typed(builder.found)
+    problems = _as_typed(builder.problems)
     if settings is not None:
-        problems += _without_effect(settings, chosen)
+        problems += _without_effect(settings, options)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -218,7 +231,7 @@ def _model_configs(head: Any) -> Iterator[dict[str, Any]]:
 
 
 def _complete_parts(encoder: Any) -> None:
-    """Let a part of encoder=concat be named by its option alone: encoder.parts.words.encoder=tfidf."""
+    """Accept the option's name alone for a part of encoder=concat: encoder.parts.words.encoder=tfidf."""
     parts = encoder.get("parts") if isinstance(encoder, dict) else None
     for part in parts.values() if isinstance(parts, dict) else ():
         if isinstance(part, dict) and isinstance(part.get("encoder"), str):
@@ -226,7 +239,7 @@ def _complete_parts(encoder: Any) -> None:
 
 
 def _heads(head: Any) -> Iterator[dict[str, Any]]:
-    """Yield a composed head and, of a fusion, its members' heads."""
+    """Yield a composed head and, for a fusion, the heads of its members."""
     if isinstance(head, dict):
         yield head
         members = head.get("members")
@@ -234,21 +247,21 @@ def _heads(head: Any) -> Iterator[dict[str, Any]]:
             yield from _heads(member.get("head"))
 
 
-def _as_typed(found: Sequence[str]) -> list[str]:
-    """Return the problems under the keys that a person would type, without those that members take from the top."""
-    # An unknown option is noted where it is looked up; the builder then finds the same.
-    found = [p for p in found if not re.match(r"head\.members\.[^=]+\.kind=", p)]
-    inherited = re.compile(rf"head\.members\.[^.=]+\.((?:{'|'.join(RECIPE_GROUPS)})\b.*)", re.DOTALL)
-    own = [p for p in found if not ((m := inherited.match(p)) and m[1] in found)]
+def _as_typed(problems: Sequence[str]) -> list[str]:
+    """Return the problems under command-line keys, without those that members inherit from the top level."""
+    # An unknown option is reported when it is looked up; the builder reports it a second time.
+    problems = [p for p in problems if not re.match(r"head\.members\.[^=]+\.kind=", p)]
+    inherited = re.compile(rf"head\.members\.[^.=]+\.((?:{'|'.join(MODEL_CONFIG_GROUPS)})\b.*)", re.DOTALL)
+    own = [p for p in problems if not ((m := inherited.match(p)) and m[1] in problems)]
     return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
 
 
 def register_schemas() -> None:
-    """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
+    """Store the defaults of every dataclass in Hydra, as `schema/<group>/<option>` and `schema/<command>`.
 
-    An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it.
+    An option without a YAML file is also stored as `<group>/<option>`, so that Hydra can select it.
     """
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         for name in table:
             _register(f"schema/{group}", group, name)
         for name in options_without_file(group):
@@ -259,49 +272,51 @@ def register_schemas() -> None:
 
 @functools.cache
 def _register(place: str, group: str, name: str) -> None:
-    """Store the defaults of a dataclass; once in a process, since all of them take as long as composing does."""
+    """Store the defaults of a dataclass; cached, since storing all of them takes as long as composing."""
     from hydra.core.config_store import ConfigStore
 
-    cls = COMMANDS[name] if group == "command" else GROUPS[group][name]
+    cls = COMMANDS[name] if group == "command" else CONFIG_GROUPS[group][name]
     ConfigStore.instance().store(name=name, node=defaults(cls), group=place)
 
 
 def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) -> Any:
-    """Return a fusion's member as a whole recipe: its own settings over its head's defaults, the rest from the top."""
+    """Return a fusion's member as a complete model config: its own settings over its head's defaults, the rest from the
+    top."""
     where = f"head.members.{name}"
     if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
-        builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
+        builder.problems.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
         return None
     if HEADS.get(member["head"], HeadSettings).combines:
-        builder.found.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
+        builder.problems.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
-    own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
-    config: dict[str, Any] = {"head": merged(_option(builder, "head", member["head"], where), own)}
-    for group in RECIPE_GROUPS:
-        given = member.get(group)
-        if isinstance(given, str):
-            config[group] = _option(builder, group, given, where)
-        elif not isinstance(given, Mapping):
-            config[group] = top.get(group) if given is None else given
-        elif "kind" in given:
-            config[group] = merged(_option(builder, group, str(given["kind"]), where), given)
+    own = {key: value for key, value in member.items() if key not in (*MODEL_CONFIG_GROUPS, "head")}
+    config: dict[str, Any] = {"head": merge(_option(builder, "head", member["head"], where), own)}
+    for group in MODEL_CONFIG_GROUPS:
+        value = member.get(group)
+        if isinstance(value, str):
+            config[group] = _option(builder, group, value, where)
+        elif not isinstance(value, Mapping):
+            config[group] = top.get(group) if value is None else value
+        elif "kind" in value:
+            config[group] = merge(_option(builder, group, str(value["kind"]), where), value)
         else:
-            config[group] = merged(top.get(group) or {}, given)
+            config[group] = merge(top.get(group) or {}, value)
     if member.get("loss") is None:
         config["loss"] = _fitting_loss(builder, member["head"], config["loss"])
     inherited = (top.get("adversarial") or {}).get("kind", "none")
-    if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
-        head: Any = GROUPS["head"][member["head"]]
-        # As a group that a head does not use: an adversary of texts is for those members that read texts.
+    if member.get("adversarial") is None and member["head"] in CONFIG_GROUPS["head"]:
+        head: Any = CONFIG_GROUPS["head"][member["head"]]
+        # Not an error, like a config group that a head does not use: an adversary of texts is for members that read
+        # texts.
         if inherited not in head.adversaries():
             config["adversarial"] = _option(builder, "adversarial", "none", where)
     return config
 
 
 def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool = False) -> Any:
-    """Return the loss that was not chosen for this head: as it is where it fits, else the head's usual one.
+    """Return a loss for a head without a loss of its own: `loss` if it can train the head, else the head's default.
 
-    With `untouched_only` a loss with settings of its own stays, since somebody meant it.
+    With `untouched_only`, a loss with changed settings is returned as it is, since it was set on purpose.
     """
     losses = HEADS[head].losses() if head in HEADS else []
     if not isinstance(loss, Mapping) or not losses or loss.get("kind") in losses:
@@ -312,33 +327,28 @@ def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool =
 
 
 def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:
-    """Return an option's settings: the dataclass's defaults and its YAML over them."""
-    if name not in GROUPS[group]:
-        builder.found.append(f"{where}.{unknown(group, name, choices(group))}")
+    """Return an option's values: the defaults of its dataclass, updated by its YAML file."""
+    if name not in CONFIG_GROUPS[group]:
+        builder.problems.append(f"{where}.{unknown(group, name, choices(group))}")
         return {"kind": name}
     return option_values(group, name)
 
 
-def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
-    """Return a problem for each group that was chosen on purpose but that the head does not look at."""
+def _without_effect(settings: Any, options: Mapping[str, str]) -> list[str]:
+    """Return a problem for each config group set on the command line that the head does not use."""
     head = getattr(settings, "head", None)
     if head is None:
         return []
-    unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
-    # Heads that read features use what makes or trains them once that is asked for.
+    unused = [group for group in MODEL_CONFIG_GROUPS if group in options and options[group] != "none"]
+    # Heads with features use these config groups only if the feature settings require them.
     of_features = head.learns_from == SIMILARITIES
     instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
     instead["encoder"] = "set head.features.text above 0, " * of_features
     instead["entities"] = "set head.features.entities above 0, " * of_features
     if "entity_gate" in {f.name for f in dataclasses.fields(head)}:
         instead["entities"] = "set head.entity_gate=true, "
-    return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
+    return [f"{group}={options[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
             f"{instead[group]}or choose another head" for group in unused
-            # Vectors that nothing trains are frozen, which is what was asked for.
+            # peft=frozen is accepted: vectors that nothing trains are frozen.
             if not head.has_effect(group)
             and not (group == "peft" and not settings.peft.trains and "encoder" in head.uses())]
-
-
-def compose_defaults(command: str) -> dict[str, Any]:
-    """Return the configuration of a command as it is when nothing is typed, unchecked."""
-    return _defaults(command, ())

@@ -1,10 +1,10 @@
-"""Several processes that share one piece of work: `torchrun --nproc_per_node 2 -m llmrec_cli evaluate ...`.
+"""Multi-process runs: `torchrun --nproc_per_node 2 -m llmrec_cli evaluate ...`.
 
-Blocks of queries are dealt out in turn and every process gets all results in the order of the blocks. A block is the
-same whatever the number of processes, and so is every bit of its result, if each process has as many threads.
+Blocks of queries are distributed round-robin, and every process gets all results in the order of the blocks. Blocks do
+not depend on the number of processes, so results are bit-identical if each process has the same number of threads.
 
-The first process alone makes the run directory, writes and prints; the others end where it begins to
-(`leave_to_first`). An error that one meets in its share is raised in all of them, and told once.
+Only the first process creates the run directory, writes and prints; the others stop at `leave_to_first`. An error in a
+process's share is raised in all processes and printed once.
 """
 
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 _SHARED = ("pretrain", "finetune", "evaluate", "recommend")
-"""Commands whose work is shared; the others run in one process."""
+"""Commands that support several processes."""
 _STORE_SECONDS = 5
 
 Task = TypeVar("Task")
@@ -28,11 +28,11 @@ Result = TypeVar("Result")
 
 
 class LeftToFirst(Exception):
-    """Raised in every process but the first where what remains is for the first alone."""
+    """Raised in every process but the first when only the first process continues."""
 
 
 def count() -> int:
-    """Return the number of processes that share the work, 1 where torchrun did not start this one."""
+    """Return the number of processes of the run; 1 if it was not started by torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
@@ -42,17 +42,18 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes and prints."""
+    """Return True in the process that writes and prints."""
     return rank() == 0
 
 
 def join(command: str) -> None:
-    """Meet the other processes, if there are any; raise ConfigError for a command that is not shared."""
+    """Join the process group, if there are other processes; raise ConfigError for a command that runs in one
+    process."""
     if count() == 1:
         return
     if command not in _SHARED:
-        raise ConfigError(f"{command}: runs in one process; start it without torchrun ({' and '.join(_SHARED)} share "
-                          f"their work)")
+        raise ConfigError(f"{command}: runs in one process; start it without torchrun (only {', '.join(_SHARED)} run "
+                          f"in several)")
     import torch
     import torch.distributed as dist
 
@@ -61,13 +62,13 @@ def join(command: str) -> None:
 
 
 def leave_to_first() -> None:
-    """Go on in the first process only."""
+    """Continue in the first process only; raise LeftToFirst in the others."""
     if not is_first():
         raise LeftToFirst
 
 
-def dealt(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    """Yield `work(task)` for each task in order, in every process; each is worked on in one of them only."""
+def map_shared(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    """Yield `work(task)` for each task in order, in every process; each task is run in one process only."""
     if count() == 1:
         yield from map(work, tasks)
         return
@@ -80,17 +81,17 @@ def dealt(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Res
             try:
                 result = work(tasks[mine])
             except LlmrecError as error:
-                # Handed round like a result: whoever waits for this process must hear of it.
+                # Sent like a result, since the other processes wait for this one.
                 result = error
         results: list[Any] = [None] * count()
         dist.all_gather_object(results, result)
-        for one in results:
-            if isinstance(one, LlmrecError):
-                raise one
+        for received in results:
+            if isinstance(received, LlmrecError):
+                raise received
         yield from results[:len(tasks) - start]
 
 
-def summed(tensor: "torch.Tensor") -> "torch.Tensor":
+def sum_over_processes(tensor: "torch.Tensor") -> "torch.Tensor":
     """Return the sum of a tensor over all processes, the same bits in each; `tensor` itself is overwritten."""
     if count() > 1:
         import torch.distributed as dist
@@ -99,33 +100,33 @@ def summed(tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor
 
 
-def largest(numbers: list[int]) -> list[int]:
-    """Return the largest of each of the numbers, at least 0, among all processes."""
+def max_over_processes(numbers: list[int]) -> list[int]:
+    """Return the maximum of each number, at least 0, over all processes."""
     if count() == 1:
         return [int(number) for number in numbers]
     import torch
     import torch.distributed as dist
 
-    found = torch.tensor(numbers, dtype=torch.int64)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return found.tolist()
+    maxima = torch.tensor(numbers, dtype=torch.int64)
+    dist.all_reduce(maxima, dist.ReduceOp.MAX)
+    return maxima.tolist()
 
 
-def of_first(number: float) -> float:
-    """Return the number that the first process has."""
+def broadcast_from_first(number: float) -> float:
+    """Return the number of the first process, in every process."""
     if count() == 1:
         return number
     import torch
     import torch.distributed as dist
 
-    told = torch.tensor([number], dtype=torch.float64)
-    dist.broadcast(told, 0)
-    return float(told)
+    value = torch.tensor([number], dtype=torch.float64)
+    dist.broadcast(value, 0)
+    return float(value)
 
 
 @contextmanager
 def only_first_prints() -> Iterator[None]:
-    """Let what the others print go nowhere; what is raised finds the real streams again."""
+    """Discard the output of all processes but the first; the streams are restored after the block."""
     if is_first():
         yield
         return
@@ -138,8 +139,8 @@ def only_first_prints() -> Iterator[None]:
             sys.stdout, sys.stderr = real
 
 
-def is_first_to_tell() -> bool:
-    """Return whether no other process has told of an error yet, so that this one must."""
+def is_first_to_report() -> bool:
+    """Return True if no other process has reported an error yet; the caller must then report its own."""
     if count() == 1:
         return True
     import torch.distributed as dist
@@ -147,7 +148,7 @@ def is_first_to_tell() -> bool:
     try:
         store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
                               timeout=timedelta(seconds=_STORE_SECONDS))
-        return int(store.add("llmrec/told", 1)) == 1
+        return int(store.add("llmrec/reported", 1)) == 1
     except dist.DistError:
-        # The others are gone and took what we shared with them: better told twice than not at all.
+        # The other processes and the shared store are gone. Reporting twice is better than not at all.
         return True

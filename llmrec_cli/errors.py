@@ -1,7 +1,7 @@
-"""The errors a person can cause, one kind per exit code.
+"""Errors that a user can cause, one class per exit code.
 
-Every message names the file, row or key, the value, and the next step. Anything that is not an
-`LlmrecError` is a bug of ours and shows its traceback.
+Every message names the file, row or key, the value, and the next step. Any other exception is a bug in llmrec and shows
+its traceback.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_SHOWN_IDS = 3
-"""Ids that a sentence shows of many."""
+_NUM_EXAMPLES = 3
+"""Number of example ids in a message."""
 
 
 class LlmrecError(Exception):
-    """An error to be shown to a person as one message, without a traceback."""
+    """An error that is printed as a message, without a traceback."""
 
     exit_code = 1
     kind = "error"
@@ -33,21 +33,21 @@ class ConfigError(LlmrecError):
 
 
 class DataError(LlmrecError):
-    """The input data is wrong or too little to work with."""
+    """The input data is wrong or insufficient."""
 
     exit_code = 3
     kind = "data error"
 
 
 class ArtifactError(LlmrecError):
-    """A file written by an earlier stage is missing, damaged, or does not belong."""
+    """A file written by an earlier stage is missing, damaged or does not match."""
 
     exit_code = 4
     kind = "artifact error"
 
 
 class ResourceError(LlmrecError):
-    """Disk, memory or permission ran out."""
+    """Not enough disk space or memory, or no permission."""
 
     exit_code = 5
     kind = "resource error"
@@ -75,20 +75,20 @@ class LockedError(LlmrecError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's and numpy's error, a GPU's, or what torch's allocator on the CPU says."""
-    # By name, since torch is not to be loaded for it.
+    """Return True for out-of-memory errors of Python, numpy, a GPU, or torch's CPU allocator."""
+    # Compared by name, to avoid importing torch.
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
 
 
 def counted(number: int, ids: "Sequence[object] | np.ndarray") -> str:
-    """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
-    shown = ", ".join(f"'{key}'" for key in ids[:_SHOWN_IDS])
-    return f"{number:,} ({shown}{', ...' if number > min(len(ids), _SHOWN_IDS) else ''})"
+    """Return a count with the first ids as text: `4 ('a', 'b', 'c', ...)`."""
+    examples = ", ".join(f"'{key}'" for key in ids[:_NUM_EXAMPLES])
+    return f"{number:,} ({examples}{', ...' if number > min(len(ids), _NUM_EXAMPLES) else ''})"
 
 
 def in_bytes(number: int) -> str:
-    """Return a number of bytes with the unit that leaves at least 1 before the point: `2.4 KiB`."""
+    """Return a number of bytes as text in the largest unit that fits: `2.4 KiB`."""
     for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if number >= size:
             return f"{number / size:,.1f} {unit}"

@@ -1,12 +1,12 @@
-"""A folder takes the place of another of the same name in one step, and what a kill leaves of that is put right.
+"""Atomic replacement of folders, and repair after a kill.
 
-Beside `name`, what is being written and what is about to go is called `.name.<8 random characters>.<what>`, so that
-nothing that another name has beside it can be taken for it:
+Temporary files and folders of `name` are next to it and called `.name.<8 random characters>.<what>`, so that they
+cannot be mistaken for those of another name:
 
     .new        a folder that will be, or has been, `name`
     .part       a file that will be `name`
-    .scratch    what a run needs on the way
-    .old        `name` itself, complete, in the instant of two renames where the file system cannot exchange two names
+    .scratch    scratch space of a run
+    .old        `name` itself, complete, between two renames if the file system cannot exchange two names
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from pathlib import Path
 from llmrec_cli.locks import hold, is_abandoned
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
-# What kernels, file systems (NFS, CIFS) and containers' filters say when they do not know the call.
+# Error numbers of kernels, file systems (NFS, CIFS) and container filters without this call.
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 
 
-def make_beside(path: Path, what: str) -> Path:
-    """Make an empty folder (`what` is new or scratch) or an empty file (part) beside `path`.
+def make_temporary(path: Path, what: str) -> Path:
+    """Create an empty folder (`what` is new or scratch) or an empty file (part) next to `path`.
 
-    Its permissions are those of any new file or folder: what the umask leaves.
+    Its permissions follow the umask, as for any new file or folder.
     """
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{what}")
@@ -44,17 +44,17 @@ def make_beside(path: Path, what: str) -> Path:
 
 
 @contextlib.contextmanager
-def held_beside(path: Path, what: str) -> Iterator[Path]:
-    """Yield what `make_beside` makes, locked while the block lasts, and remove it afterwards.
+def locked_temporary(path: Path, what: str) -> Iterator[Path]:
+    """Yield a file or folder of `make_temporary`, locked during the block, and remove it afterwards.
 
-    What killed processes left of the same kind goes first: it is not locked any more.
+    Unlocked ones of the same kind belong to killed processes and are removed first.
     """
-    for leftover in beside(path, what):
+    for leftover in list_temporaries(path, what):
         if is_abandoned(leftover):
             remove(leftover)
     descriptor = None
     while descriptor is None:
-        temporary = make_beside(path, what)
+        temporary = make_temporary(path, what)
         descriptor = hold(temporary)
     try:
         yield temporary
@@ -64,7 +64,7 @@ def held_beside(path: Path, what: str) -> Iterator[Path]:
 
 
 def remove(temporary: Path) -> None:
-    """Remove a temporary file or folder if it is still there and can be removed; else the next run tries again."""
+    """Remove a temporary file or folder if it exists. Errors are ignored; the next run tries again."""
     if temporary.is_dir():
         shutil.rmtree(temporary, ignore_errors=True)
     elif temporary.exists():
@@ -72,8 +72,8 @@ def remove(temporary: Path) -> None:
             temporary.unlink()
 
 
-def beside(path: Path, *what: str) -> list[Path]:
-    """Return the folders (for `part` the files), and no links to any, that we made beside `path`, by name."""
+def list_temporaries(path: Path, *what: str) -> list[Path]:
+    """Return the temporary folders (for `part` files) next to `path`, sorted by name; links are skipped."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.({'|'.join(what)})")
     if not path.parent.is_dir():
         return []
@@ -85,18 +85,18 @@ def beside(path: Path, *what: str) -> list[Path]:
 
 
 def clear_below(path: Path) -> None:
-    """Remove what killed runs left beside anything in the folder `path`. Only for who holds the lock of `path`."""
+    """Remove all temporary files and folders of killed runs inside the folder `path`. The caller must hold its lock."""
     ours = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(new|old|scratch|part)")
     for name, folders, files in os.walk(path):
-        for found in filter(None, map(ours.fullmatch, [*folders, *files])):
-            if found[0] in folders:
-                folders.remove(found[0])
-                restore(Path(name) / found[1])
-            remove(Path(name) / found[0])
+        for match in filter(None, map(ours.fullmatch, [*folders, *files])):
+            if match[0] in folders:
+                folders.remove(match[0])
+                restore(Path(name) / match[1])
+            remove(Path(name) / match[0])
 
 
-def take_the_place(new: Path, path: Path) -> None:
-    """Rename the folder `new`, made by `make_beside`, to `path`; what was called so is called `new` afterwards."""
+def replace_folder(path: Path, new: Path) -> None:
+    """Rename the folder `new`, made by `make_temporary`, to `path`; an existing folder `path` is renamed to `new`."""
     if not path.exists():
         os.rename(new, path)
     elif not exchange(new, path):
@@ -112,33 +112,33 @@ def _by_two_renames(new: Path, path: Path) -> None:
             break
         except OSError as error:
             restore(path)
-            # A reader that came between the two has put the old one back already.
+            # A reader between the two renames has already restored the old folder.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or last:
                 raise
         except BaseException:
             restore(path)
             raise
-    # Only what is complete may be called .old, and removing it takes time.
+    # Only complete folders may be called .old, and removing this one takes time.
     os.rename(aside, new)
 
 
 def restore(path: Path) -> None:
-    """Put the folder `path` back if a run was killed between the two renames. Readers may do it too.
+    """Restore the folder `path` if a run was killed between the two renames. Readers may call this too.
 
-    Where it cannot be put back it is missing, and whoever needs it says so.
+    If that fails the folder is missing, and its reader reports this.
     """
     if not path.name or path.exists():
         return
-    for aside in beside(path, "old")[:1]:
+    for aside in list_temporaries(path, "old")[:1]:
         with contextlib.suppress(OSError):
             os.rename(aside, path)
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Give each of two existing folders the other's name, and return True; False where that cannot be done.
+    """Exchange the names of two existing folders and return True; False if this is not supported.
 
-    Linux has it from 3.15 on and macOS from 10.12; Python has no call for it, so the C library is asked. Raises
-    OSError for what would stop a plain rename too.
+    Linux 3.15 and macOS 10.12 support it; Python has no such call, so this calls the C library. Raises OSError for
+    errors that a plain rename would raise too.
     """
     import ctypes
 

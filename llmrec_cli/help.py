@@ -1,7 +1,7 @@
-"""`llmrec <command> --help`: what is read, what is written, and the settings people change.
+"""`llmrec <command> --help`: inputs, outputs and the main settings of a command.
 
-Meanings come from the docstrings under the fields, defaults from the dataclasses and YAML, choices from the tables
-of options, metrics from theirs, so that the help cannot fall behind the code.
+The help is generated from the docstrings under the fields, the defaults in dataclasses and YAML, and the tables of
+options and metrics, so that it cannot contradict the code.
 """
 
 import ast
@@ -17,14 +17,14 @@ from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.metrics.table import METRICS, sentence
 from llmrec_cli.option_files import choices
-from llmrec_cli.overrides import groups_of
+from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.base import Settings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
 
 def complete(arguments: Sequence[str]) -> int:
-    """Answer `llmrec -sc install=bash` (print a script) and `llmrec -sc query=bash` (called by that script)."""
+    """Run `llmrec -sc install=bash` (print a script) or `llmrec -sc query=bash` (called by that script)."""
     if len(arguments) != 1 or arguments[0].partition("=")[0] not in ("install", "uninstall", "query"):
         raise ConfigError("-sc: write install=bash, install=zsh or install=fish (or uninstall=...)")
     command = next(iter(COMMANDS))
@@ -37,7 +37,7 @@ def complete(arguments: Sequence[str]) -> int:
         command = words[0]
         if command not in COMMANDS:
             return 0
-        # Nothing of Hydra's own can be set, hydra.searchpath=[pkg://<a module to import>] for instance.
+        # Hydra's own settings are removed: hydra.searchpath=[pkg://<module>] would import a module.
         os.environ["COMP_LINE"] = re.sub(r"(?<=\s)[+~]*hydra\S*\s", "", line.replace(command, "", 1))
     _hydra(command, arguments[0])
     return 0
@@ -50,7 +50,7 @@ def _hydra(command: str, request: str) -> None:
     from llmrec_cli.option_files import configs_dir
 
     def nothing(_: object) -> None:
-        """Hydra answers before it would run this."""
+        """Never called: Hydra handles the request itself."""
 
     register_schemas()
     sys.argv = ["llmrec", "-sc", request]
@@ -58,7 +58,7 @@ def _hydra(command: str, request: str) -> None:
 
 
 ABOUT = {
-    "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst) or a data set by name",
+    "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",
                 "data/prepared/<dataset.name>: interactions, items, users, rejects (Parquet) and manifest.json",
                 ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.item_text",
                  "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
@@ -70,12 +70,12 @@ ABOUT = {
                  "llmrec prepare dataset=files dataset.name=shop dataset.interactions=clicks.csv "
                  "dataset.items=items.jsonl dataset.columns.item_id=sku split=leave_last_out"]),
     "pretrain": ("prepared data",
-                 "<run>/encoder (a Hugging Face folder) and metrics.json: held-out loss and accuracy, before and after",
+                 "<run>/encoder (a Hugging Face folder), metrics.json (held-out loss and accuracy, before and after)",
                  ["prepared", "encoder", "objective", "optim.epochs", "optim.learning_rate", "optim.batch_size",
                   "tracker", "device", "seed", "resume"],
                  ["llmrec pretrain encoder=minilm objective=mlm", "llmrec finetune encoder=pretrained"]),
-    "finetune": ("prepared data, and the text encoder that encoder= names",
-                 "<run>/model (all that scoring needs), log.jsonl, TensorBoard events, checkpoints; tuned: trials.csv",
+    "finetune": ("prepared data, and the text encoder of encoder=",
+                 "<run>/model (complete, can be copied), log.jsonl, TensorBoard events; with tuning: trials.csv",
                  ["prepared", "head", "encoder", "peft", "adversarial", "loss", "optim.learning_rate", "optim.epochs",
                   "optim.batch_size", "optim.precision", "entities", "monitor", "audience", "refit", "tune.trials",
                   "tune.timeout_s", "head.search", "tracker", "device", "seed", "resume"],
@@ -93,7 +93,7 @@ ABOUT = {
                  ["llmrec evaluate", "llmrec evaluate model=runs/finetune/latest k=[10,100]",
                   "llmrec evaluate models=[runs/finetune/a,runs/finetune/b] slices=[item:genres,user:history:4]",
                   "llmrec evaluate candidates=sampled:99 k=[10]"]),
-    "recommend": ("a model; queries: all users, a file, or one given inline",
+    "recommend": ("a model; queries: all users or groups, a file, or one query on the command line",
                   "lists to output= (.parquet, .jsonl, .csv), or a table on the terminal",
                   ["model", "queries", "query.user_id", "query.history", "query.text", "query.group_id",
                    "query.members", "history", "interactions", "items", "users", "candidates", "on_unknown",
@@ -116,23 +116,25 @@ def help_text(command: str, summary: str) -> str:
         lines += ["", *_metrics()]
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
-    lines += ["", "any setting: run_dir=<folder>, debug=true for a traceback, plugins=[<package>] for options of a "
-              "package of your own,", "  experiment=<name>, one of",
-              *textwrap.wrap(", ".join(choices("experiment")), 118, initial_indent="  ", subsequent_indent="  "),
-              f"all settings with their values: llmrec {command} --cfg job", "", "examples:"]
+    lines += ["", "settings of every command:",
+              *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>.", 34),
+              *_entry("debug=false", "true: print a traceback with every error.", 34),
+              *_entry("plugins=[]", "Your own packages with options to use, for example plugins=[my_package].", 34),
+              *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),
+              "", f"all settings and their values: llmrec {command} --cfg job", "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"
 
 
 def _metrics() -> Iterator[str]:
-    yield "metrics (@k: for each list length; *: finetune can choose on validation by it, monitor=<metric>@<k>):"
+    yield "metrics (@k: one value for each list length; *: can be the setting monitor=<metric>@<k> of finetune):"
     for metric in METRICS.values():
         yield from _entry(metric.column("k") + " *" * metric.monitored, sentence(metric), 21)
 
 
 def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
-    if key in groups_of(command):
-        chosen = composed[key]["kind"]
-        meaning, value = f"choose one of {', '.join(choices(key))}", chosen
+    if key in config_groups_of(command):
+        value = composed[key]["kind"]
+        meaning = f"{_meaning(command, key, composed)} Choose one of {', '.join(choices(key))}."
     else:
         value = composed
         for part in key.split("."):
@@ -140,18 +142,18 @@ def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
         meaning = _meaning(command, key, composed)
         if (hint := _hint(command, key, composed)) and hint.shorthand:
             value = value[hint.shorthand]
-    yield from _entry(f"{key}={_shown(value)}", meaning, 34)
+    yield from _entry(f"{key}={_printed(value)}", meaning, 34)
 
 
 def _entry(name: str, meaning: str, width: int) -> Iterator[str]:
-    """Yield the lines of a name with its meaning beside it, or below it where the name is too long."""
+    """Yield the lines of a name with its meaning next to it, or below if the name is too long."""
     first, *more = textwrap.wrap(meaning, 116 - width)
     indent = " " * (width + 3)
     yield from [f"  {name:<{width}} {first}"] if len(name) <= width else [f"  {name}", indent + first]
     yield from (indent + line for line in more)
 
 
-def _shown(value: Any) -> str:
+def _printed(value: Any) -> str:
     if value is None or value == "" or value == {}:
         return "null" if value is None else ""
     return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
@@ -162,17 +164,17 @@ def _meaning(command: str, key: str, composed: dict[str, Any]) -> str:
 
 
 def _hint(command: str, key: str, composed: dict[str, Any]) -> type[Settings] | None:
-    """Return the dataclass of a setting that is a mapping of settings itself, else None."""
+    """Return the dataclass of a setting that is itself a mapping of settings, else None."""
     hint = get_type_hints(_holder(command, key, composed))[key.rpartition(".")[2]]
     return hint if isinstance(hint, type) and issubclass(hint, Settings) else None
 
 
 def _holder(command: str, key: str, composed: dict[str, Any]) -> Any:
-    """Return the dataclass that a setting is a field of."""
+    """Return the dataclass that has the setting as a field."""
     cls: Any = COMMANDS[command]
     for part in key.split(".")[:-1]:
-        grouped = part in groups_of(command)
-        cls = GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
+        grouped = part in config_groups_of(command)
+        cls = CONFIG_GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
     return cls
 
 

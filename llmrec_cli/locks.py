@@ -1,7 +1,7 @@
-"""The kernel's locks on files: who holds one, and whether a temporary file is still in use.
+"""File locks of the kernel: the holder of a lock, and abandoned temporary files.
 
-A lock file holds one line while its lock is held: process, command and time, for whoever finds it locked. The line
-decides nothing, the kernel does; so a line that a killed process left behind is only ever overwritten.
+While its lock is held, a lock file contains a line with process, command and time, for the message to other processes.
+The line is information only: a line left by a killed process is simply overwritten.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ def clear_holder(descriptor: int) -> None:
 
 
 def holder(descriptor: int) -> str:
-    """Return `, or end process 12 on host since ...: command` from an open lock file; empty if it says nothing."""
+    """Return `, or end process 12 on host since ...: command` from an open lock file; '' if the file is empty."""
     line = os.pread(descriptor, _LONGEST_LINE, 0).partition(b"\n")[0].decode("utf-8", "replace").strip()
     return f", or end {line}" if line else ""
 
@@ -39,8 +39,8 @@ def holder(descriptor: int) -> str:
 def hold(temporary: Path) -> int | None:
     """Lock a new temporary file or folder and return its descriptor; None if another process is removing it.
 
-    Where the file system has no locks the descriptor is returned without one. Nobody else can lock the file there
-    either, so nobody takes it for abandoned.
+    If the file system has no locks, the descriptor is returned unlocked. `is_abandoned` is False there, since no other
+    process can lock the file either.
     """
     try:
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -60,7 +60,7 @@ def hold(temporary: Path) -> int | None:
 
 
 def is_abandoned(temporary: Path) -> bool:
-    """Return True if no process holds the lock that `hold` takes; False where that cannot be known."""
+    """Return True if no process holds the lock of `hold`; False if this cannot be determined."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY)
     except OSError:

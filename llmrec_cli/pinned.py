@@ -1,9 +1,9 @@
-"""Folders that are opened once and read from there, whatever their names mean afterwards.
+"""Consistent reads from folders that other processes may replace.
 
-Whoever publishes points a link at another folder, exchanges two folders, or writes files anew, while others read. A
-reader that hashes a path and opens the path again can mix two versions. A `PinnedFolder` opens the folder once (so a
-link is resolved once), opens its files once, and hands out bytes whose SHA-256 it compares with the one expected, or
-with the one that the file had when it was read first. What is checked and what is used are the same bytes.
+Publishing changes a link, exchanges two folders or rewrites files while others read. A reader that hashes a path and
+then opens the path again can mix two versions. A `PinnedFolder` opens the folder once (so a link is resolved once) and
+each file once, and compares the SHA-256 of the bytes it returns with the expected one, or with that of the first read.
+The checked bytes are the returned bytes.
 """
 
 import errno
@@ -21,27 +21,25 @@ from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 
 Result = TypeVar("Result")
 _RETRY_SECONDS = 0.05
-"""Pause before the second attempt; a publish exchanges names in far less."""
+"""Pause before the second attempt; publishing exchanges names in far less time."""
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _IRREGULAR = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 """Error numbers of links, of files in place of folders, and of sockets."""
 _LEVELS = 8
-"""Levels of folders in a folder that are looked at; a model has two, and what is deeper is never read."""
+"""Levels of subfolders that are listed; a model has two, and deeper files are never read."""
 
 
 class MissingError(ArtifactError):
-    """There is no such folder or file."""
+    """A folder or file does not exist."""
 
 
 class PinnedFolder:
-    """An open folder; its files are opened by `pin`, or at the latest when they are first read.
+    """An open folder; its files are opened by `pin`, or when they are first read.
 
-    Attributes
-    ----------
-    path : the folder as it was named, for messages and for what is written down
-    place : the folder without links, where it was when it was opened
-    hashes : SHA-256 of files by name, relative to the folder; files without one get theirs when they are first read
+    Attributes ---------- path : the folder as requested, for messages and manifests place : the path without links at
+    the time of opening hashes : SHA-256 of files by name relative to the folder; files without one get it when they are
+    first read
     """
 
     def __init__(self, path: Path, remedy: str, links: bool = False) -> None:
@@ -57,18 +55,18 @@ class PinnedFolder:
             self._folder = os.open(self.place, _FOLDER)
         except OSError as error:
             raise self._error(path, error) from error
-        # Closed with the last reference, since whoever reads lazily knows best how long that is.
+        # Closed with the last reference, since lazy readers decide how long the files are needed.
         weakref.finalize(self, _close_all, self._folder, self._files)
 
     def pin(self, hashes: Mapping[str, Any], manifest: str = "manifest.json") -> None:
-        """Open the files with these SHA-256, which `manifest` names; other files are not there for whoever asks.
+        """Open the files with these SHA-256 from `manifest`; other files are treated as missing.
 
         From here on the folder may be replaced or removed.
         """
         for name, expected in hashes.items():
             if not is_inside(name) or not isinstance(expected, str):
-                raise ArtifactError(f"{self.path / manifest}: {str(name)[:100]!r}: {str(expected)[:100]!r} is no file "
-                                    f"of the folder with its SHA-256; {self.remedy}")
+                raise ArtifactError(f"{self.path / manifest}: {str(name)[:100]!r}: {str(expected)[:100]!r} is not a "
+                                    f"file of the folder and its SHA-256; {self.remedy}")
             self._descriptor(name)
         self.hashes |= hashes
         self._manifest, self._pinned = manifest, True
@@ -92,35 +90,35 @@ class PinnedFolder:
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file, checked."""
         with self.file(name) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        self.check(name, found)
-        return found
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.check(name, digest)
+        return digest
 
-    def check(self, name: str, found: str) -> None:
-        """Raise ArtifactError unless `found`, the SHA-256 of what was read of a file, is the expected one."""
-        if self.hashes.setdefault(name, found) != found:
+    def check(self, name: str, digest: str) -> None:
+        """Raise ArtifactError unless `digest`, the SHA-256 of the content read from a file, is the expected one."""
+        if self.hashes.setdefault(name, digest) != digest:
             why = (f"its SHA-256 is not the one in {self._manifest}, so it is damaged or was edited" if self._manifest
                    else "changed while it was read")
             raise ArtifactError(f"{self.path / name}: {why}; {self.remedy}")
         self._checked.add(name)
 
     def check_rest(self) -> None:
-        """Raise ArtifactError unless every file that was not read yet has the expected SHA-256."""
+        """Raise ArtifactError unless all files that were not read yet have the expected SHA-256."""
         for name in self.hashes.keys() - self._checked:
             self.sha256(name)
 
     def file(self, name: str) -> "io.FileIO":
-        """Return a file at its beginning, for a with block; the caller checks what it reads of it."""
+        """Return a file at its beginning, for a with block; the caller must `check` the content."""
         file = io.FileIO(self._descriptor(name), "rb", closefd=False)
         file.seek(0)
         return file
 
     def status(self, name: str) -> os.stat_result:
-        """Return what the system says of the file that was opened."""
+        """Return the status of the opened file."""
         return os.fstat(self._descriptor(name))
 
-    def means(self, name: str) -> tuple[int, int] | None:
-        """Return device and inode of the file that the name means now, None where there is none."""
+    def current_inode(self, name: str) -> tuple[int, int] | None:
+        """Return device and inode of the file that has the name now, None if there is none."""
         try:
             now = os.stat(name, dir_fd=self._folder)
         except OSError:
@@ -128,17 +126,17 @@ class PinnedFolder:
         return now.st_dev, now.st_ino
 
     def names(self, levels: int = _LEVELS, below: str = "") -> Iterator[str]:
-        """Yield the names of all that is in the folder and so many levels below it and is no folder, as it is now."""
+        """Yield the current names of all entries except folders, in the folder and `levels` of subfolders."""
         try:
             descriptor = os.open(below or ".", _FOLDER | os.O_NOFOLLOW, dir_fd=self._folder)
             try:
                 with os.scandir(descriptor) as entries:
-                    found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                    listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise self._error(self.path / below, error) from error
-        for name, is_folder in sorted(found):
+        for name, is_folder in sorted(listed):
             inner = f"{below}/{name}" if below else name
             if not is_folder:
                 yield inner
@@ -159,14 +157,13 @@ class PinnedFolder:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return ResourceError(f"{path}: cannot be opened ({error.strerror}); raise the limit with `ulimit -n`")
         if error.errno in _IRREGULAR and path != self.path:
-            return ArtifactError(f"{path}: is a link or no regular file, which is never read; copy the file itself "
+            return ArtifactError(f"{path}: is a link or not a regular file, and is not read; copy the file itself "
                                  f"into the folder, or {self.remedy}")
         return ArtifactError(f"{path}: not readable ({error.strerror}); {self.remedy}")
 
 
 def retried(read: Callable[[], Result]) -> Result:
-    """Return what `read` returns; try once more where something is damaged or missing: a publish may have come between.
-    """
+    """Return the result of `read`. If a file is damaged or missing, try once more: a publish may have interfered."""
     try:
         return read()
     except (ArtifactError, ConfigError):
@@ -175,7 +172,7 @@ def retried(read: Callable[[], Result]) -> Result:
 
 
 def is_inside(name: Any) -> bool:
-    """Return True for the name of a file in a folder or below: relative, without .., plain."""
+    """Return True for the plain name of a file inside a folder: relative and without `..`."""
     return (isinstance(name, str) and "\0" not in name and "\\" not in name and name not in ("", ".")
             and str(PurePosixPath(name)) == name and not name.startswith("/") and ".." not in name.split("/"))
 
@@ -190,11 +187,11 @@ def _open_file(folder: int, name: str, no_links: int) -> int:
             opened.append(folder)
         descriptor = os.open(last, _FILE | no_links, dir_fd=folder)
     finally:
-        for one in opened:
-            os.close(one)
+        for parent in opened:
+            os.close(parent)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.ELOOP, "is no regular file")
+        raise OSError(errno.ELOOP, "is not a regular file")
     return descriptor
 
 

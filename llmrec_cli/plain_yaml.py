@@ -1,7 +1,7 @@
-"""YAML that other people wrote, read as plain data within bounds of size, depth, aliases and numbers of values.
+"""YAML from untrusted authors, read as plain data with limits on size, depth, aliases and number of values.
 
-A file is refused before it costs more than a second or a few megabytes, and each problem is reported with its line.
-Tags are refused, so the result holds only text, numbers, true, false, null, lists and mappings.
+A file is refused before it takes more than a second or a few megabytes, and each problem is reported with its line.
+Tags are refused, so the result contains only texts, numbers, true, false, null, lists and mappings.
 """
 
 import os
@@ -25,26 +25,26 @@ Check = Callable[[yaml.Node, str], Iterator["Problem"]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A sentence about what is wrong in a line, counted from 1."""
+    """A message about a line, counted from 1."""
 
     line: int
     message: str
 
 
 class YamlError(ValueError):
-    """The text is not YAML that is read here; says the file, the line and why, a problem a line."""
+    """The text cannot be read; the message has a line per problem with file, line and reason."""
 
 
 def read_yaml(file: Path, check: Check | None = None) -> Any:
     """Return the content of a YAML file, or raise YamlError or OSError.
 
-    `check` yields what else is wrong with it, given the root of its tree and its text.
+    `check` yields further problems, given the root of the tree and the text.
     """
     return parse_yaml(_content(file), str(file), check)
 
 
 def parse_yaml(content: bytes | str, name: str, check: Check | None = None) -> Any:
-    """Return the content of a YAML text that messages call `name`."""
+    """Return the content of a YAML text; messages call it `name`."""
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:
@@ -73,38 +73,38 @@ def parse_yaml(content: bytes | str, name: str, check: Check | None = None) -> A
 
 
 def dump_yaml(content: Any) -> str:
-    """Return plain data as YAML that this module reads back the same: text that it takes for a number is in quotes."""
+    """Return plain data as YAML that this module reads back unchanged: texts that look like numbers are quoted."""
     return yaml.dump(content, Dumper=_dumper(), allow_unicode=True, sort_keys=False, width=10**6)
 
 
 def text_of(node: yaml.Node) -> str | None:
-    """Return what a scalar of any type is written as, or None for a list or mapping."""
+    """Return the source text of a scalar of any type, or None for a list or mapping."""
     return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
 def line_of(node: yaml.Node) -> int:
-    """Return the line a node begins in, from 1."""
+    """Return the first line of a node, counted from 1."""
     return node.start_mark.line + 1
 
 
 def nodes(root: yaml.Node) -> Iterator[yaml.Node]:
-    """Yield every node once, however often aliases name it."""
+    """Yield every node once, even if aliases refer to it."""
     seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+    stack = [root]
+    while stack:
+        node = stack.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         yield node
         if isinstance(node, yaml.MappingNode):
-            waiting += [part for pair in reversed(node.value) for part in reversed(pair)]
+            stack += [part for pair in reversed(node.value) for part in reversed(pair)]
         elif isinstance(node, yaml.SequenceNode):
-            waiting += reversed(node.value)
+            stack += reversed(node.value)
 
 
 def _content(file: Path) -> bytes:
-    # Without waiting: a pipe that nobody writes to would be waited for forever.
+    # Non-blocking: opening a pipe without a writer would never return.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -114,14 +114,14 @@ def _content(file: Path) -> bytes:
     finally:
         os.close(descriptor)
     if len(content) > MAX_BYTES:
-        raise YamlError(f"{file}: is larger than {MAX_BYTES // 1024} KiB, which no config needs")
+        raise YamlError(f"{file}: is larger than {MAX_BYTES // 1024} KiB, the limit for a config; shorten it")
     return content
 
 
 def _within_bounds(text: str, name: str) -> None:
-    """Refuse a text by its events, which are read without recursion and before anything is built of them."""
+    """Refuse a text above the limits, by its parser events, before anything is built from it."""
     if len(text) > MAX_BYTES:
-        raise YamlError(f"{name}: is larger than {MAX_BYTES // 1024} KiB, which no config needs")
+        raise YamlError(f"{name}: is larger than {MAX_BYTES // 1024} KiB, the limit for a config; shorten it")
     depth = count = 0
     for event in yaml.parse(text, Loader=_loader()):
         line = event.start_mark.line + 1
@@ -135,68 +135,69 @@ def _within_bounds(text: str, name: str) -> None:
         if count > MAX_VALUES:
             raise YamlError(f"{name}, line {line}: holds more than {MAX_VALUES:,} values")
         if (tag := getattr(event, "tag", None)) is not None:
-            raise YamlError(f"{name}, line {line}: has the tag {tag[:60]}, and tags are not read; write the value "
-                            f"alone, text in quotes")
+            raise YamlError(f"{name}, line {line}: has the tag {tag[:60]}, and tags are not supported; write "
+                            f"only the value, texts in quotes")
 
 
 def _tree_problems(root: yaml.Node) -> Iterator[Problem]:
-    """Yield keys that are no text or come twice, and aliases that make too much of a small file."""
+    """Yield the problems of keys that are not text or occur twice, of long numbers, and of aliases that multiply a
+    small file."""
     for node in nodes(root):
         if node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > _MAX_DIGITS:
             yield Problem(line_of(node), f"{node.value[:_MAX_DIGITS]}...: a number has at most {_MAX_DIGITS} digits")
-        found: set[str] = set()
+        seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
-                shown = text_of(key)
-                yield Problem(line_of(key), f"the key {'that is a list or mapping' if shown is None else shown[:60]} "
+                text = text_of(key)
+                yield Problem(line_of(key), f"the key {'that is a list or mapping' if text is None else text[:60]} "
                                             f"is not text; put it in quotes")
-            elif key.value in found:
-                yield Problem(line_of(key), f"{key.value[:60]}: is there twice")
+            elif key.value in seen:
+                yield Problem(line_of(key), f"{key.value[:60]}: occurs twice; remove one of them")
             else:
-                found.add(key.value)
+                seen.add(key.value)
     if _weight(root, {}) > MAX_BYTES:
-        yield Problem(line_of(root), f"its aliases make more than {MAX_BYTES // 1024} KiB of it; write the values out")
+        yield Problem(line_of(root), f"its aliases expand to more than {MAX_BYTES // 1024} KiB; write the values out")
 
 
-def _weight(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """Return how many characters and values a node stands for, with its aliases written out."""
-    if id(node) in known:
-        weight = known[id(node)]
+def _weight(node: yaml.Node, weights: dict[int, int | None]) -> int:
+    """Return the number of characters and values of a node with its aliases expanded."""
+    if id(node) in weights:
+        weight = weights[id(node)]
         if weight is None:
-            raise YamlError(f"line {line_of(node)}: an alias is inside of what it names")
+            raise YamlError(f"line {line_of(node)}: an alias refers to a value that contains it")
         return weight
-    known[id(node)] = None
+    weights[id(node)] = None
     if isinstance(node, yaml.ScalarNode):
         weight = 1 + len(node.value)
     else:
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-        weight = 1 + sum(_weight(part, known) for part in parts)
-    known[id(node)] = weight
+        weight = 1 + sum(_weight(part, weights) for part in parts)
+    weights[id(node)] = weight
     return weight
 
 
 def _refuse(name: str, problems: Iterator[Problem]) -> None:
     try:
-        found = [f"{name}, line {problem.line}: {problem.message}" for problem in problems]
+        messages = [f"{name}, line {problem.line}: {problem.message}" for problem in problems]
     except YamlError as error:
         raise YamlError(f"{name}, {error}") from error
-    if found:
-        raise YamlError("\n".join(found[:20]))
+    if messages:
+        raise YamlError("\n".join(messages[:20]))
 
 
 @cache
 def _dumper() -> Any:
-    """Return a dumper that knows what our loader takes for a number, and what others take for a date."""
+    """Return a dumper that quotes texts which this loader reads as numbers or other loaders as dates."""
     class Dumper(yaml.SafeDumper):
         yaml_implicit_resolvers = {start: [*_loader().yaml_implicit_resolvers.get(start, []), *rules]
                                    for start, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 
         def ignore_aliases(self, data: Any) -> bool:
-            """Write what comes twice out twice."""
+            """Write repeated values in full, without aliases."""
             return True
 
     def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-        # Outside of double quotes these ends of lines would come back as others.
+        # Without double quotes these line ends would be read back as other characters.
         style = '"' if re.search("[\x85\u2028\u2029]", text) else None
         return dumper.represent_scalar(f"{_TAG}str", text, style)
 
@@ -206,9 +207,9 @@ def _dumper() -> Any:
 
 @cache
 def _loader() -> Any:
-    """Return libyaml's loader where there is one, for which numbers are decimal.
+    """Return libyaml's loader if installed, else PyYAML's, with decimal numbers only.
 
-    1e-4 is one, and so is 0x1f; a date, 12:30 (750 to YAML 1.1), 007 and 010 (8 to it) are text.
+    1e-4 and 0x1f are numbers. Dates, 12:30 (750 in YAML 1.1), 007 and 010 (8 in YAML 1.1) are texts.
     """
     number = re.compile(r"""[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)|[-+]?[0-9][0-9_]*\.[0-9_]*
                         |[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)""", re.VERBOSE)

@@ -1,49 +1,52 @@
-"""Options of other people's packages, entered into the tables for this process when the command line names them.
+"""Options from other packages (`plugins=[<package>]`), added to the tables of options for this process.
 
-A package brings settings classes: dataclasses of HeadSettings, LossSettings, EncoderSettings and so on, each with its
-`kind` and the dotted path of its `implementation`. They are those that its entry points of the group `llmrec.heads`
-name, or without entry points those in the namespace of the package itself. Importing a package runs its code, so only
-the command line names one: no saved model, no shared config, no experiment.
+A package provides settings classes: dataclasses derived from HeadSettings, LossSettings, EncoderSettings and so on,
+each with its `kind` and the dotted path of its `implementation`. They are listed by its entry points in the group
+`llmrec.heads`, or, without entry points, by the namespace of the package. Importing a package runs its code, so only
+the command line can name packages: not a saved model, a shared config or an experiment.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, cast
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import OptionSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 _SETTING = "plugins"
 _ENTRY_POINTS = "llmrec.heads"
 PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
-def take_plugins(typed: Sequence[str]) -> list[str]:
-    """Load the packages that `plugins=[a,b]` names, and return what else was typed."""
+def load_plugins(typed: Sequence[str]) -> list[str]:
+    """Load the packages in each `plugins=[a,b]` and return the other arguments."""
     named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == _SETTING]
-    for package in named[-1].strip("[]").split(",") if named else ():
-        load(package.strip(" '\""))
+    for packages in named:
+        for package in packages.strip("[]").split(","):
+            load(package.strip(" '\""))
     return [text for text in typed if text.partition("=")[0] != _SETTING]
 
 
 def load(package: str) -> None:
-    """Enter the options of a package into the tables, or raise ConfigError."""
+    """Register the options of a package, or raise ConfigError."""
     if not PACKAGE.fullmatch(package):
-        raise ConfigError(f"{_SETTING}={package}: is not the name of a package; write {_SETTING}=[my_package]")
-    found = _options_of(package)
-    if not found:
-        raise ConfigError(f"{_SETTING}={package}: brings no options; let the package import its settings classes (such "
-                          f"as a dataclass of HeadSettings with a kind and an implementation), or name them in entry "
-                          f"points of the group {_ENTRY_POINTS}")
-    for cls in found:
-        _enter(cls, package)
+        what = "is not the name of a package" if package else "names no package"
+        raise ConfigError(f"{_SETTING}={package}: {what}; write {_SETTING}=[my_package], or leave it out")
+    classes = _options_of(package)
+    if not classes:
+        raise ConfigError(f"{_SETTING}={package}: has no options; import its settings classes in the package (for "
+                          f"example a dataclass of HeadSettings with a kind and an implementation), or list them as "
+                          f"entry points of the group {_ENTRY_POINTS}")
+    for cls in classes:
+        _register(cls, package)
 
 
 def _options_of(package: str) -> list[Any]:
-    """Return what the entry points of a package name, or without any the settings classes in its namespace."""
+    """Return the settings classes in the entry points of a package, or without entry points those in its namespace."""
     top = package.partition(".")[0]
     try:
         points = [point for point in metadata.entry_points(group=_ENTRY_POINTS)
@@ -52,24 +55,24 @@ def _options_of(package: str) -> list[Any]:
             return [point.load() for point in points]
         return [cls for cls in vars(import_module(package)).values()
                 if _group_of(cls) and cls.implementation and cls.__module__.partition(".")[0] == top]
-    except Exception as error:  # Somebody else's code may raise anything.
+    except Exception as error:  # Code of others may raise anything.
         missing = isinstance(error, ModuleNotFoundError) and error.name in (package, top)
-        why = ("there is no such package; install it, or put the folder that it is in on PYTHONPATH" if missing else
-               f"cannot be imported ({type(error).__name__}: {' '.join(str(error).split())[:200]}); mend the package")
+        why = ("no such package; install it, or add its folder to PYTHONPATH" if missing else
+               f"cannot be imported ({type(error).__name__}: {' '.join(str(error).split())[:200]}); fix the package")
         raise ConfigError(f"{_SETTING}={package}: {why}") from error
 
 
-def _enter(cls: Any, package: str) -> str:
-    """Put a settings class into the table of its group and return the group, or raise ConfigError."""
+def _register(cls: Any, package: str) -> str:
+    """Add a settings class to the table of its config group and return the group, or raise ConfigError."""
     group, name, kind = _group_of(cls), getattr(cls, "__name__", str(cls)), _kind(cls)
     if group is None or not cls.implementation:
-        raise ConfigError(f"{_SETTING}={package}: {name} is no settings class of an option; derive it from "
+        raise ConfigError(f"{_SETTING}={package}: {name} is not a settings class of an option; derive it from "
                           f"HeadSettings, LossSettings or EncoderSettings, and give it an implementation")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-        raise ConfigError(f"{_SETTING}={package}: {name}.kind={kind}: must be made of small letters, digits and '_'")
+        raise ConfigError(f"{_SETTING}={package}: {name}.kind={kind}: use lower-case letters, digits and '_'")
     table = _table(group)
     if table.get(kind, cls) is not cls:
-        raise ConfigError(f"{_SETTING}={package}: there is a {group}={kind} already; give {name}.kind another name")
+        raise ConfigError(f"{_SETTING}={package}: {group}={kind} exists already; give {name}.kind another name")
     cls.plugin = package
     table[kind] = cls
     return group
@@ -80,14 +83,14 @@ def _kind(cls: Any) -> str:
 
 
 def _table(group: str) -> dict[str, type[OptionSettings]]:
-    """Return the table of a config group, to be written to."""
-    return cast(dict[str, type[OptionSettings]], GROUPS[group])
+    """Return the table of a config group as a writable mapping."""
+    return cast(dict[str, type[OptionSettings]], CONFIG_GROUPS[group])
 
 
 def _group_of(cls: Any) -> str | None:
-    """Return the config group whose options share a base with a class, None for anything else."""
+    """Return the config group whose options share a base class with `cls`, else None."""
     bases = cls.__mro__ if isinstance(cls, type) else ()
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         shared = next(base for base in next(iter(table.values())).__mro__ if OptionSettings in base.__bases__)
         if shared in bases:
             return group
@@ -95,12 +98,12 @@ def _group_of(cls: Any) -> str | None:
 
 
 @contextmanager
-def entered(cls: type[OptionSettings]) -> Iterator[None]:
-    """Have a settings class in the table of its group for a while; one that is there stays there."""
-    if any(cls in table.values() for table in GROUPS.values()):
+def registration(cls: type[OptionSettings]) -> Iterator[None]:
+    """Register a settings class during the block; a class that is registered already stays registered."""
+    if any(cls in table.values() for table in CONFIG_GROUPS.values()):
         yield
         return
-    group = _enter(cls, cls.__module__)
+    group = _register(cls, cls.__module__)
     try:
         yield
     finally:
@@ -108,16 +111,18 @@ def entered(cls: type[OptionSettings]) -> Iterator[None]:
 
 
 def packages_of(settings: Any) -> list[str]:
-    """Return the packages that the options in settings are of, sorted; none where all options are ours."""
-    found = {getattr(settings, "plugin", "")}
+    """Return the plugin packages of the options in `settings`, sorted; [] if all options are llmrec's."""
+    packages = {getattr(settings, "plugin", "")}
     for part in settings.values() if isinstance(settings, dict) else vars(settings).values():
         if isinstance(part, dict) or hasattr(part, "__dataclass_fields__"):
-            found.update(packages_of(part))
-    return sorted(found - {""})
+            packages.update(packages_of(part))
+    return sorted(packages - {""})
 
 
-def remedy(packages: Sequence[str]) -> str:
-    """Return what to do where options are missing that an artifact says these packages bring."""
-    missing = sorted(set(packages) - {cls.plugin for table in GROUPS.values() for cls in table.values()})
-    return (f"; it needs the package {', '.join(missing)}: if you trust what is installed by that name, add "
-            f"{_SETTING}=[{','.join(missing)}] to the command" if missing else "")
+def require_loaded(packages: Sequence[str], file: Path, problems: Sequence[str]) -> None:
+    """Raise ConfigError if a problem is an option of a package that the artifact needs and that is not loaded."""
+    missing = sorted(set(packages) - {cls.plugin for table in CONFIG_GROUPS.values() for cls in table.values()})
+    unknown = [match[1] for problem in problems if (match := re.match(r"(\S*kind=\w+): no such ", problem))]
+    if missing and unknown:
+        raise ConfigError(f"{file}: {unknown[0]} is of the package {', '.join(missing)}, which is not loaded; if you "
+                          f"trust the installed package of this name, add {_SETTING}=[{','.join(missing)}]")

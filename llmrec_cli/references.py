@@ -1,7 +1,7 @@
-"""References between settings: `${seed}`, `${head.l2}`, `${.name}` for a neighbour. Nothing else is read in `${...}`.
+"""References between settings: `${seed}`, `${head.l2}`, `${.name}` for a setting at the same level. No other `${...}`.
 
-A reference leads to a value and not to another reference, so that a small config cannot grow into a large one and
-cannot go round in circles. Text that a person typed is literal; `escaped` lets it pass.
+A reference must lead to a value and not to another reference, so that a small config cannot expand into a large one or
+form a circle. Text on the command line is literal: `escape` protects it.
 """
 
 import copy
@@ -16,35 +16,35 @@ _DOLLAR = re.compile(r"(\\*)\$\{(?:(\.*[^\s${}:\\.]+(?:\.[^${}:\\.]+)*)\})?")
 Place = tuple[str | int, ...]
 
 
-def escaped(text: str) -> str:
-    """Return text in which `resolved` finds no reference, and which it turns into `text` again."""
+def escape(text: str) -> str:
+    """Return `text` escaped so that `resolve_references` returns it unchanged."""
     return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", text)
 
 
 def resolver_in(text: str) -> str | None:
-    """Return the first `${...` of a text that is no plain reference, as `${oc.env:HOME}` is none."""
+    """Return the first `${...` in a text that is not a plain reference, for example `${oc.env:HOME}`."""
     for match in _unescaped(text):
         if match[2] is None:
             return text[match.start(0) + len(match[1]):][:60]
     return None
 
 
-def not_plain(shown: str) -> str:
-    """Return what to do about a `${...` that is no plain reference."""
+def not_plain(expression: str) -> str:
+    """Return the message for a `${...` that is not a plain reference."""
     hint = ""
-    if name := re.match(r"\$\{\s*oc\.env\s*:\s*(\w+)", shown):
+    if name := re.match(r"\$\{\s*oc\.env\s*:\s*(\w+)", expression):
         hint = f", <setting>=\"${name[1]}\""
-    return (f"a config cannot read the environment or compute anything; it can refer to another setting, as in "
-            f"${{seed}}, and the shell can fill in the rest{hint}")
+    return (f"a config cannot read the environment or compute values; it can refer to another setting, for example "
+            f"${{seed}}, and the shell can insert other values{hint}")
 
 
-def resolved(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a config with a value in place of every reference, or raise ConfigError with all that lead nowhere."""
+def resolve_references(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with every reference replaced by its value, or raise ConfigError with all broken references."""
     problems: list[str] = []
-    found = [text for _, text in _texts(plain, ()) for match in _unescaped(text)]
-    if len(found) > MAX_REFERENCES:
-        raise ConfigError(f"{len(found):,} references to other settings: at most {MAX_REFERENCES} are read; write the "
-                          f"values out")
+    references = [text for _, text in _texts(plain, ()) for match in _unescaped(text)]
+    if len(references) > MAX_REFERENCES:
+        raise ConfigError(f"{len(references):,} references to other settings: at most {MAX_REFERENCES} are allowed; "
+                          f"write the values out")
 
     def value(node: Any, at: Place) -> Any:
         if isinstance(node, dict):
@@ -70,26 +70,26 @@ class _Unresolved(Exception):
 
 
 def _value_of(plain: dict[str, Any], text: str, at: Place) -> Any:
-    if (shown := resolver_in(text)) is not None:
-        raise _Unresolved(not_plain(shown))
+    if (expression := resolver_in(text)) is not None:
+        raise _Unresolved(not_plain(expression))
     matches = list(_unescaped(text))
     if matches and matches[0].span() == (0, len(text)):
         return _target(plain, matches[0][2], at)
 
-    def replaced(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         half = "\\" * (len(match[1]) // 2)
         if len(match[1]) % 2:
             return half + match[0][len(match[1]):]
         target = _target(plain, match[2], at)
         if not isinstance(target, str | int | float):
-            raise _Unresolved(f"${{{match[2]}}} is no text or number that could stand in a text")
+            raise _Unresolved(f"${{{match[2]}}} is not a text or number, so it cannot be part of a text")
         return half + (str(target).lower() if isinstance(target, bool) else str(target))
 
-    return _DOLLAR.sub(replaced, text)
+    return _DOLLAR.sub(replacement, text)
 
 
 def _target(plain: dict[str, Any], reference: str, at: Place) -> Any:
-    """Return the value that a reference at `at` leads to: from the top, or with dots first from where it stands."""
+    """Return the value of a reference at `at`: an absolute path, or relative to `at` if it starts with dots."""
     name = reference.lstrip(".")
     dots = len(reference) - len(name)
     if dots > len(at):
@@ -101,19 +101,19 @@ def _target(plain: dict[str, Any], reference: str, at: Place) -> Any:
         elif isinstance(node, list) and str(part).isdecimal() and int(part) < len(node):
             node = node[int(part)]
         else:
-            raise _Unresolved(f"${{{reference}}} leads nowhere, there is no such setting")
+            raise _Unresolved(f"${{{reference}}} leads nowhere: no such setting")
     if any(True for _, text in _texts(node, ()) for _ in _unescaped(text)):
-        raise _Unresolved(f"${{{reference}}} leads to another reference; refer to where the value itself is")
+        raise _Unresolved(f"${{{reference}}} leads to another reference; refer to the setting that has the value")
     return copy.deepcopy(node) if not isinstance(node, str) else _value_of(plain, node, at)
 
 
 def _unescaped(text: str) -> Iterator[re.Match[str]]:
-    """Yield each `${` with what is in it, but for those with an odd number of backslashes before them."""
+    """Yield each `${...` match, except those after an odd number of backslashes."""
     return (match for match in _DOLLAR.finditer(text) if len(match[1]) % 2 == 0)
 
 
 def _texts(node: Any, at: Place) -> Iterator[tuple[Place, str]]:
-    """Yield every text of a config that has `${` in it, and where."""
+    """Yield place and text of every text in a config that contains `${`."""
     parts: Sequence[tuple[Any, Any]] = ()
     if isinstance(node, str):
         if "${" in node:

@@ -1,6 +1,6 @@
-"""Run directories: the only module that knows what their files are called.
+"""Run directories: the only module that knows their file names.
 
-    runs/<command>/<time>/        config.yaml, environment.json, log.jsonl, manifest.json, and the stage's own
+    runs/<command>/<time>/        config.yaml, environment.json, log.jsonl, manifest.json, and files of the stage
     runs/<command>/latest         a link to the newest finished run
 """
 
@@ -29,17 +29,17 @@ ENVIRONMENT = "environment.json"
 
 
 class RunDir:
-    """One run's folder."""
+    """The folder of a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.listeners: list[Callable[..., None]] = []
 
     @classmethod
-    def create(cls, command: str, chosen: str = "", job: int | None = None) -> "RunDir":
-        """Make the folder of a new run: `chosen`, or a new one under runs/<command>; `job` numbers a multirun."""
-        if chosen:
-            path = Path(chosen) if job is None else Path(chosen) / str(job)
+    def create(cls, command: str, folder: str = "", job: int | None = None) -> "RunDir":
+        """Create the folder of a run: `folder`, or a new one in runs/<command>; `job` is its number in a multirun."""
+        if folder:
+            path = Path(folder) if job is None else Path(folder) / str(job)
             if (path / CONFIG).exists():
                 with lock(path / LOCK, f"the run in {path}"):
                     cls(path).refuse_other(command)
@@ -60,31 +60,31 @@ class RunDir:
         raise ResourceError(f"{parent}: no free name for a run at {stamp}; try again in a second")
 
     def refuse_other(self, command: str) -> None:
-        """Raise ConfigError where a new run of `command` would lose or mix with what a run of this folder did.
+        """Raise ConfigError if a new run of `command` would overwrite or mix with the files of another run in this
+        folder.
 
-        A run that was killed before it had read its data is taken over. So is one of a command that cannot go on with
-        its own runs, since a new one does all of it again.
+        The folder is reused after a run that was killed before it had read its data, and after a run of a command
+        without `resume`, since a new run repeats all of its work.
         """
         resumes = self.file(INPUTS).exists()
         if not self.is_finished and not resumes and self.command in ("", command):
             return
-        resume = f", or go on with that run by resume={self.path}" if resumes and not self.is_finished else ""
-        raise ConfigError(f"run_dir={self.path}: holds a run already, and two runs in one folder would be a mix; "
-                          f"choose another folder{resume}")
+        resume = f", or resume that run with resume={self.path}" if resumes and not self.is_finished else ""
+        raise ConfigError(f"run_dir={self.path}: already contains a run; choose another folder{resume}")
 
     @property
     def command(self) -> str:
-        """The command that the log begins with; empty where there is no log yet."""
+        """The command of the run, from its log; empty if there is no log yet."""
         return next((str(line.get("command", "")) for line in self._logged() if line.get("event") == "started"), "")
 
     @property
     def is_finished(self) -> bool:
-        """True if the run has done its work."""
+        """True if the run has completed its work."""
         return self.file(_MANIFEST).exists()
 
     @property
     def is_closed(self) -> bool:
-        """True if the run has done its work and put all in order after it."""
+        """True if the run has completed its work and closed its folder."""
         return self.is_finished and any(line.get("event") == "finished" for line in self._logged())
 
     def _logged(self) -> Iterator[dict[str, Any]]:
@@ -99,7 +99,8 @@ class RunDir:
                     yield content
 
     def clear(self) -> None:
-        """Remove what a killed run left half-written, and what it cut off in its log. Only under the folder's lock."""
+        """Remove partial files and an incomplete last log line of a killed run. The caller must hold the folder's
+        lock."""
         with writing(self.path):
             clear_below(self.path)
             log = self.file(_LOG)
@@ -108,7 +109,7 @@ class RunDir:
                 os.truncate(log, content.rfind(b"\n") + 1)
 
     def close(self, command: str) -> None:
-        """Do what is left of a run that was killed after its work: point latest here, remove the checkpoints."""
+        """Finish a run that was killed after its work: point `latest` here and remove the checkpoints."""
         point(RUNS / command / LATEST, self.path)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -124,7 +125,7 @@ class RunDir:
 
     @property
     def adapter(self) -> Path:
-        """Folder of what fine-tuning changed of the encoder, alone."""
+        """Folder of the adapter: only the encoder weights that fine-tuning changed."""
         return self.path / _ADAPTER
 
     @property
@@ -142,7 +143,7 @@ class RunDir:
         return self.path / name
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one line to log.jsonl, and tell whoever listens."""
+        """Append a line to log.jsonl and call the listeners."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, ensure_ascii=False)
         with writing(self.path), self.file(_LOG).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -156,35 +157,35 @@ class RunDir:
 
 
 class NoRunDir(RunDir):
-    """Stand-in for a process that writes no run directory: another process writes it, or the run is not recorded.
+    """Placeholder in a process that writes no run directory: another process does, or the run is not recorded.
 
-    `path` is the run that is resumed, whose files it may read.
+    `path` is the resumed run, for reading its files.
     """
 
     def __init__(self, path: Path = Path(os.devnull)) -> None:
         super().__init__(path)
 
     def log(self, event: str, **values: Any) -> None:
-        """Leave the log to the other."""
+        """Do nothing; another process writes the log."""
 
     def finish(self, command: str, manifest: dict[str, Any]) -> None:
-        """Leave the manifest to the other."""
+        """Do nothing; another process writes the manifest."""
 
 
-def latest(command: str, chosen: str, key: str) -> Path:
-    """Return the run directory that `chosen` names, or runs/<command>/latest when it is empty."""
-    path = Path(chosen) if chosen else RUNS / command / LATEST
+def latest(command: str, folder: str, key: str) -> Path:
+    """Return the run directory `folder`, or runs/<command>/latest if it is empty."""
+    path = Path(folder) if folder else RUNS / command / LATEST
     if not path.is_dir():
         raise ConfigError(f"{key}={path}: no such folder; run `llmrec {command}` first or set {key}=<run directory>")
     return path
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, commit and hardware; never the environment's variables, which hold secrets."""
+    """Return versions, commit and hardware; never environment variables, which may contain secrets."""
     packages = ("llmrec-cli", "torch", "transformers", "peft", "numpy", "scipy", "pandas", "pyarrow", "duckdb")
     versions = {}
     for name in packages:
-        # Asked one by one: going through all that is installed takes a third of the time of a run that does nothing.
+        # Queried one by one: listing all installed packages takes a third of the time of an empty run.
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine(),
@@ -192,7 +193,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of our checkout; None where we are installed from a wheel or git is not there."""
+    """Return the commit of the checkout of llmrec; None if it was installed from a wheel or git is missing."""
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists() or shutil.which("git") is None:
         return None

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on MovieLens-100K: five stages, then two people are answered. BIN is where llmrec is installed.
+# Demo on MovieLens-100K: all five stages, then lists for a user and for a text. BIN is the folder with llmrec.
 set -eu
 cd "$(dirname "$0")/.."
 llmrec="${BIN:-.venv/bin}/llmrec"
@@ -10,8 +10,8 @@ step() { printf '\n\033[1m$ llmrec %s\033[0m\n' "$*" >&2; "$llmrec" "$@"; }
 
 step prepare $experiment
 step pretrain $experiment
-# With the encoder of the stage before, not MiniLM as it came (docs/experiments.md compares), and half as many texts a
-# step through its trained layers as the experiment has, so that it stays under five minutes on two cores.
+# Uses the encoder of the previous stage instead of MiniLM (docs/experiments.md compares them), and encodes half as many
+# texts per step as the experiment, to stay under five minutes on two cores.
 step finetune $experiment encoder=pretrained head.members.tower.encoded_items=8
 step evaluate $experiment
 step recommend query.user_id=13

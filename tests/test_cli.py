@@ -12,14 +12,14 @@ from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT, complete
 from llmrec_cli.metrics.table import METRICS
-from llmrec_cli.overrides import groups_of
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.overrides import config_groups_of
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.stages import COMMANDS
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
-def test_the_help_names_every_command_and_how_to_go_on(llmrec, arguments):
+def test_the_help_lists_every_command_and_the_next_step(llmrec, arguments):
     done = llmrec(*arguments)
     assert (done.code, done.err) == (0, "")
     assert list(SUMMARIES) == list(COMMANDS)
@@ -39,10 +39,10 @@ def test_the_help_of_a_command_says_what_it_reads_and_writes_and_its_settings(ll
     for word in ("reads:", "writes:", "settings:", "examples:", f"llmrec {command} --cfg job"):
         assert word in done.out
     assert max(map(len, done.out.partition("examples:")[0].splitlines())) <= 120
-    for group in groups_of(command):
-        if len(GROUPS[group]) == 1:
+    for group in config_groups_of(command):
+        if len(CONFIG_GROUPS[group]) == 1:
             continue  # Nothing to choose.
-        assert re.search(rf"^  {group}=\w+ +choose one of ", done.out, re.MULTILINE), group
+        assert re.search(rf" {group}=\w+ [^=]+ Choose one of ", " ".join(done.out.split())), group
 
 
 def test_the_help_of_evaluate_defines_every_metric_of_the_table(llmrec):
@@ -62,12 +62,12 @@ def test_every_example_of_the_help_composes():
 def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
     out = llmrec("finetune", "--help").out
     assert "monitor=ndcg@10" in out
-    assert "optim.epochs=20                    Most passes over the training interactions, at least 1." in out
-    assert f"choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
+    assert "optim.epochs=20                    Most passes over the training data, at least 1." in out
+    assert f"Choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    (("finetun",), "finetun: no such command (did you mean 'finetune'?); there are prepare, pretrain"),
+    (("finetun",), "finetun: no such command (did you mean 'finetune'?); choose one of prepare, pretrain"),
     (("--verison",), "--verison: no such option (did you mean '--version'?)"),
     (("finetune", "--multirn"), "--multirn: no such option (did you mean '--multirun'?)"),
     (("finetune", "--cfg"), "--cfg: expects a value"),
@@ -82,13 +82,13 @@ def test_a_mistake_ends_with_2_and_says_what_was_meant(llmrec, arguments, expect
     assert done.err.count("\n") == 1
 
 
-def test_several_mistakes_are_told_one_a_line(llmrec):
+def test_several_mistakes_are_reported_one_per_line(llmrec):
     done = llmrec("finetune", "seed=x", "optim.epochs=0")
     assert done.err == ("llmrec: configuration error: \n  seed=x: expected a whole number\n"
                         "  optim.epochs=0: must be at least 1\n")
 
 
-def test_options_are_told_from_settings():
+def test_options_are_separated_from_settings():
     assert divide(["a=1", "--cfg", "job", "-m", "--config-dir=x", "b=--c"]) == (
         ["--cfg", "job", "-m", "--config-dir=x"], ["a=1", "b=--c"])
     assert all(name.startswith("-") for name in OPTIONS)
@@ -171,7 +171,7 @@ def test_texts_in_a_multirun_are_literal_between_their_commas():
                                     """dataset.drop_users=["a]",b],['s,c]"""])
     assert [(run.settings.dataset.item_text, run.settings.dataset.drop_users) for run in runs] == [
         (text, users) for text in ("{a} (b)", "{c}, d", "it's") for users in (["a]", "b"], ["'s", "c"])]
-    assert runs[3].shown == 'dataset.item_text="{c}, d" dataset.drop_users=[\'s,c]'
+    assert runs[3].label == 'dataset.item_text="{c}, d" dataset.drop_users=[\'s,c]'
 
 
 @pytest.mark.parametrize(("typed", "expected"), [("seed=range(1,4)", [1, 2, 3]), ("seed=choice(4,2)", [4, 2]),

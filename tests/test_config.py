@@ -1,4 +1,4 @@
-"""Composing: what was typed becomes checked settings, or everything that is wrong with it is told at once."""
+"""Composing: a command line becomes checked settings, or all its problems are reported at once."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_changes
-from llmrec_cli.references import resolved
+from llmrec_cli.references import resolve_references
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFaceSettings, MiniLMSettings, PartSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.settings.stages import COMMANDS
@@ -65,9 +65,9 @@ def test_ids_in_a_list_are_whatever_was_typed_null_too(key, typed, ids):
 @given(st.lists(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), min_size=1, max_size=8), max_size=4))
 def test_any_ids_arrive_from_a_list_of_quoted_ones(ids):
     typed = ",".join('"' + key.replace('"', '""') + '"' for key in ids)
-    ((change,),), found = to_changes("recommend", [f"query.history=[{typed}]"])
-    assert found == []
-    assert resolved({"ids": change.value}) == {"ids": ids}
+    ((change,),), messages = to_changes("recommend", [f"query.history=[{typed}]"])
+    assert messages == []
+    assert resolve_references({"ids": change.value}) == {"ids": ids}
 
 
 def test_null_is_nothing_where_a_setting_is_no_id():
@@ -85,9 +85,9 @@ def test_a_setting_may_be_typed_with_the_name_of_its_command_before_it():
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), max_size=12))
 def test_any_text_arrives_as_it_was_typed(text):
-    ((change,),), found = to_changes("prepare", [f"dataset.item_text={text}"])
-    assert found == []
-    assert resolved({"text": change.value}) == {"text": text}
+    ((change,),), messages = to_changes("prepare", [f"dataset.item_text={text}"])
+    assert messages == []
+    assert resolve_references({"text": change.value}) == {"text": text}
 
 
 def test_a_file_is_one_and_a_list_of_files_is_several():
@@ -120,12 +120,12 @@ def test_a_setting_that_another_command_has_as_a_group_is_still_a_setting():
     assert compose("evaluate", ["split=valid"]).split == "valid"
 
 
-# --- what is wrong is told, all of it, with the nearest name
+# --- all problems are reported, with the nearest name
 
 def test_all_mistakes_are_told_together():
-    found = problems("finetune", "sed=3", "+foo=1", "optim.learning_rate=nan", "optim.batch_size=0", "optim.epochs=x",
-                     "head.members.ease.l3=5", "split=random", "device=gpu")
-    assert found == [
+    messages = problems("finetune", "sed=3", "+foo=1", "optim.learning_rate=nan", "optim.batch_size=0",
+                        "optim.epochs=x", "head.members.ease.l3=5", "split=random", "device=gpu")
+    assert messages == [
         "sed: `llmrec finetune` has no such setting (did you mean 'seed'?)",
         "foo: `llmrec finetune` has no such setting",
         "split: `llmrec finetune` has no such setting",
@@ -171,7 +171,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_
     ("evaluate", "k=[a,b]", "k[0]=a: expected a whole number"),
     ("evaluate", "split=train", "split=train: choose one of test, valid"),
     ("evaluate", "resume=x", "resume: `llmrec evaluate` has no such setting"),
-    ("prepare", "dataset.columns.userid=u", "dataset.columns.userid: no such column of ours (did you mean 'user_id'?)"),
+    ("prepare", "dataset.columns.userid=u", "dataset.columns.userid: no such column (did you mean 'user_id'?)"),
     ("prepare", "dataset.name=../up", "dataset.name=../up: use letters, digits"),
     ("recommend", "k=0", "k=0: must be at least 1"),
     ("recommend", "output=x.txt queries=all", "output=x.txt: the name must end in .parquet, .jsonl or .csv"),
@@ -206,7 +206,7 @@ def test_frozen_is_what_vectors_are_that_nothing_trains_and_layers_are_trained_o
         assert compose("finetune", [*typed, "peft=frozen"]).peft.kind == "frozen"
         assert problems("finetune", *typed, "peft=lora")[0].startswith("peft=lora: has no effect, since head=")
         assert compose("finetune", [*typed, "head.features.tuned=true", "peft=lora"]).peft.kind == "lora"
-        # The frozen encoder is the baseline among those of --multirun peft=frozen,lora,...
+        # The frozen encoder is the baseline of --multirun peft=frozen,lora,...
         assert compose("finetune", [*typed, "head.features.tuned=true", "peft=frozen"]).peft.kind == "frozen"
     assert problems("finetune", "head=ease", "peft=frozen")[0].startswith("peft=frozen: has no effect")
 
@@ -220,14 +220,14 @@ def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monk
     builder = Builder({"encoder": ENCODERS})
     builder.settings(PartSettings, {"encoder": {"kind": "minilm6"}}, "part")
     others = ", ".join(name for name in ENCODERS if name != "minilm6")
-    assert builder.found[0] == (
-        f"part.encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose "
+    assert builder.problems[0] == (
+        f"part.encoder.kind=minilm6: has settings but no implementation; name one in MiniLM6.implementation, or choose "
         f"one of {others} (did you mean 'minilm'?)")
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, table in GROUPS.items() for name in table])
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, table in CONFIG_GROUPS.items() for name in table])
 def test_every_option_names_an_implementation_of_ours_that_can_be_called(group, name):
-    settings = GROUPS[group][name]
+    settings = CONFIG_GROUPS[group][name]
     assert settings.implementation.startswith("llmrec_cli.")
     assert callable(implementation_of(settings))
 
@@ -291,20 +291,21 @@ def test_members_take_from_the_top_level_what_they_do_not_set():
 
 
 def test_a_member_sets_its_own():
-    found = members("head.members.tower.peft=frozen", "head.members.tower.optim.epochs=3", "optim.batch_size=9",
+    configs = members("head.members.tower.peft=frozen", "head.members.tower.optim.epochs=3", "optim.batch_size=9",
                     "head.members.tower.id_scale=0", "head.members.ease.features.text=8",
                     "head.members.tower.encoder=hf", "head.members.tower.encoder.path=a, b")
-    assert (found["tower"].peft.kind, found["tower"].optim.epochs, found["tower"].optim.batch_size) == ("frozen", 3, 9)
-    assert found["tower"].head.id_scale == 0
-    assert (found["tower"].encoder.kind, found["tower"].encoder.path) == ("hf", "a, b")
-    assert (found["ease"].head.features.text, found["ease"].encoder.kind) == (8, "minilm")
+    tower = configs["tower"]
+    assert (tower.peft.kind, tower.optim.epochs, tower.optim.batch_size) == ("frozen", 3, 9)
+    assert configs["tower"].head.id_scale == 0
+    assert (configs["tower"].encoder.kind, configs["tower"].encoder.path) == ("hf", "a, b")
+    assert (configs["ease"].head.features.text, configs["ease"].encoder.kind) == (8, "minilm")
 
 
 def test_members_come_and_go():
-    found = members("head.members.tower=null", "~head.members.neighbours", "head.members.near.head=item_knn",
+    configs = members("head.members.tower=null", "~head.members.neighbours", "head.members.near.head=item_knn",
                     "head.members.near.k=3")
-    assert list(found) == ["ease", "near"]
-    assert found["near"].head.k == 3
+    assert list(configs) == ["ease", "near"]
+    assert configs["near"].head.k == 3
 
 
 def test_weights_are_given_one_by_one_or_as_a_mapping():
@@ -329,8 +330,8 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
     ("head.members.x.head=fusion", "head.members.x.head=fusion: a fusion cannot be a member of a fusion"),
 ])
 def test_mistakes_inside_members_are_told_by_their_own_key(typed, expected):
-    found = problems("finetune", typed)
-    assert found[0].startswith(expected)
+    messages = problems("finetune", typed)
+    assert messages[0].startswith(expected)
 
 
 def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
@@ -340,21 +341,21 @@ def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
 @pytest.mark.parametrize("name", ["../up", "a/b", "a b", "é"])
 def test_a_members_name_cannot_become_a_path(name):
     config = {"head": {"kind": "popularity"}}
-    builder = Builder(GROUPS)
-    builder.settings(GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: config}})
-    assert any("a member's name is made of letters" in problem for problem in builder.found)
+    builder = Builder(CONFIG_GROUPS)
+    builder.settings(CONFIG_GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: config}})
+    assert any("in the name of a member" in problem for problem in builder.problems)
 
 
-# --- what was composed is saved as data and read back the same
+# --- composed settings are saved as data and read back unchanged
 
 @pytest.mark.parametrize("typed", [[], ["head=two_tower", "loss=bce", "peft=none", "adversarial=fgm"],
                                    ["head=ease", "head.features.text=6", "optim.learning_rate=0.00001"]])
 def test_saved_settings_read_back_equal(typed):
     cfg = compose("finetune", typed)
     plain = yaml.safe_load(yaml.safe_dump(to_plain(cfg), allow_unicode=True))
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     assert builder.settings(COMMANDS["finetune"], plain) == cfg
-    assert builder.found == []
+    assert builder.problems == []
 
 
 def test_a_resumed_run_takes_its_settings_from_the_run_alone(tmp_path):
@@ -373,7 +374,7 @@ def test_a_run_that_cannot_be_resumed_is_refused_by_its_file(tmp_path, content):
         (tmp_path / "config.yaml").write_text(content)
     (problem,) = problems("finetune", f"resume={tmp_path}")
     assert str(tmp_path / "config.yaml") in problem
-    assert "name the directory of a run that was interrupted" in problem
+    assert "give the directory of an interrupted run" in problem
 
 
 def test_an_edited_config_is_refused_by_file_and_key(tmp_path):
@@ -383,6 +384,6 @@ def test_an_edited_config_is_refused_by_file_and_key(tmp_path):
 
 
 def test_a_setting_that_two_heads_share_is_read_as_the_chosen_one_takes_it():
-    # A number for mf, a head's name for interest.
+    # A number for mf, the name of a head for interest.
     assert compose("finetune", ["head=mf", "head.candidates=10"]).head.candidates == 10
     assert compose("finetune", ["head=interest", "loss=bce", "head.candidates=ease"]).head.candidates == "ease"

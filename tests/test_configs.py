@@ -13,26 +13,26 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.option_files import choices, configs_dir
-from llmrec_cli.overrides import groups_of
+from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import FusionSettings, ModelConfig
 from llmrec_cli.settings.stages import COMMANDS
 
-# Encoders that `pretrain`, the first command that has encoders, cannot train.
+# Encoders that `pretrain`, the first command with encoders, cannot train.
 WITHOUT_LAYERS = [name for name, encoder in ENCODERS.items() if not encoder.has_layers]
-# What an option needs beside its name.
+# Required settings of options.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
           **{name: ["head=ease", "head.features.entities=1"] for name in ("transe", "rotate", "complex")},
           "files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
           **{name: ["dataset.path=x"] for name in ("amazon_reviews", "mind", "mafengwo", "camra2011")}}
-OPTIONS = [(group, name) for group in GROUPS for name in choices(group)]
+OPTIONS = [(group, name) for group in CONFIG_GROUPS for name in choices(group)]
 
 
 def commands_of(group):
-    return [command for command in COMMANDS if group in groups_of(command)]
+    return [command for command in COMMANDS if group in config_groups_of(command)]
 
 
 def typed_for(command):
@@ -40,7 +40,7 @@ def typed_for(command):
 
 
 def content_of(file):
-    """The settings of a YAML file and the dataclass that its schema names."""
+    """Return the settings of a YAML file and the dataclass of its schema."""
     content = yaml.safe_load(file.read_text("utf-8"))
     schema, own = content.pop("defaults")
     assert own == "_self_", file
@@ -50,14 +50,14 @@ def content_of(file):
 
 
 def test_every_yaml_file_of_a_group_holds_values_of_an_option_in_its_table():
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         for file in (configs_dir() / group).glob("*.yaml"):
             content, schema = content_of(file)
             assert content, f"{file}: holds no value, and the table registers the option already"
             assert schema in table
             assert file.stem == schema or file.stem not in table
     folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
-    assert folders <= {*GROUPS, "experiment"}
+    assert folders <= {*CONFIG_GROUPS, "experiment"}
     assert {path.stem for path in configs_dir().glob("*.yaml")} == set(COMMANDS)
 
 
@@ -68,10 +68,10 @@ def test_an_option_needs_no_yaml_file_to_be_chosen(monkeypatch):
         kind: str = "hashed"
         buckets: int = 64
 
-    compose("finetune", [])  # Hydra stores what it needs itself when it first composes.
+    compose("finetune", [])  # The first composition fills Hydra's own store.
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
-    monkeypatch.setitem(GROUPS["encoder"], "hashed", HashedText)
+    monkeypatch.setitem(CONFIG_GROUPS["encoder"], "hashed", HashedText)
     assert "hashed" in choices("encoder")
     encoder = compose("finetune", ["head=two_tower", "peft=frozen", "encoder=hashed", "encoder.buckets=8"]).encoder
     assert encoder == HashedText(buckets=8)
@@ -93,14 +93,14 @@ def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(grou
                             [*typed, *NEEDED["files"]]), group)
     file = configs_dir() / group / f"{name}.yaml"
     content, schema = content_of(file) if file.exists() else ({}, name)
-    assert type(built) is GROUPS[group][schema]
+    assert type(built) is CONFIG_GROUPS[group][schema]
     assert built.kind == schema
     typed_keys = {text.partition("=")[0].split(".")[1] for text in typed if text.startswith(f"{group}.")}
     for key in content.keys() - typed_keys - {"members", "search"}:
         assert to_plain(getattr(built, key)) == content[key], f"{key} of {name}.yaml"
 
 
-@pytest.mark.parametrize("name", GROUPS["head"])
+@pytest.mark.parametrize("name", CONFIG_GROUPS["head"])
 def test_every_head_builds(name):
     head = build(compose("finetune", [f"head={name}"]).config)
     assert isinstance(head, Head)
@@ -124,12 +124,12 @@ def test_every_experiment_composes_for_every_command(name):
     for command in COMMANDS:
         own = [text.partition("=")[0] for text in content.get(command, [])]
         more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
-        # A published folder has no place of its own; whoever has it says where.
+        # Published data has no fixed folder; the user sets it.
         more += [text for typed in content.get(command, []) if typed in ("dataset=mafengwo", "dataset=camra2011")
                  for text in NEEDED[typed.partition("=")[2]]]
-        # Of several values, for --multirun, each is composed.
+        # Each value of a multirun is composed.
         several = [text.partition("=") for text in content.get(command, []) if "," in text and "[" not in text]
-        each = [f"{key}={value}" for key, _, values in several if key in GROUPS for value in values.split(",")]
+        each = [f"{key}={value}" for key, _, values in several if key in CONFIG_GROUPS for value in values.split(",")]
         for one in [[typed] for typed in each] or [[]]:
             assert isinstance(compose(command, [f"experiment={name}", *more, *one]), COMMANDS[command])
 
@@ -141,7 +141,7 @@ def test_a_loss_that_nobody_chose_is_one_that_the_head_can_be_trained_by():
     assert fusion.head.members["content"].loss.kind == "distillation"
     assert fusion.head.members["tower"].loss.kind == "softmax"
     for typed in (["loss=bpr"], ["loss.temperature=0.2"]):
-        with pytest.raises(ConfigError, match="head=interest cannot be trained by it; choose one of bce, mse"):
+        with pytest.raises(ConfigError, match="cannot train head=interest; choose one of bce, mse"):
             compose("finetune", ["head=interest", *typed])
 
 
@@ -161,4 +161,4 @@ def test_what_the_yaml_changes_is_a_setting_of_the_schema():
         if file.parent.name == "experiment":
             continue
         content, schema = content_of(file)
-        assert set(content) <= set(GROUPS[file.parent.name][schema].__dataclass_fields__), file
+        assert set(content) <= set(CONFIG_GROUPS[file.parent.name][schema].__dataclass_fields__), file

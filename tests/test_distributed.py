@@ -1,4 +1,4 @@
-"""Several processes under torchrun: every query scored once, the same figures, one voice, one run directory."""
+"""Several processes under torchrun: each query is scored once, same metrics, one output, one run directory."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmrec_cli import distributed as processes
-from llmrec_cli.distributed import LeftToFirst, dealt, join, leave_to_first
+from llmrec_cli.distributed import LeftToFirst, join, leave_to_first, map_shared
 from llmrec_cli.errors import ConfigError, DivergedError
 from llmrec_cli.run_dir import NoRunDir
 
@@ -20,7 +20,7 @@ SECONDS = 240
 
 
 def command(number, *arguments):
-    """`llmrec` in this many processes."""
+    """Start `llmrec` in this number of processes."""
     start = [sys.executable, "-m"] if number == 0 else [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number), "-m"]
     return [*start, "llmrec_cli", *arguments]
@@ -35,7 +35,7 @@ def start(number, *arguments, cwd):
 
 @pytest.fixture(scope="module")
 def model(tiny_prepared, tmp_path_factory):
-    """The run directory of an EASE of the tiny shop."""
+    """The run directory of an EASE model of the tiny shop."""
     folder = tmp_path_factory.mktemp("trained")
     done = start(0, "finetune", f"prepared={tiny_prepared}", "head=ease", "device=cpu",
                  f"run_dir={folder / 'run'}", cwd=folder)
@@ -49,35 +49,35 @@ def digest(path):
 
 @pytest.mark.slow
 def test_the_figures_of_one_and_of_three_processes_are_the_same_bits(model, tmp_path):
-    found, printed = {}, {}
+    digests, printed = {}, {}
     for number in (0, 3):
         folder = tmp_path / str(number)
         folder.mkdir()
         done = start(number, "evaluate", f"model={model}", "block_size=7", "num_bootstrap=200", "device=cpu",
                      f"run_dir={folder / 'run'}", cwd=folder)
         assert done.returncode == 0, done.stderr
-        found[number] = [digest(folder / "run" / name)
+        digests[number] = [digest(folder / "run" / name)
                          for name in ("metrics.json", "per_user.parquet", "recommendations.parquet")]
         printed[number] = done.stdout
         assert [path.name for path in (folder / "runs" / "evaluate").iterdir()] == ["latest"]
         assert done.stderr.count("evaluate: wrote") == 1
-    assert len({tuple(one) for one in found.values()}) == 1
+    assert len({tuple(one) for one in digests.values()}) == 1
     assert len(set(printed.values())) == 1
     assert printed[0].count("ndcg@") >= 1
 
 
 @pytest.mark.slow
 def test_lists_of_one_and_of_two_processes_are_the_same_bytes(model, tmp_path):
-    found = []
+    lists = []
     for number in (0, 2):
         output = tmp_path / f"{number}.jsonl"
         done = start(number, "recommend", f"model={model}", "k=5", "block_size=7", "device=cpu", "queries=all",
                      f"output={output}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("lists made") == 1
-        found.append(output.read_bytes())
-    assert found[0] == found[1]
-    ids = [json.loads(line)["query_id"] for line in found[0].decode().splitlines()]
+        lists.append(output.read_bytes())
+    assert lists[0] == lists[1]
+    ids = [json.loads(line)["query_id"] for line in lists[0].decode().splitlines()]
     assert len(ids) == len(set(ids)) * 5 > 0
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_setting_is_told_once_and_ends_all_with_its_code(model, tmp_path
     assert not list(tmp_path.glob("runs/evaluate/*/metrics.json"))
 
 
-# A worker of its own: a scorer that fails in one block, so in one process.
+# A worker script: a scorer that fails in one block, so in one process.
 FAILING = """
 import sys
 import numpy as np, torch
@@ -130,7 +130,7 @@ def test_a_score_that_is_not_a_number_in_one_process_is_raised_in_all(tmp_path):
 
 @pytest.fixture
 def second_of_two(monkeypatch):
-    """This process, told that it is the second of two."""
+    """Set the environment of the second of two processes."""
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1")):
         monkeypatch.setenv(name, value)
 
@@ -151,10 +151,10 @@ def test_preparing_is_refused_before_anyone_is_met(second_of_two):
 
 
 def test_one_process_works_on_all_in_order():
-    assert list(dealt(lambda n: n * n, range(5))) == [0, 1, 4, 9, 16]
+    assert list(map_shared(lambda n: n * n, range(5))) == [0, 1, 4, 9, 16]
     with pytest.raises(DivergedError):
-        list(dealt(_diverge, [1]))
-    assert np.all([processes.is_first(), processes.count() == 1, processes.is_first_to_tell()])
+        list(map_shared(_diverge, [1]))
+    assert np.all([processes.is_first(), processes.count() == 1, processes.is_first_to_report()])
 
 
 def _diverge(_):

@@ -1,4 +1,4 @@
-"""Commands that the documentation prints: they run as printed, at toy size."""
+"""Commands that the documentation prints: all of them compose, and those that are fast run, at toy size."""
 
 import re
 import shlex
@@ -7,7 +7,38 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+from llmrec_cli.cli import SUMMARIES, config_dir, divide
+from llmrec_cli.config import compose_runs
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")] + sorted(DOCS.rglob("*.md"))
+
+
+def commands_of(page):
+    """Return every `llmrec <command> <words>` of a page, in blocks, over several lines too, and within sentences."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^ *```\w*\n.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", prose)
+    return [line for line in map(str.strip, lines) if re.match(rf"llmrec ({'|'.join(SUMMARIES)}) ", line)]
+
+
+# What stands for something of the reader's.
+MEANT = {" ... ": " dataset=files dataset.interactions=clicks.csv ", "<metric>@<k>": "ndcg@10",
+         "head=<name>": "head=ials",
+         "resume=runs/finetune/<run>": "", "plugins=[my_shop] head=newest": "head=item_knn"}
+
+
+@pytest.mark.parametrize(("page", "line"), [pytest.param(page, line, id=f"{page.name}: {line}")
+                                            for page in PAGES for line in dict.fromkeys(commands_of(page))])
+def test_every_printed_command_composes(page, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for placeholder, example in MEANT.items():
+        line = line.replace(placeholder, example)
+    _, command, *words = shlex.split(line, comments=True)
+    options, typed = divide([word for word in words if word != "--help"])
+    assert compose_runs(command, typed, config_dir(options))
 
 
 def printed(name):

@@ -1,4 +1,4 @@
-"""A folder takes another's place whole, also when it is killed at any step, with and without the kernel's exchange."""
+"""Atomic replacement of folders, also if killed at any step, with and without the kernel's exchange of names."""
 
 import errno
 import json
@@ -11,11 +11,11 @@ import pytest
 
 from llmrec_cli import folders
 from llmrec_cli.atomic_files import clear_leftovers, whole_folder
-from llmrec_cli.folders import beside, exchange, make_beside, restore, take_the_place
+from llmrec_cli.folders import exchange, list_temporaries, make_temporary, replace_folder, restore
 
 ROOT = Path(__file__).parents[1]
-# Replaces the folder `f` again and again, and is killed just before its n-th call of the system that a name or a file
-# depends on, for every n; prints what a reader then finds, and what is there after the next run has begun.
+# Replaces the folder `f` repeatedly and is killed just before its n-th system call on a name or a file, for every n.
+# Prints what a reader then finds, and the state after the next run has started.
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -25,7 +25,7 @@ from llmrec_cli.atomic_files import clear_leftovers, whole_folder
 CALLS = ("open", "os.rename", "os.rmdir", "os.remove", "os.mkdir", "os.scandir", "ctypes.dlsym")
 if sys.argv[1] == "two renames":
     folders.exchange = lambda first, second: False
-path, found = Path("f"), []
+path, rows = Path("f"), []
 
 def write(content):
     with whole_folder(path) as temporary:
@@ -54,10 +54,10 @@ for call in range(1, 1000):
     ended = os.waitpid(child, 0)[1]
     seen = state()
     clear_leftovers(path)
-    found.append([seen, state(), len(list(path.rglob("*"))), os.listdir()])
+    rows.append([seen, state(), len(list(path.rglob("*"))), os.listdir()])
     if not ended:
         break
-print(json.dumps(found))
+print(json.dumps(rows))
 """
 
 
@@ -67,12 +67,12 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_exchange(first: Path, second: Path) -> bool:
-    """Stand in for a file system that cannot exchange two names."""
+    """Simulate a file system that cannot exchange two names."""
     return False
 
 
 def folder(path: str | Path, content: str) -> Path:
-    """Make a folder with a file in it."""
+    """Create a folder with a file in it."""
     Path(path).mkdir(exist_ok=True)
     (Path(path) / "file").write_text(content)
     return Path(path)
@@ -94,26 +94,26 @@ def test_a_kill_before_any_call_leaves_the_old_folder_or_the_new_and_the_next_ru
     for path in ("one", "two"):
         os.unlink(f"{path}/file")
         os.rmdir(path)
-    found = killed_at_every_step("exchange")
-    assert len(found) > 20
-    assert {seen for seen, *_ in found} == {"old", "new"}
-    assert all(row == (row[0], row[0], 4, ["f"]) for row in found)
+    rows = killed_at_every_step("exchange")
+    assert len(rows) > 20
+    assert {seen for seen, *_ in rows} == {"old", "new"}
+    assert all(row == (row[0], row[0], 4, ["f"]) for row in rows)
 
 
 def test_where_it_takes_two_renames_a_kill_between_them_is_put_right_by_the_next_run() -> None:
-    found = killed_at_every_step("two renames")
-    assert len(found) > 20
-    assert {seen for seen, *_ in found} == {"old", "missing", "new"}
-    assert sum(seen == "missing" for seen, *_ in found) == 1
-    assert all(row[1:] == ("old" if row[0] == "missing" else row[0], 4, ["f"]) for row in found)
+    rows = killed_at_every_step("two renames")
+    assert len(rows) > 20
+    assert {seen for seen, *_ in rows} == {"old", "missing", "new"}
+    assert sum(seen == "missing" for seen, *_ in rows) == 1
+    assert all(row[1:] == ("old" if row[0] == "missing" else row[0], 4, ["f"]) for row in rows)
 
 
 @pytest.mark.parametrize("how", ["exchange", "two renames"])
 def test_what_was_replaced_has_the_new_one_s_name_afterwards(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if how == "two renames":
         monkeypatch.setattr(folders, "exchange", without_exchange)
-    new = folder(make_beside(folder("f", "old"), "new"), "new")
-    take_the_place(new, Path("f"))
+    new = folder(make_temporary(folder("f", "old"), "new"), "new")
+    replace_folder(Path("f"), new)
     assert (content("f"), content(new)) == ("new", "old")
     assert sorted(os.listdir()) == sorted(["f", new.name])
 
@@ -174,12 +174,12 @@ def test_a_signal_or_an_error_between_the_two_renames_leaves_the_old_folder(
         rename(source, target)
 
     folder("f", "old")
-    new = folder(make_beside(Path("f"), "new"), "new")
+    new = folder(make_temporary(Path("f"), "new"), "new")
     monkeypatch.setattr(folders, "exchange", without_exchange)
     monkeypatch.setattr(folders.os, "rename", failing)
     with pytest.raises(type(problem)):
-        take_the_place(new, Path("f"))
-    assert (content("f"), beside(Path("f"), "old")) == ("old", [])
+        replace_folder(Path("f"), new)
+    assert (content("f"), list_temporaries(Path("f"), "old")) == ("old", [])
 
 
 def test_what_is_removed_is_what_we_made_beside_this_very_folder_and_no_link() -> None:
@@ -200,8 +200,8 @@ def test_what_is_removed_is_what_we_made_beside_this_very_folder_and_no_link() -
 
 def test_a_name_with_stars_and_brackets_is_that_name() -> None:
     for path in (Path("a[1]*"), Path("a1x")):
-        made = make_beside(folder(path, ""), "scratch")
-        assert beside(path, "scratch") == [made]
+        temporary = make_temporary(folder(path, ""), "scratch")
+        assert list_temporaries(path, "scratch") == [temporary]
 
 
 def test_a_reader_that_may_not_write_leaves_what_it_cannot_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

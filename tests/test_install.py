@@ -1,4 +1,4 @@
-"""An sdist, the wheel made of it, and that wheel at work in a folder where there is no checkout."""
+"""The sdist, the wheel built from it, and the installed wheel in a folder without a checkout."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the sdist and the wheel that was built from it."""
+    """A folder with the sdist and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, CHECKOUT)
     return folder

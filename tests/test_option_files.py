@@ -1,20 +1,23 @@
-"""Files that people share are data: they set values of their own group, and nothing that they name is run."""
+"""Shared files are data: they set values of their own config group, and nothing that they name is run."""
 
 import json
 import os
 import pickle
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from llmrec_cli.config import compose, composed
+from llmrec_cli.config import apply_changes, compose, register_schemas
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, option_values
-from llmrec_cli.overrides import Change, groups_of
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.option_files import choices, configs_dir
+from llmrec_cli.overrides import Change, config_groups_of
+from llmrec_cli.settings.groups import CONFIG_GROUPS
+from llmrec_cli.settings.stages import COMMANDS
 
 SCHEMA = "defaults: [/schema/head/ease@_here_, _self_]\n"
 
@@ -31,7 +34,7 @@ class Leaves:
 
 @pytest.fixture
 def shared(tmp_path):
-    """A folder for --config-dir, and a pickle that leaves the file `marker` where it is read."""
+    """A folder for --config-dir, and a pickle that creates the file `marker` when it is loaded."""
     folder = tmp_path / "shared"
     (tmp_path / "trap.pkl").write_bytes(pickle.dumps(Leaves(tmp_path / "marker")))
 
@@ -127,14 +130,14 @@ UNREADABLE = [
     (b"l2: 1 # \xe9\n", "is not UTF-8"), ("l2: 1".encode("utf-16"), "is not UTF-8"),
     ("l2: " + "[" * 1000 + "]" * 1000, "line 1: is"),
     ("a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)), "aliases"),
-    ("#" * 300_000, "is larger than 256 KiB"), ("l2: 1\nl2: 2\n", "line 2: l2: is there twice")]
+    ("#" * 300_000, "is larger than 256 KiB"), ("l2: 1\nl2: 2\n", "line 2: l2: occurs twice")]
 
 
 @pytest.mark.parametrize(("content", "expected"), UNREADABLE)
-@pytest.mark.parametrize("group", ["experiment", *GROUPS])
+@pytest.mark.parametrize("group", ["experiment", *CONFIG_GROUPS])
 def test_a_file_that_cannot_be_read_is_refused_by_its_name_in_every_group(shared, tmp_path, group, content, expected):
     file = shared(f"{group}/x.yaml", content)
-    command = command_of(group) if group in GROUPS else "finetune"
+    command = command_of(group) if group in CONFIG_GROUPS else "finetune"
     with pytest.raises(ConfigError) as error:
         compose(command, [f"{group}=x"], str(tmp_path / "shared"))
     assert error.value.problems[0].startswith(str(file))
@@ -142,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name_in_every_group(shared
 
 
 def command_of(group):
-    """A command that has the config group."""
-    return next(command for command in ("finetune", "prepare", "pretrain") if group in groups_of(command))
+    """Return a command that has the config group."""
+    return next(command for command in ("finetune", "prepare", "pretrain") if group in config_groups_of(command))
 
 
 def test_pipes_and_links_out_of_the_folder_are_not_read_and_links_inside_are(shared, tmp_path):
@@ -181,7 +184,7 @@ def test_an_option_begins_with_the_dataclass_or_with_another_option(shared, tmp_
     shared("head/base.yaml", f"{SCHEMA}l2: 7\n")
     shared("head/x.yaml", content)
     if l2 is None:
-        with pytest.raises(ConfigError, match="does not say which head it is"):
+        with pytest.raises(ConfigError, match="names no base head"):
             compose("finetune", ["head=x"], str(tmp_path / "shared"))
     else:
         assert compose("finetune", ["head=x"], str(tmp_path / "shared")).head.l2 == l2
@@ -203,11 +206,11 @@ def test_any_other_defaults_are_refused_by_the_file(shared, tmp_path, base):
 
 
 @pytest.mark.parametrize(("command", "typed", "expected"), [
-    ("finetune", "run_dir=/elsewhere", "outside the folder"), ("finetune", "run_dir=a/../../b", "outside the folder"),
-    ("finetune", "cache=~/x", "outside the folder"), ("recommend", "output=/x.csv", "outside the folder"),
-    ("recommend", "output.path=/x.csv", "outside the folder"),
-    ("finetune", "tracker.database=sqlite:////x.db", "outside the folder"),
-    ("finetune", "resume=runs/x", "cannot go on"),
+    ("finetune", "run_dir=/elsewhere", "the current folder"), ("finetune", "run_dir=a/../../b", "the current folder"),
+    ("finetune", "cache=~/x", "the current folder"), ("recommend", "output=/x.csv", "the current folder"),
+    ("recommend", "output.path=/x.csv", "the current folder"),
+    ("finetune", "tracker.database=sqlite:////x.db", "the current folder"),
+    ("finetune", "resume=runs/x", "cannot resume"),
     ("prepare", "engine.master=spark://there:7077", "another machine"),
     ("prepare", "engine.conf.spark.driver.extraJavaOptions=-javaagent:x.jar", "could name code"),
     ("prepare", "engine.conf={spark.jars: x.jar}", "could name code"),
@@ -241,11 +244,17 @@ def test_names_of_columns_are_any_text(shared, tmp_path, key):
         assert compose("prepare", each, str(tmp_path / "shared")).dataset.attributes == {key: "number"}
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_our_own_files_are_read_as_hydra_reads_them(group):
-    for name in choices(group):
-        by_hydra = composed(command_of(group), [Change((group,), name, "", "choose")], [])[group]
-        assert option_values(group, name) == by_hydra
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_of_ours_give_what_hydra_would_compose(command):
+    register_schemas()
+    options = {group: choices(group) for group in config_groups_of(command)}
+    for n in range(max(map(len, options.values()), default=0)):
+        chosen = {group: names[n % len(names)] for group, names in options.items()}
+        changes = [Change((group,), name, "", "choose") for group, name in chosen.items()]
+        with hydra.initialize_config_dir(str(configs_dir()), version_base="1.3"):
+            by_hydra = hydra.compose(command, [f"{group}={name}" for group, name in chosen.items()])
+        assert apply_changes(command, changes, []) == OmegaConf.to_container(by_hydra, resolve=False)
 
 
 # --- any content
@@ -267,7 +276,7 @@ entries = st.builds(lambda key, value: f"{key}={value}", st.sampled_from([
 
 
 def refused(group, content, folder):
-    """Return what is wrong with a file of a shared folder, or nothing where it is one that can be used."""
+    """Return the problems of a file in a shared folder; [] if it can be used."""
     file = folder / group / "x.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
@@ -292,17 +301,17 @@ def test_any_option_file_is_used_or_refused(tmp_path_factory, content):
     check("head", content, tmp_path_factory.mktemp("shared"))
 
 
-@given(said=st.lists(entries, max_size=4))
+@given(overrides=st.lists(entries, max_size=4))
 @settings(max_examples=100)
-def test_any_experiment_is_used_or_refused(tmp_path_factory, said):
-    content = yaml.safe_dump({"finetune": said}, allow_unicode=True).encode()
+def test_any_experiment_is_used_or_refused(tmp_path_factory, overrides):
+    content = yaml.safe_dump({"finetune": overrides}, allow_unicode=True).encode()
     check("experiment", content, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.mark.slow
 @given(group=st.sampled_from(["head", "encoder", "optim", "loss", "experiment"]), content=files,
-       said=st.lists(entries, max_size=6))
+       overrides=st.lists(entries, max_size=6))
 @settings(max_examples=1500)
-def test_any_of_1_500_files_is_used_or_refused(tmp_path_factory, group, content, said):
-    content = yaml.safe_dump({"finetune": said}, allow_unicode=True).encode() if group == "experiment" else content
+def test_any_of_1_500_files_is_used_or_refused(tmp_path_factory, group, content, overrides):
+    content = yaml.safe_dump({"finetune": overrides}, allow_unicode=True).encode() if group == "experiment" else content
     check(group, content, tmp_path_factory.mktemp("shared"))

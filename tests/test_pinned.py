@@ -1,4 +1,4 @@
-"""Folders that are opened once and read from there."""
+"""Consistent reads from folders that other processes replace."""
 
 import hashlib
 import os
@@ -64,7 +64,7 @@ def test_all_files_are_checked_and_the_wrong_one_is_named(folder):
                                   "in\\c", 7, None])
 def test_names_that_lead_out_of_the_folder_or_are_none_are_refused(folder, name):
     assert not is_inside(name)
-    with pytest.raises(ArtifactError, match="is no file of the folder"):
+    with pytest.raises(ArtifactError, match="is not a file of the folder"):
         PinnedFolder(folder, "again").pin({name: sha(b"one")})
 
 
@@ -83,12 +83,12 @@ def test_links_pipes_sockets_and_devices_are_refused_at_once(folder, tmp_path):
     with socket.socket(socket.AF_UNIX) as opened:
         opened.bind(str(folder / "socket"))
         for name in ("pipe", "link", "near", "out/secret", "zeros", "socket", "in"):
-            with pytest.raises(ArtifactError, match=f"{name}: is a link or no regular file, which is never read"):
+            with pytest.raises(ArtifactError, match=f"{name}: is a link or not a regular file, and is not read"):
                 PinnedFolder(folder, "again").read(name)
-    # The hub's cache is made of links to files.
+    # The hub's cache consists of links to files.
     linked = PinnedFolder(folder, "again", links=True)
     assert linked.read("near") == b"one"
-    with pytest.raises(ArtifactError, match="zeros: is a link or no regular file"):
+    with pytest.raises(ArtifactError, match="zeros: is a link or not a regular file"):
         linked.read("zeros")
 
 

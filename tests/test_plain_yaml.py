@@ -1,4 +1,4 @@
-"""YAML of other people: plain data within bounds, or one sentence with file and line."""
+"""Untrusted YAML: plain data within limits, or a message with file and line."""
 
 import os
 
@@ -31,11 +31,12 @@ def test_plain_values_are_read_as_people_mean_them(text, value):
 @pytest.mark.parametrize(("text", "expected"), [
     ("[" * 1000 + "]" * 1000, "x, line 1: is"), ("\n".join(" " * n + "a:" for n in range(400)), "is nested more than"),
     ("{" * 5000, "x, line 1: is"), ("- " * 100_000, "x, line 1: is nested"),
-    (LAUGHS, "x, line 1: its aliases make more"),
-    (MERGES, "x, line 1: its aliases make more"), ("a: &a [*a]", "x, line 1: an alias is inside of what it names"),
+    (LAUGHS, "x, line 1: its aliases expand to more"),
+    (MERGES, "x, line 1: its aliases expand to more"),
+    ("a: &a [*a]", "x, line 1: an alias refers to a value that contains it"),
     ("a: 1\nb: [1,\n", "x, line 3: is not YAML"), ("a: 1\n---\nb: 2", "x, line 2: is not YAML"),
     ("a: *b", "line 1: is not YAML"),
-    ("a: 1\nb: 2\na: 3", "x, line 3: a: is there twice"), ("a: 1\n1: 2", "x, line 2: the key 1 is not text"),
+    ("a: 1\nb: 2\na: 3", "x, line 3: a: occurs twice"), ("a: 1\n1: 2", "x, line 2: the key 1 is not text"),
     ("on: 1", "x, line 1: the key on is not text; put it in quotes"), ("[a]: 1", "line 1: the key that is a list"),
     ("\na: !!python/object/apply:os.system ['true']", "x, line 2: has the tag tag:yaml.org,2002:python/object/apply"),
     ("a: !!binary aaaa", "x, line 1: has the tag"), ("a: !x y", "x, line 1: has the tag !x"),
@@ -98,13 +99,13 @@ def test_what_comes_twice_is_written_twice():
 @given(trees)
 def test_whatever_yaml_writes_is_read_back_the_same(tree):
     text = yaml.safe_dump(tree, allow_unicode=True)
-    if "!!" in text:  # Characters that YAML writes only as bytes.
+    if "!!" in text:  # YAML writes these characters only as bytes.
         return
     assert repr(parse_yaml(text, "x")) == repr(yaml.safe_load(text))
 
 
 def message(data):
-    """The message of the error that the data is refused with, or `x` where it is read."""
+    """Return the message that refuses the data, or `x` if it is read."""
     try:
         parse_yaml(data, "x")
     except YamlError as error:
@@ -119,15 +120,15 @@ PIECES = ["a", "1", ": ", "- ", "\n", "  ", "[", "]", "{", "}", ",", "&a ", "*a"
 
 @given(st.binary(max_size=200) | st.text(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
 def test_any_bytes_end_in_a_value_or_in_one_kind_of_error(data):
-    said = message(data)
-    assert said.startswith("x")
-    assert len(said) < 20 * 300
+    text = message(data)
+    assert text.startswith("x")
+    assert len(text) < 20 * 300
 
 
 @pytest.mark.slow
 @settings(max_examples=20_000)
 @given(st.binary(max_size=400) | st.lists(st.sampled_from(PIECES), max_size=120).map("".join))
 def test_any_of_20_000_inputs_ends_in_a_value_or_in_one_kind_of_error(data):
-    said = message(data)
-    assert said.startswith("x")
-    assert len(said) < 20 * 300
+    text = message(data)
+    assert text.startswith("x")
+    assert len(text) < 20 * 300

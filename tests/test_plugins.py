@@ -1,4 +1,4 @@
-"""Heads, losses and encoders of somebody's own package, through the command line, as a user would."""
+"""Heads, losses and encoders of a user's package, on the command line."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llmrec_cli import config
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 SETTINGS = '''
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from llmrec_cli.settings.loss import BprSettings
 
 @dataclass
 class NearestSettings(HeadSettings):
-    """Items like the newest of the history."""
+    """Items similar to the newest item of the history."""
 
     implementation: ClassVar[str] = "my_shop.heads.Nearest"
     kind: str = "nearest"
     neighbours: int = 5
-    """Neighbours kept, at least 1."""
+    """Number of neighbours, at least 1."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -76,7 +76,7 @@ NAMES = "from my_shop.settings import HashedSettings, HingeSettings, NearestSett
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A folder of Python's path with the package my_shop; what it enters into tables goes after the test."""
+    """A folder on PYTHONPATH with the package my_shop; its options are unregistered after the test."""
     folder = tmp_path / "site" / "my_shop"
     folder.mkdir(parents=True)
     for name, text in (("__init__", NAMES), ("settings", SETTINGS), ("heads", HEADS)):
@@ -87,8 +87,8 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    """Put this process back to where it was before a package was loaded."""
-    for table in GROUPS.values():
+    """Undo the loading of a package in this process."""
+    for table in CONFIG_GROUPS.values():
         for name in [name for name, cls in table.items() if cls.plugin]:
             del table[name]
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_shop"]:
@@ -112,9 +112,9 @@ def test_a_head_of_an_own_package_goes_from_data_to_lists(package, llmrec, tiny_
     forget()
     for command, more in (("evaluate", []), ("recommend", ["queries=all", "output=lists.jsonl"])):
         done = llmrec(command, "model=run", *more)
-        assert done.code == 4, done.err
-        assert "model/config.yaml: head.kind=nearest: no such head" in done.err
-        assert "it needs the package my_shop: if you trust what is installed by that name, add plug" in done.err
+        assert done.code == 2, done.err
+        assert "model/config.yaml: head.kind=nearest is of the package my_shop, which is not loaded; if you" in done.err
+        assert "trust the installed package of this name, add plugins=[my_shop]" in " ".join(done.err.split())
         assert "my_shop" not in sys.modules
         done = llmrec(command, "model=run", "plugins=my_shop", *more)
         assert done.code == 0, done.err
@@ -132,8 +132,8 @@ def test_a_member_a_loss_and_an_encoder_of_an_own_package_are_used_and_named(pac
     forget()
     for run in ("fused", "tower"):
         done = llmrec("evaluate", f"model={run}")
-        assert done.code == 4
-        assert "add plugins=[my_shop] to the command" in done.err
+        assert done.code == 2
+        assert "add plugins=[my_shop]" in done.err
     assert llmrec("evaluate", "models=[fused,tower]", "plugins=[my_shop]").code == 0
 
 
@@ -155,13 +155,13 @@ def test_a_run_is_resumed_with_the_package_named_again(package, llmrec, tiny_pre
     done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=two_tower", "loss=hinge", "encoder=tfidf",
                     "peft=frozen", "optim.epochs=2", "run_dir=run", "refit=none")
     assert done.code == 0, done.err
-    # As if it had been killed after training: the result is gone, the run is there.
+    # Like a run that was killed after training: the result is missing, the run directory exists.
     (tmp_path / "run" / "manifest.json").unlink()
     forget()
     done = llmrec("finetune", "resume=run")
     assert done.code == 2
-    assert "loss.kind=hinge: no such loss" in done.err
-    assert "add plugins=[my_shop] to the command" in done.err
+    assert "run/config.yaml: loss.kind=hinge is of the package my_shop, which is not loaded" in done.err
+    assert "add plugins=[my_shop]" in done.err
     done = llmrec("finetune", "resume=run", "plugins=[my_shop]")
     assert done.code == 0, done.err
 
@@ -173,7 +173,7 @@ def test_only_the_command_line_names_packages(package, llmrec, tiny_prepared, tm
     (shared / "head").mkdir()
     (shared / "head" / "own.yaml").write_text("kind: popularity\nimplementation: my_shop.heads.Nearest\n", "utf-8")
     (shared / "head" / "plug.yaml").write_text("kind: popularity\nplugin: my_shop\n", "utf-8")
-    for typed, words in ((["experiment=mine"], "only the command line can name it"),
+    for typed, words in ((["experiment=mine"], "can only be given on the command line"),
                          (["head=own"], "implementation: unknown key"), (["head=plug"], "plugin: unknown key"),
                          (["head=popularity", "head.implementation=my_shop.heads.Nearest"], "unknown key")):
         done = finetune(llmrec, tiny_prepared, *typed, "--config-dir", str(shared))
@@ -213,27 +213,27 @@ class Point:
 
 def test_an_entry_point_is_loaded_only_where_its_package_is_named(package, llmrec, tiny_prepared, monkeypatch):
     (package / "__init__.py").write_text("", "utf-8")
-    asked = []
-    monkeypatch.setattr(metadata, "entry_points", lambda group: asked.append(group) or [Point()])
+    requests = []
+    monkeypatch.setattr(metadata, "entry_points", lambda group: requests.append(group) or [Point()])
     assert finetune(llmrec, tiny_prepared, "head=nearest").code == 2
     assert "my_shop" not in sys.modules
     done = finetune(llmrec, tiny_prepared, "head=nearest", "plugins=[my_shop]", "run_dir=run")
     assert done.code == 0, done.err
-    assert set(asked) == {"llmrec.heads"}
-    assert "hinge" not in GROUPS["loss"]
+    assert set(requests) == {"llmrec.heads"}
+    assert "hinge" not in CONFIG_GROUPS["loss"]
 
 
 @pytest.mark.parametrize(("named", "init", "words"), [
-    ("my_shoop", NAMES, "plugins=my_shoop: there is no such package; install it, or put the folder"),
-    ("my_shop", "", "plugins=my_shop: brings no options"),
+    ("my_shoop", NAMES, "plugins=my_shoop: no such package; install it, or add its folder"),
+    ("my_shop", "", "plugins=my_shop: has no options"),
     ("my_shop", "raise RuntimeError('no licence')", "cannot be imported (RuntimeError: no licence)"),
     ("my_shop", "import no_such_thing", "cannot be imported (ModuleNotFoundError: No module named 'no_such_thing')"),
     ("my shop", NAMES, "is not the name of a package"), ("../my_shop", NAMES, "is not the name of a package"),
-    ("", NAMES, "is not the name of a package"),
-    ("my_shop", NAMES + "NearestSettings.kind = 'ease'", "there is a head=ease already"),
-    ("my_shop", NAMES + "NearestSettings.kind = 'My Head'", "must be made of small letters"),
+    ("", NAMES, "plugins=: names no package; write plugins=[my_package], or leave it out"),
+    ("my_shop", NAMES + "NearestSettings.kind = 'ease'", "head=ease exists already"),
+    ("my_shop", NAMES + "NearestSettings.kind = 'My Head'", "use lower-case letters"),
     ("my_shop", NAMES + "NearestSettings.implementation = 'my_shop.heads.Nowhere'",
-     "Nowhere, which NearestSettings names")])
+     "Nowhere, the implementation of NearestSettings")])
 def test_a_package_that_cannot_be_used_is_refused_with_the_reason(package, llmrec, tiny_prepared, named, init, words):
     (package / "__init__.py").write_text(init, "utf-8")
     done = finetune(llmrec, tiny_prepared, f"plugins=[{named}]", "head=nearest")

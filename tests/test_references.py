@@ -1,44 +1,44 @@
-"""References between settings: to a value, by its path, and nothing else."""
+"""References between settings, by path, to values only."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.references import MAX_REFERENCES, escaped, resolved, resolver_in
+from llmrec_cli.references import MAX_REFERENCES, escape, resolve_references, resolver_in
 
 
 def test_a_reference_is_the_value_it_leads_to_from_the_top_or_from_where_it_stands():
     plain = {"seed": 7, "head": {"l2": 0.5, "same": "${.l2}", "k": "${seed}", "deep": {"up": "${..l2}"},
                                  "all": "${lists}"}, "lists": [1, {"x": None}], "first": "${lists.0}"}
-    assert resolved(plain) == {"seed": 7, "head": {"l2": 0.5, "same": 0.5, "k": 7, "deep": {"up": 0.5},
+    assert resolve_references(plain) == {"seed": 7, "head": {"l2": 0.5, "same": 0.5, "k": 7, "deep": {"up": 0.5},
                                                    "all": [1, {"x": None}]}, "lists": [1, {"x": None}], "first": 1}
 
 
 def test_references_stand_in_texts_too():
-    assert resolved({"a": "runs/${b}-${c}-${d}", "b": "x", "c": 3, "d": True}) == {
+    assert resolve_references({"a": "runs/${b}-${c}-${d}", "b": "x", "c": 3, "d": True}) == {
         "a": "runs/x-3-true", "b": "x", "c": 3, "d": True}
 
 
 @given(st.text("ab\\${}.:", max_size=20))
 def test_any_text_that_was_typed_comes_through_unchanged(text):
-    assert resolved({"a": escaped(text)}) == {"a": text}
+    assert resolve_references({"a": escape(text)}) == {"a": text}
 
 
 def test_what_is_escaped_stays_so_where_another_setting_refers_to_it():
-    assert resolved({"a": escaped("${b}"), "c": "${a}"}) == {"a": "${b}", "c": "${b}"}
+    assert resolve_references({"a": escape("${b}"), "c": "${a}"}) == {"a": "${b}", "c": "${b}"}
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("${oc.env:HOME}", "a config cannot read the environment"), ("${oc.env:HOME,x}", '<setting>="$HOME"'),
-    ("${oc.decode:'1'}", "compute anything"), ("${now:%Y}", "compute"), ("${hydra:runtime.cwd}", "compute"),
+    ("${oc.decode:'1'}", "compute values"), ("${now:%Y}", "compute"), ("${hydra:runtime.cwd}", "compute"),
     ("x${oc.create:{a: 1}}", "compute"), ("${a${b}}", "compute"), ("${oc.${b}:HOME}", "compute"), ("${", "compute"),
     ("${}", "compute"), ("${ b}", "compute"), ("\\\\${oc.env:HOME}", "compute"), ("${nothing}", "leads nowhere"),
     ("${b.c}", "leads nowhere"), ("${....b}", "more dots than"), ("${a}", "leads to another reference"),
-    ("${d}", "leads to another reference"), ("x${e}", "no text or number")])
+    ("${d}", "leads to another reference"), ("x${e}", "not a text or number")])
 def test_anything_else_is_refused_by_the_name_of_its_setting(text, message):
     with pytest.raises(ConfigError) as error:
-        resolved({"a": text, "b": 1, "d": ["${b}"], "e": {}})
+        resolve_references({"a": text, "b": 1, "d": ["${b}"], "e": {}})
     assert error.value.problems[0].startswith("a=")
     assert message in error.value.problems[0]
 
@@ -46,9 +46,9 @@ def test_anything_else_is_refused_by_the_name_of_its_setting(text, message):
 def test_references_cannot_grow_a_small_config_into_a_large_one():
     bomb = {"a0": "x" * 1000} | {f"a{n}": f"${{a{n - 1}}}" * 2 for n in range(1, 40)}
     with pytest.raises(ConfigError, match="leads to another reference"):
-        resolved(bomb)
-    with pytest.raises(ConfigError, match=f"at most {MAX_REFERENCES} are read"):
-        resolved({"a": "x" * 1000, "b": "${a}" * (MAX_REFERENCES + 1)})
+        resolve_references(bomb)
+    with pytest.raises(ConfigError, match=f"at most {MAX_REFERENCES} are allowed"):
+        resolve_references({"a": "x" * 1000, "b": "${a}" * (MAX_REFERENCES + 1)})
 
 
 def test_a_resolver_is_found_wherever_it_stands():

@@ -1,6 +1,6 @@
-"""Scheduled runs: scripts/retrain.sh publishes whole or not at all, one run at a time.
+"""Scheduled runs: scripts/retrain.sh publishes completely or not at all, one run at a time.
 
-Most tests put a small script in the place of `llmrec`, which writes what each command would; two run the real thing.
+Most tests replace `llmrec` by a small script that writes the files of each command; two tests run the real command.
 """
 
 import json
@@ -22,11 +22,11 @@ from tests.tiny import NUM_USERS, write_tiny
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/retrain.sh"
-# The strictest POSIX shell there is: what bash adds is none of sh.
+# The strictest POSIX shell available, without the extensions of bash.
 SHELL = [next(filter(None, map(shutil.which, ("dash", "busybox", "mksh", "ksh", "sh"))), "sh")]
 SHELL += ["sh"] * (Path(SHELL[0]).name == "busybox")
 SHELLS = [SHELL, *([shutil.which(name)] for name in ("bash",) if shutil.which(name))]
-# Writes what a command would write; `pause` and `fail` in the folder name the command that hangs or fails.
+# Writes the files of a command; `pause` and `fail` in the folder contain the name of the command that hangs or fails.
 STUB = """#!/bin/bash
 set -eu
 printf '%s\\n' "$*" >> calls
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Go to a folder with spaces in its name, with the stub in it."""
+    """Change to a folder with spaces in its name that contains the stub."""
     folder = tmp_path / "a shop"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -74,7 +74,7 @@ def write(name: str, content: str) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the little that cron gives, and the shop's files."""
+    """Return the environment variables of cron and the shop's files."""
     return {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "LLMREC": str(Path("llmrec stub").resolve()),
             "PREPARE": "dataset=files dataset.interactions=clicks.csv", "WAIT": "0", **variables}
 
@@ -89,7 +89,7 @@ def ran(command: list[str], variables: dict[str, str]) -> subprocess.CompletedPr
 
 
 def published() -> dict[str, str]:
-    """Return the content of what `current` points at."""
+    """Return the content of the files in `current`."""
     folder = Path("pub lished/current").resolve()
     return {str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()}
 
@@ -100,9 +100,9 @@ def versions() -> list[str]:
 
 @pytest.fixture
 def paused() -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a run that hangs in finetune, and end what is left of it."""
+    """Yield a run that hangs in finetune, and kill its processes afterwards."""
     write("pause", "finetune")
-    # A shell cannot trap a signal that was ignored when it began, as under nohup.
+    # A shell cannot trap a signal that was ignored at its start, as under nohup.
     run = subprocess.Popen([*SHELL, str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL,
                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     wait_for(Path("paused"))
@@ -118,7 +118,7 @@ def paused() -> Iterator[subprocess.Popen[bytes]]:
 
 def wait_for(file: Path, text: str = "") -> None:
     for _ in range(1200):
-        if file.exists() and (found := file.read_text()) and text in found:
+        if file.exists() and (content := file.read_text()) and text in content:
             return
         time.sleep(0.05)
     raise AssertionError(f"{file} did not appear with {text!r} in it")
@@ -199,10 +199,10 @@ def test_a_reader_polling_while_versions_change_never_sees_a_mix_nor_nothing() -
 
     def poll() -> None:
         while not stop.is_set():
-            found = published()
-            seen.update(found.values())
-            if list(found) != FILES or len(set(found.values())) != 1:
-                torn.append(found)
+            files = published()
+            seen.update(files.values())
+            if list(files) != FILES or len(set(files.values())) != 1:
+                torn.append(files)
 
     reader = threading.Thread(target=poll)
     reader.start()
@@ -234,33 +234,33 @@ def test_data_prepared_again_under_a_run_stops_it() -> None:
     write("meddle", "")
     run = retrain()
     assert run.returncode == 4
-    assert "was prepared again by somebody else" in run.stderr
+    assert "was prepared again by another run" in run.stderr
     assert not Path("pub lished/current").exists()
 
 
 def test_wrong_usage_is_refused_before_anything_runs() -> None:
-    for arguments, variables, said in (
-            (["head=ease"], {}, "settings of one command go into PREPARE"), ([], {"KEEP": "0"}, "KEEP=0"),
+    for arguments, variables, message in (
+            (["head=ease"], {}, "put settings of a command into PREPARE"), ([], {"KEEP": "0"}, "KEEP=0"),
             ([], {"REFIT": "some"}, "choose one of all, none"),
             ([], {"LLMREC": "no-such"}, "no-such: no such command")):
         run = retrain(*arguments, **variables)
-        assert (run.returncode, said in run.stderr) == (2, True), run.stderr
+        assert (run.returncode, message in run.stderr) == (2, True), run.stderr
     assert "usage" in retrain(folder="").stderr
     assert retrain(PREPARE="dataset='files").returncode == 2
     os.makedirs("real/current")
-    assert "real/current: is a file or folder, and publishing replaces a link" in retrain(folder="real").stderr
+    assert "real/current: is a file or folder, but must be a link" in retrain(folder="real").stderr
     assert not Path("calls").exists()
 
 
-@pytest.mark.parametrize(("flock", "said"), [
-    ("exit 71", "has no locks (flock exits 71)"), ("exit 0", "do not keep others out")])
-def test_a_file_system_without_working_locks_is_refused(flock: str, said: str) -> None:
+@pytest.mark.parametrize(("flock", "message"), [
+    ("exit 71", "does not support locks (flock exits 71)"), ("exit 0", "do not exclude other processes")])
+def test_a_file_system_without_working_locks_is_refused(flock: str, message: str) -> None:
     os.mkdir("bin")
     write("bin/flock", f"#!/bin/sh\n{flock}\n")
     os.chmod("bin/flock", 0o755)
     run = retrain(PATH=f"{Path('bin').resolve()}:/usr/bin:/bin")
     assert run.returncode == 5
-    assert said in run.stderr
+    assert message in run.stderr
     assert not Path("calls").exists()
 
 
@@ -277,7 +277,7 @@ def test_without_the_shops_files_it_refuses_and_says_what_to_set() -> None:
     for prepare in ("", "  "):
         run = retrain(PREPARE=prepare)
         assert run.returncode == 2
-        assert 'PREPARE: not set, so nothing names the data; set PREPARE="dataset=files ' in run.stderr
+        assert 'PREPARE: not set, so the data is unknown; set PREPARE="dataset=files ' in run.stderr
         assert "or give experiment=<name>" in run.stderr
     assert not Path("calls").exists()
     assert not Path("pub lished").exists()
@@ -287,8 +287,8 @@ def test_without_the_shops_files_it_refuses_and_says_what_to_set() -> None:
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 @pytest.mark.parametrize("bare", [{}, {"PATH": "/usr/bin:/bin"}], ids=["env -i", "env -i PATH=/usr/bin:/bin"])
 def test_it_runs_in_any_posix_shell_from_a_bare_environment(shell: list[str], bare: dict[str, str]) -> None:
-    given = {name: environment()[name] for name in ("LLMREC", "PREPARE")}
-    run = ran([*shell, str(SCRIPT), "pub lished"], bare | given)
+    variables = {name: environment()[name] for name in ("LLMREC", "PREPARE")}
+    run = ran([*shell, str(SCRIPT), "pub lished"], bare | variables)
     assert (run.returncode, run.stdout) == (0, ""), run.stderr
     assert list(published()) == FILES
 
@@ -313,7 +313,7 @@ def test_a_script_that_is_killed_takes_its_command_with_it(paused: subprocess.Po
 
 
 def is_running(process: int) -> bool:
-    """Return False for a process that has ended, also where nobody has asked how."""
+    """Return False for a process that has ended, including zombies."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -340,7 +340,7 @@ def test_it_waits_for_an_orphan_that_writes_the_same_data_and_not_for_ever() -> 
 
 @pytest.fixture
 def checkout() -> Path:
-    """Return a copy of what a scheduled run uses of this checkout, with an installed llmrec."""
+    """Return a copy of the files of this checkout that a scheduled run uses, with an installed llmrec."""
     folder = Path("check out")
     (folder / ".venv/bin").mkdir(parents=True)
     shutil.copytree(ROOT / "scripts", folder / "scripts")
@@ -350,14 +350,14 @@ def checkout() -> Path:
     python = f"PYTHONPATH='{ROOT}' exec '{sys.executable}'"
     write("check out/.venv/bin/llmrec", f'#!/bin/sh\n{python} -m llmrec_cli "$@"\n')
     os.chmod("check out/.venv/bin/llmrec", 0o755)
-    # In `make` and on the PATH `sh` is the strictest shell, whatever /bin/sh is.
+    # In `make` and on the PATH, `sh` is the strictest shell, whatever /bin/sh is.
     write("check out/sh", f"#!{SHELL[0]}\nexec {' '.join(SHELL)} \"$@\"\n")
     os.chmod("check out/sh", 0o755)
     return folder
 
 
 def make_retrain(folder: Path, *variables: str, umask: int = 0o022) -> tuple[int, str]:
-    """Run `make retrain` from a bare environment and return its exit code and what it printed (to `stderr`, too)."""
+    """Run `make retrain` in a bare environment and return its exit code and output (with stderr)."""
     make = shutil.which("make")
     if make is None:
         pytest.skip("make is not installed")
@@ -371,7 +371,7 @@ def make_retrain(folder: Path, *variables: str, umask: int = 0o022) -> tuple[int
 def test_make_retrain_without_the_shops_files_ends_with_2_and_runs_nothing(checkout: Path) -> None:
     code, printed = make_retrain(checkout)
     assert code == 2
-    assert "PREPARE: not set, so nothing names the data" in printed
+    assert "PREPARE: not set, so the data is unknown" in printed
     assert not (checkout / "runs").exists()
 
 

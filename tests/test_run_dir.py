@@ -1,4 +1,4 @@
-"""Run directories: whole files, locks, names, the link to the newest."""
+"""Run directories: atomic files, locks, names, the link to the newest run."""
 
 import errno
 import json
@@ -61,15 +61,15 @@ def test_two_runs_in_one_second_get_folders_of_their_own(monkeypatch):
 
 def test_a_chosen_folder_may_exist_but_not_hold_a_run():
     Path("mine").mkdir()
-    chosen = RunDir.create("finetune", "mine")
-    assert chosen.path == Path("mine")
+    run = RunDir.create("finetune", "mine")
+    assert run.path == Path("mine")
     assert RunDir.create("finetune", "mine", job=3).path == Path("mine/3")
-    write_bytes(chosen.file("config.yaml"), b"")
-    write_json(chosen.file("inputs.json"), {})
-    with pytest.raises(ConfigError, match=r"run_dir=mine: holds a run already.*resume=mine"):
+    write_bytes(run.file("config.yaml"), b"")
+    write_json(run.file("inputs.json"), {})
+    with pytest.raises(ConfigError, match=r"run_dir=mine: already contains a run.*resume=mine"):
         RunDir.create("finetune", "mine")
-    write_json(chosen.file("manifest.json"), {})
-    with pytest.raises(ConfigError, match=r"run_dir=mine: holds a run already.*choose another folder$"):
+    write_json(run.file("manifest.json"), {})
+    with pytest.raises(ConfigError, match=r"run_dir=mine: already contains a run.*choose another folder$"):
         RunDir.create("finetune", "mine")
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_has_read_nothing_yet_is_taken_over_by_the_same_command_alone
         RunDir.create("finetune", "mine").refuse_other("finetune")
     RunDir(Path("mine")).log("started", command="evaluate")
     RunDir.create("evaluate", "mine")
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="already contains a run"):
         RunDir.create("finetune", "mine")
 
 
@@ -89,8 +89,9 @@ def test_what_a_kill_left_in_a_run_is_cleared_and_a_line_of_the_log_that_was_cut
     run.log("started", command="finetune")
     with run.file("log.jsonl").open("a") as stream:
         stream.write('{"event": "st')
-    for left in (".model.abcdefgh.new", ".model.abcdefgi.scratch", "adapter/.tower.abcdefgh.new", ".kept", ".a.b.new"):
-        write_bytes(run.path / left / "file", b"half")
+    for leftover in (".model.abcdefgh.new", ".model.abcdefgi.scratch", "adapter/.tower.abcdefgh.new", ".kept",
+                     ".a.b.new"):
+        write_bytes(run.path / leftover / "file", b"half")
     write_bytes(run.path / ".encoder.abcdefgh.old/file", b"whole")
     run.clear()
     assert sorted(path.name for path in run.path.iterdir()) == [".a.b.new", ".kept", "adapter", "encoder", "log.jsonl"]
@@ -110,8 +111,8 @@ def test_a_chosen_folder_whose_run_is_under_way_is_locked():
 
 
 def test_finishing_points_latest_at_the_newest_run_wherever_it_is():
-    for chosen in ("", "elsewhere/run"):
-        run = RunDir.create("finetune", chosen)
+    for folder in ("", "elsewhere/run"):
+        run = RunDir.create("finetune", folder)
         run.finish("finetune", {"model": "model"})
         assert (module.RUNS / "finetune" / "latest").resolve() == run.path.resolve()
         assert read_json(run.file("manifest.json")) == {"format": 1, "command": "finetune", "model": "model"}
@@ -137,7 +138,7 @@ def test_the_log_is_one_json_object_a_line():
     assert [(line["event"], line.get("title")) for line in lines] == [("step", "太空\n"), ("finished", None)]
 
 
-# --- whole or not at all
+# --- atomic writes
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else():
     write_bytes(Path("a"), b"old")
@@ -349,15 +350,15 @@ def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_f
     assert sorted(os.listdir()) == [".a.01234567.part", "a"]
 
 
-@pytest.mark.parametrize(("free", "needed", "said"), [
+@pytest.mark.parametrize(("free", "needed", "message"), [
     (0, 100, "0 bytes are free, and it takes 100 bytes"),
     (100, 200_000, "100 bytes are free, and it takes 195.3 KiB"),
     (3 * 2**20, 3 * 2**20 + 1, "3,145,728 bytes are free, and it takes 3,145,729 bytes"),
     (2**30, 2**40, "1.0 GiB are free, and it takes 1,024.0 GiB")])
-def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, needed, said):
+def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, needed, message):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=free))
-    with pytest.raises(ResourceError, match=said):
+    with pytest.raises(ResourceError, match=message):
         require_room(Path("not/yet/there"), needed, "it")
 
 
@@ -373,7 +374,7 @@ def test_who_finds_a_lock_taken_is_told_which_process_has_it_since_when_and_for_
     finally:
         held.communicate(b"")
     assert Path(".lock").read_bytes() == b""
-    # What a killed process left there is nobody's name.
+    # A line left by a killed process is ignored.
     Path(".lock").write_text("process 1 on another machine\n" * 100)
     with lock(Path(".lock"), "it"):
         assert f"process {os.getpid()} on" in Path(".lock").read_text()
@@ -400,19 +401,19 @@ def test_a_file_system_without_locks_is_refused(monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(atomic_files.fcntl, "flock", unsupported)
-    with pytest.raises(ResourceError, match=r"this file system has no locks \(Operation not supported\); choose "
-                                            r"another place for the data"), lock(Path(".lock"), "the data"):
+    with pytest.raises(ResourceError, match=r"this file system does not support locks \(Operation not supported\); "
+                                            r"choose another place for the data"), lock(Path(".lock"), "the data"):
         pass
 
 
-# --- where a run took place
+# --- environment of a run
 
 def test_the_environment_has_versions_and_hardware_and_no_variables(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "marker")
-    found = environment()
-    assert {"python", "platform", "cores", "packages", "commit"} <= set(found)
-    assert {"torch", "transformers", "numpy"} <= set(found["packages"])
-    assert "marker" not in json.dumps(found)
+    content = environment()
+    assert {"python", "platform", "cores", "packages", "commit"} <= set(content)
+    assert {"torch", "transformers", "numpy"} <= set(content["packages"])
+    assert "marker" not in json.dumps(content)
 
 
 def test_the_commit_is_none_without_git(monkeypatch):
@@ -436,19 +437,19 @@ def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_
     assert link.is_symlink()
 
 
-@pytest.mark.parametrize("taken", [True, False])
-def test_what_a_run_that_was_killed_beside_its_link_left_goes_also_where_the_next_is_refused(taken, llmrec):
-    left = Path("runs/recommend/.latest.new")
-    left.parent.mkdir(parents=True)
-    left.symlink_to("gone")
-    if taken:
+@pytest.mark.parametrize("is_used", [True, False])
+def test_what_a_run_that_was_killed_beside_its_link_left_goes_also_where_the_next_is_refused(is_used, llmrec):
+    leftover = Path("runs/recommend/.latest.new")
+    leftover.parent.mkdir(parents=True)
+    leftover.symlink_to("gone")
+    if is_used:
         Path("run").mkdir()
         Path("run/config.yaml").write_text("command: recommend")
         Path("run/manifest.json").write_text('{"format": 1, "command": "recommend"}')
     done = llmrec("recommend", "model=nowhere", "query.history=[i1]", "run_dir=run")
-    assert ("holds a run already" in done.err) == taken
+    assert ("already contains a run" in done.err) == is_used
     assert done.code == 2
-    assert not left.is_symlink()
+    assert not leftover.is_symlink()
 
 
 def test_a_link_to_what_is_gone_is_replaced():

@@ -1,4 +1,4 @@
-"""The five stages in a row, as a user types them, on the tiny shop with a tiny encoder."""
+"""All five stages, as on the command line, on the tiny shop with a tiny encoder."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_five_stages_in_a_row(llmrec, prepare_tiny, tiny_encoder):
     assert {row["source"] for row in rows} == {"text"}
     assert "new1" in {row["item_id"] for row in rows}
 
-    # All that the model needs is in its folder.
+    # The model's folder contains everything the model needs.
     Path("runs/finetune/latest/model").resolve().rename("copied")
     Path("data").rename("gone")
     Path("runs").rename("gone too")
@@ -60,12 +60,12 @@ def test_five_stages_in_a_row(llmrec, prepare_tiny, tiny_encoder):
 
 
 def test_the_same_commands_twice_give_the_same_bytes(llmrec, prepare_tiny, tiny_encoder):
-    found = []
+    contents = []
     for n in range(2):
         assert llmrec("prepare", *prepare_tiny, f"output=data{n}").code == 0
         assert llmrec("finetune", f"prepared=data{n}", "encoder=hf", f"encoder.path={tiny_encoder}",
                       "encoder.max_length=24", *TOWER, f"run_dir=run{n}").code == 0
         assert llmrec("recommend", f"model=run{n}", "queries=all", f"output=recs{n}.jsonl").code == 0
-        found.append([Path(name).read_bytes() for name in (f"data{n}/interactions.parquet", f"recs{n}.jsonl",
+        contents.append([Path(name).read_bytes() for name in (f"data{n}/interactions.parquet", f"recs{n}.jsonl",
                                                            f"run{n}/model/model.safetensors")])
-    assert found[0] == found[1]
+    assert contents[0] == contents[1]

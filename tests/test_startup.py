@@ -1,6 +1,6 @@
-"""What is imported before a stage runs: nothing heavy, so that help and mistakes are answered at once.
+"""Imports before a stage runs: no heavy packages, so that help and errors are printed at once.
 
-How long it takes is benchmarks/startup.py's to say.
+benchmarks/startup.py measures the time.
 """
 
 import json
@@ -28,16 +28,16 @@ def imported(work):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_imports_not_even_hydra(arguments):
-    found = imported(f"from llmrec_cli.cli import run; run({arguments})")
-    assert "llmrec_cli" in found
-    assert found & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
+    modules = imported(f"from llmrec_cli.cli import run; run({arguments})")
+    assert "llmrec_cli" in modules
+    assert modules & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
 
 
 @pytest.mark.parametrize("work", [
     "from llmrec_cli.cli import run; run(['finetune', '--help'])",
     "from llmrec_cli.config import compose; compose('finetune', ['head=two_tower', 'seed=3'])",
     "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
-    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import GROUPS",
+    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS",
 ], ids=["help of a command", "composing", "a mistake", "settings"])
 def test_composing_and_mistakes_import_nothing_heavy(work):
     assert imported(work) & set(HEAVY) == set()
@@ -56,7 +56,7 @@ def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp
 def test_preparing_a_shop_imports_no_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiny(tmp_path / "raw")
-    found = imported("from llmrec_cli.cli import run; run(['prepare', 'dataset=files', 'dataset.name=tiny', "
+    modules = imported("from llmrec_cli.cli import run; run(['prepare', 'dataset=files', 'dataset.name=tiny', "
                      "'dataset.interactions=raw/interactions.csv', 'dataset.items=raw/items.csv'])")
-    assert "duckdb" in found
-    assert found & {"torch", "transformers", "peft"} == set()
+    assert "duckdb" in modules
+    assert modules & {"torch", "transformers", "peft"} == set()

@@ -27,7 +27,7 @@ MORE = {
     "modernbert": (transformers.ModernBertConfig, SHAPE),
     "t5": (transformers.T5Config, {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}),
 }
-"""Those whose layers cannot be run apart."""
+"""Architectures whose layers cannot be run separately."""
 
 
 def byte_tokenizer():

@@ -1,4 +1,4 @@
-"""Shared parts of this benchmark's scripts: memory, and steps counted until the time is up."""
+"""Shared parts of this benchmark: peak memory, and repeating steps for a given time."""
 
 import json
 import re
@@ -8,21 +8,21 @@ from pathlib import Path
 
 
 def peak() -> int:
-    """Return the most bytes this process has held."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 2**10
+    """Return the peak memory of this process in bytes."""
+    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) * 2**10
 
 
 def measure(step: Callable[[], int], seconds: float, setup: float) -> None:
-    """Call `step`, which returns how many interactions it learned from, until the CPU seconds are over, and print."""
-    step()  # The first one allocates.
+    """Call `step` for the given CPU seconds and print its rate; `step` returns its number of interactions."""
+    step()  # The first step allocates.
     start, learned = time.process_time(), 0
     while time.process_time() - start < seconds:
         learned += step()
-    tell(learned / (time.process_time() - start), setup)
+    print_figures(learned / (time.process_time() - start), setup)
 
 
-def tell(rate: float, setup: float) -> None:
+def print_figures(rate: float, setup: float) -> None:
     """Print the figures as JSON."""
     print(json.dumps({"rate": rate, "peak": peak(), "setup": setup}))

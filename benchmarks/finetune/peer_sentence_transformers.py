@@ -1,4 +1,4 @@
-"""sentence-transformers with MultipleNegativesRankingLoss on pairs of items chosen by one user, batch 64."""
+"""sentence-transformers with MultipleNegativesRankingLoss on pairs of items of the same user, batch 64."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, so that none is ever a dependency of the project."""
+"""A virtual environment for each peer, so that no peer is a dependency of the project."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ PEERS = {
     "implicit": [["implicit==0.7.3", "numpy==2.4.*", "scipy==1.17.*"]],
     "lenskit": [[TORCH], ["lenskit==2025.8.1"]],
     "rectools": [[TORCH], ["rectools==0.19.0", "pytorch-lightning==2.6.6"]],
-    # RecBole pins what no longer installs, so it comes without its dependencies and these are given.
+    # RecBole pins versions that no longer install, so it is installed without dependencies and these are listed.
     "recbole": [[TORCH], ["numpy==1.26.4", "pandas==2.1.4", "scipy==1.12.0", "pyyaml", "colorama", "colorlog",
                           "tabulate", "tqdm", "scikit-learn", "psutil", "tensorboard", "thop", "texttable", "plotly"],
                 ["--no-deps", "recbole==1.2.1"]],
@@ -17,7 +17,7 @@ PEERS = {
 
 
 def python_of(peer: str, folder: Path) -> Path:
-    """Return the Python of a peer's environment in `folder`, made at first use."""
+    """Return the Python of a peer's environment in `folder`, created at first use."""
     python = folder / peer / "bin" / "python"
     if not (folder / peer / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)

@@ -36,60 +36,60 @@ def main() -> None:
     torch.set_num_threads(1)
     data, repeats = read_prepared(sys.argv[1]), int(sys.argv[2])
     warm_up(data)
-    found: dict[str, Any] = {"als": [], "knn_fit": [], "knn_recommend": [], "als_recommend": [], "ease_fit": [],
-                             "ease_inverse": [], "lists": [], "evaluate": []}
-    ease = made("ease", l2=L2)
+    results: dict[str, Any] = {"als": [], "knn_fit": [], "knn_recommend": [], "als_recommend": [], "ease_fit": [],
+                               "ease_inverse": [], "lists": [], "evaluate": []}
+    ease = unfitted_head("ease", l2=L2)
     for _ in range(repeats):
-        found["als"].append([als(data, number) for number in ITERATIONS])
+        results["als"].append([als(data, number) for number in ITERATIONS])
         knn, seconds = fitted(data, "item_knn", k=200, weighting="bm25")
-        found["knn_fit"].append(seconds)
-        found["knn_recommend"].append(everybody(data, knn))
+        results["knn_fit"].append(seconds)
+        results["knn_recommend"].append(everybody(data, knn))
         model, _ = fitted(data, "ials", embedding_size=128)
-        found["als_recommend"].append(everybody(data, model))
+        results["als_recommend"].append(everybody(data, model))
         ease, seconds = fitted(data, "ease", l2=L2)
-        found["ease_fit"].append(seconds)
-        found["ease_inverse"].append(inverse(data))
+        results["ease_fit"].append(seconds)
+        results["ease_inverse"].append(inverse(data))
     task = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
     ranks = item_hash_ranks(data.items.ids)
 
     def lists() -> dict[str, np.ndarray]:
         ranked = recommend_lists(ease.score, task.queries, CUTOFFS[-1], ranks)
-        found = ordered_hits(hits(ranked.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr), CUTOFFS)
-        return evaluate_all(RANKING, found, CUTOFFS)
+        hit_counts = ordered_hits(hits(ranked.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr), CUTOFFS)
+        return evaluate_all(RANKING, hit_counts, CUTOFFS)
 
     def everything() -> Any:
-        asked = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
-        slices = build_slices([], data, data.users.find(asked.queries.ids), asked.counts_N, asked.lengths_Q)
+        heldout = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
+        slices = build_slices([], data, data.users.find(heldout.queries.ids), heldout.counts_N, heldout.lengths_Q)
         how = Measures([5, 10, 20, 50], slices, data.items.attributes, 0.5, 1000, 1)
-        ranked = recommend_lists(ease.score, asked.queries, 50, ranks, relevant_QN=asked.relevant_QN)
-        done = measure(ranked, asked, how)
+        ranked = recommend_lists(ease.score, heldout.queries, 50, ranks, relevant_QN=heldout.relevant_QN)
+        done = measure(ranked, heldout, how)
         return done.summary(), done.slice_summary()
 
     for _ in range(repeats):
-        found["lists"].append(timed(lists))
-        found["evaluate"].append(timed(everything))
-    print(json.dumps(found))
+        results["lists"].append(timed(lists))
+        results["evaluate"].append(timed(everything))
+    print(json.dumps(results))
 
 
 def warm_up(data: PreparedData) -> None:
-    """Load what is loaded at first use, so that no head pays for it."""
+    """Fit once, so that imports at first use are not measured."""
     for name in ("ials", "item_knn", "ease"):
         fitted(data, name, **({"iterations": 1, "embedding_size": 8} if name == "ials" else {}))
 
 
-def made(name: str, **settings: Any) -> Head:
-    """Return a head that is not fitted."""
+def unfitted_head(name: str, **settings: Any) -> Head:
+    """Return a head before its fit."""
     return build(ModelConfig(head=HEADS[name](**settings)))
 
 
 def fitted(data: PreparedData, name: str, **settings: Any) -> tuple[Head, float]:
     """Return a head fitted on train, and the seconds it took."""
-    head, training = made(name, **settings), data.training("train")
+    head, training = unfitted_head(name, **settings), data.training("train")
     return head, timed(lambda: head.fit(training, Context(torch.device("cpu"), seed=1)))
 
 
 def als(data: PreparedData, iterations: int) -> tuple[float, float]:
-    """Return the seconds of a fit of so many iterations, and its validation ndcg@10."""
+    """Return the seconds of a fit with this number of iterations, and its validation ndcg@10."""
     head, seconds = fitted(data, "ials", embedding_size=128, iterations=iterations)
     validation = validation_of(data, "ndcg@10")
     assert validation is not None
@@ -104,7 +104,7 @@ def everybody(data: PreparedData, head: Head) -> float:
 
 
 def inverse(data: PreparedData) -> float:
-    """Return the seconds of EASE's own Cholesky factorisation and inverse alone."""
+    """Return the seconds of only the Cholesky factorisation and inverse of EASE."""
     matrix = data.part("train").matrix
     gram = torch.from_numpy((matrix.T @ matrix).toarray())
     gram.diagonal().add_(L2)
@@ -112,7 +112,7 @@ def inverse(data: PreparedData) -> float:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return the CPU seconds that `work` takes."""
+    """Return the CPU seconds of `work`."""
     started = time.process_time()
     work()
     return time.process_time() - started

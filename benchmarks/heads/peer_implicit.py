@@ -2,7 +2,7 @@
 
     <python of implicit's environment> peer_implicit.py <exported.npz> <repeats>
 
-Prints one JSON object. The ALS settings are those that gave implicit its best figures (regularisation 100, alpha 10).
+Prints one JSON object. The ALS settings are the best ones for implicit (regularisation 100, alpha 10).
 """
 
 import json
@@ -29,37 +29,37 @@ def main() -> None:
         user, item = exported[f"{split}_user"], exported[f"{split}_item"]
         parts[split] = sp.csr_matrix((np.ones(len(user), np.float32), (user, item)), shape=shape)
     train, users = parts["train"], np.arange(shape[0])
-    found: dict[str, Any] = {"als_fit": [], "als_recommend": [], "knn_fit": [], "knn_recommend": []}
+    results: dict[str, Any] = {"als_fit": [], "als_recommend": [], "knn_fit": [], "knn_recommend": []}
     for _ in range(repeats):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         als = AlternatingLeastSquares(factors=FACTORS, regularization=REGULARISATION, alpha=ALPHA,
                                       iterations=ITERATIONS, num_threads=1, random_state=1)
-        found["als_fit"].append(timed(lambda model=als: model.fit(train, show_progress=False)))
-        found.setdefault("als_bytes", 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
-        found["als_recommend"].append(timed(lambda model=als: model.recommend(users, train, N=LENGTH)))
+        results["als_fit"].append(timed(lambda model=als: model.fit(train, show_progress=False)))
+        results.setdefault("als_bytes", 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        results["als_recommend"].append(timed(lambda model=als: model.recommend(users, train, N=LENGTH)))
         knn = BM25Recommender(K=NEIGHBOURS, num_threads=1)
-        found["knn_fit"].append(timed(lambda model=knn: model.fit(train, show_progress=False)))
-        found["knn_recommend"].append(timed(lambda model=knn: model.recommend(users, train, N=LENGTH)))
-        found["als_ndcg"], found["knn_ndcg"] = (ndcg(model, train, parts["valid"]) for model in (als, knn))
-    print(json.dumps(found))
+        results["knn_fit"].append(timed(lambda model=knn: model.fit(train, show_progress=False)))
+        results["knn_recommend"].append(timed(lambda model=knn: model.recommend(users, train, N=LENGTH)))
+        results["als_ndcg"], results["knn_ndcg"] = (ndcg(model, train, parts["valid"]) for model in (als, knn))
+    print(json.dumps(results))
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return the CPU seconds that `work` takes."""
+    """Return the CPU seconds of `work`."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def ndcg(model: Any, train: sp.csr_matrix, wanted: sp.csr_matrix) -> float:
-    """Return ndcg@10 on the users who have something in `wanted`."""
+    """Return ndcg@10 of the users with items in `wanted`."""
     users = np.flatnonzero(np.diff(wanted.indptr))
     lists, _ = model.recommend(users, train[users], N=10)
     discount = 1 / np.log2(np.arange(2, 12))
     values = []
-    for user, shown in zip(users, lists, strict=True):
+    for user, ranked in zip(users, lists, strict=True):
         relevant = wanted.indices[wanted.indptr[user]:wanted.indptr[user + 1]]
-        values.append(np.isin(shown, relevant) @ discount / discount[:min(10, len(relevant))].sum())
+        values.append(np.isin(ranked, relevant) @ discount / discount[:min(10, len(relevant))].sum())
     return float(np.mean(values))
 
 

@@ -2,7 +2,8 @@
 
     <python of RecBole's environment> peer_recbole.py <exported.npz> <l2> <repeats>
 
-Prints one JSON object. RecBole imports ray and hyperopt, which it does not use here; they are stood in for.
+Prints one JSON object. RecBole imports ray and hyperopt, which it does not use here; they are replaced by empty
+modules.
 """
 
 import json
@@ -30,9 +31,9 @@ def main() -> None:
     """Fit once, evaluate several times."""
     exported, l2, repeats = np.load(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    # RecBole asks for its own checkpoints with pickled settings.
+    # RecBole's checkpoints contain pickled settings.
     load = torch.load
-    torch.load = lambda *given, **named: load(*given, **{**named, "weights_only": False})
+    torch.load = lambda *args, **kwargs: load(*args, **{**kwargs, "weights_only": False})
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         data = Path(folder) / "data"

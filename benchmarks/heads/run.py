@@ -1,9 +1,10 @@
-"""Heads and evaluation beside their peers on MovieLens-1M: CPU seconds of one thread, medians, and their ratios.
+"""Heads and evaluation compared with peers on MovieLens-1M: medians of CPU seconds of one thread, and their ratios.
 
     python benchmarks/heads/run.py [folder] [repeats]
 
-Makes an environment for each peer in `folder` (default .peers), prepares the data there, and lets ours and theirs take
-turns. All ratings are positives, each user's split 80/10/10 at random, fitted on train.
+Creates an environment for each peer in `folder` (default .peers), prepares the data there, and runs llmrec and the
+peers in turns. All ratings are positives; random split 80/10/10 of each user's interactions; fitted on the training
+split.
 """
 
 import json
@@ -32,18 +33,18 @@ def main() -> None:
         subprocess.run([Path(sys.executable).with_name("llmrec"), "prepare", "dataset=movielens_1m", "split=random",
                         f"output={prepared}"], check=True, cwd=folder)
     if not exported.exists():
-        told(sys.executable, "export.py", prepared, exported)
+        run_script(sys.executable, "export.py", prepared, exported)
     ours, implicit, lenskit, recbole = [], [], [], []
     for _ in range(repeats):
-        implicit.append(told(pythons["implicit"], "peer_implicit.py", exported, 1))
-        ours.append(told(sys.executable, "ours.py", prepared, 1))
-        lenskit.append(told(pythons["lenskit"], "peer_lenskit.py", exported, L2, 1))
-        recbole.append(told(pythons["recbole"], "peer_recbole.py", exported, L2, 2))
+        implicit.append(run_script(pythons["implicit"], "peer_implicit.py", exported, 1))
+        ours.append(run_script(sys.executable, "ours.py", prepared, 1))
+        lenskit.append(run_script(pythons["lenskit"], "peer_lenskit.py", exported, L2, 1))
+        recbole.append(run_script(pythons["recbole"], "peer_recbole.py", exported, L2, 2))
     report(ours, implicit, lenskit, recbole)
 
 
-def told(python: str, script: str, *arguments: Any) -> dict[str, Any]:
-    """Return what a script prints as JSON on its last line."""
+def run_script(python: str, script: str, *arguments: Any) -> dict[str, Any]:
+    """Run a script and return the JSON on the last line of its output."""
     done = subprocess.run([python, HERE / script, *map(str, arguments)], env=ONE, capture_output=True, text=True,
                           check=False)
     if done.returncode:
@@ -64,28 +65,28 @@ def report(ours: list[dict[str, Any]], implicit: list[dict[str, Any]], lenskit: 
     line("iALS, lists of 100", flat(ours, "als_recommend"), flat(implicit, "als_recommend"), "implicit", 1)
     line("item-kNN fit, BM25", flat(ours, "knn_fit"), flat(implicit, "knn_fit"), "implicit", 1)
     line("item-kNN, lists of 100", flat(ours, "knn_recommend"), flat(implicit, "knn_recommend"), "implicit", 1)
-    line("EASE fit", flat(ours, "ease_fit"), flat(ours, "ease_inverse"), "its Cholesky and inverse alone", 1.3)
+    line("EASE fit", flat(ours, "ease_fit"), flat(ours, "ease_inverse"), "only its Cholesky and inverse", 1.3)
     line("EASE fit", flat(ours, "ease_fit"), flat(lenskit, "fit"), "LensKit", None)
     line("EASE, lists of 100 and metrics", flat(ours, "lists"), flat(recbole, "evaluate"), "RecBole full sort", 0.5)
     seconds = statistics.median(flat(ours, "evaluate"))
-    print(f"everything evaluate measures, 1,000 resamples: {seconds:.2f} s (asked: 2)")
+    print(f"everything evaluate measures, 1,000 resamples: {seconds:.2f} s (target: 2)")
 
 
 def reaching(runs: list[list[float]], target: float) -> tuple[float, float]:
-    """Return the seconds and value of the shortest fit that is at least as good as `target`, infinity where none is."""
+    """Return the seconds and value of the shortest fit that is at least as good as `target`; infinity if none is."""
     return next(((seconds, value) for seconds, value in runs if value >= target), (float("inf"), runs[-1][1]))
 
 
 def flat(runs: list[dict[str, Any]], name: str) -> list[float]:
-    """Return all seconds of that name."""
+    """Return the seconds of all runs under a name."""
     return [float(seconds) for run in runs for seconds in run[name]]
 
 
-def line(what: str, ours: list[float], theirs: list[float], who: str, asked: float | None) -> None:
+def line(what: str, ours: list[float], theirs: list[float], who: str, goal: float | None) -> None:
     """Print medians and their ratio."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     print(f"{what:32} {mine:6.2f} s ({min(ours):.2f} to {max(ours):.2f}); {who} {other:.2f} s ({min(theirs):.2f} to "
-          f"{max(theirs):.2f}); ratio {mine / other:.2f}" + (f", asked {asked}" if asked else ""), flush=True)
+          f"{max(theirs):.2f}); ratio {mine / other:.2f}" + (f", target {goal}" if goal else ""), flush=True)
 
 
 if __name__ == "__main__":

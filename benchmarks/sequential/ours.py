@@ -2,7 +2,7 @@
 
     python ours.py <prepared> <epochs> <embedding size> <length>
 
-Fitted on train and valid together, as the peer is, with ids alone; the test items are read once, after the last epoch.
+Fitted on train and valid together, like the peer, with ids only; the test split is read once, after the last epoch.
 """
 
 import json
@@ -35,8 +35,8 @@ def main() -> None:
     started = time.process_time()
     head.fit(data.training("train", "valid"), Context(torch.device("cpu"), seed=1))
     fitted = time.process_time() - started
-    known = data.part("train", "valid").matrix
-    task = held_out(data, "test", data.users, data.items, known, True)
+    history = data.part("train", "valid").matrix
+    task = held_out(data, "test", data.users, data.items, history, True)
     started = time.process_time()
     lists = recommend_lists(head.score, task.queries, 10, item_hash_ranks(data.items.ids))
     recommended = time.process_time() - started

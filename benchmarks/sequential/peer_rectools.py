@@ -2,8 +2,8 @@
 
     <python of RecTools' environment> peer_rectools.py <exported.npz> <epochs> <embedding size> <length>
 
-Fitted on train and valid together; prints one JSON object: seconds of an epoch, ndcg@10 of the test items in the full
-ranking without what a user has seen, read once after the last epoch.
+Fitted on train and valid together; prints one JSON object: seconds per epoch, and ndcg@10 of the test items in the full
+ranking without seen items, read once after the last epoch.
 """
 
 import json
@@ -26,7 +26,7 @@ def main() -> None:
     torch.manual_seed(1)
     warnings.filterwarnings("ignore")
     user, item = (np.concatenate([exported[f"train_{name}"], exported[f"valid_{name}"]]) for name in ("user", "item"))
-    # Rows are oldest first, and those of valid come after those of train.
+    # Rows are oldest first; rows of valid are newer than rows of train.
     order = pd.Timestamp(2000, 1, 1) + pd.to_timedelta(np.arange(len(user)), "s")
     interactions = pd.DataFrame({Columns.User: user, Columns.Item: item, Columns.Weight: 1.0, Columns.Datetime: order})
     dataset = Dataset.construct(interactions)
@@ -39,9 +39,9 @@ def main() -> None:
     lists = model.recommend(users=np.unique(user), dataset=dataset, k=10, filter_viewed=True)
     recommended = time.process_time() - started
     target = pd.DataFrame({Columns.User: exported["test_user"], Columns.Item: exported["test_item"]})
-    found = lists.merge(target, on=[Columns.User, Columns.Item])
-    # One item a user is held out, so that the ideal gain is 1.
-    ndcg = float((1 / np.log2(found[Columns.Rank] + 1)).sum() / len(target))
+    hits = lists.merge(target, on=[Columns.User, Columns.Item])
+    # Each user has one held-out item, so the ideal gain is 1.
+    ndcg = float((1 / np.log2(hits[Columns.Rank] + 1)).sum() / len(target))
     print(json.dumps({"epoch": fitted / epochs, "recommend": recommended, "ndcg@10": ndcg}))
 
 

@@ -1,9 +1,10 @@
-"""The sequential head beside RecTools' SASRec on MovieLens-1M, leave-last-out: CPU seconds of one thread, and ndcg@10.
+"""The sequential head and RecTools' SASRec on MovieLens-1M, leave-last-out: CPU seconds of one thread, and ndcg@10.
 
     python benchmarks/sequential/run.py [folder] [epochs]
 
-Makes RecTools' environment in `folder` (default .peers), prepares the data there, and runs ours and theirs in turn:
-two layers, two heads, 64 numbers, the newest 50 items, no text, fitted on train and valid, every item ranked.
+Creates RecTools' environment in `folder` (default .peers), prepares the data there, and runs llmrec and RecTools in
+turns: two layers, two attention heads, size 64, the newest 50 items, no text, fitted on train and valid, all items
+ranked.
 """
 
 import json
@@ -34,16 +35,16 @@ def main() -> None:
                         f"output={prepared}"], check=True, cwd=folder)
     if not exported.exists():
         subprocess.run([sys.executable, HERE.parent / "heads" / "export.py", prepared, exported], check=True)
-    mine = told(sys.executable, "ours.py", prepared, epochs)
-    peer = told(theirs, "peer_rectools.py", exported, epochs)
-    for who, found in (("sequential", mine), ("RecTools SASRec", peer)):
-        print(f"{who:16} {found['epoch']:6.2f} s an epoch, lists of 10 {found['recommend']:.2f} s, after {epochs} "
-              f"epochs ndcg@10 {found['ndcg@10']:.4f}")
-    print(f"an epoch, ratio {mine['epoch'] / peer['epoch']:.2f}, asked 0.5")
+    mine = run_script(sys.executable, "ours.py", prepared, epochs)
+    peer = run_script(theirs, "peer_rectools.py", exported, epochs)
+    for who, figures in (("sequential", mine), ("RecTools SASRec", peer)):
+        print(f"{who:16} {figures['epoch']:6.2f} s per epoch, lists of 10 {figures['recommend']:.2f} s, after {epochs} "
+              f"epochs ndcg@10 {figures['ndcg@10']:.4f}")
+    print(f"seconds per epoch, ratio {mine['epoch'] / peer['epoch']:.2f}, target 0.5")
 
 
-def told(python: str, script: str, data: Path, epochs: str) -> dict[str, Any]:
-    """Return what a script prints as JSON on its last line."""
+def run_script(python: str, script: str, data: Path, epochs: str) -> dict[str, Any]:
+    """Run a script and return the JSON on the last line of its output."""
     done = subprocess.run([python, HERE / script, data, epochs, *SHAPE], env=ONE, capture_output=True, text=True,
                           check=False)
     if done.returncode:

@@ -1,47 +1,47 @@
-"""AdaLoRA: low-rank updates, and their pruning while training in a form that a checkpoint can hold."""
+"""AdaLoRA: low-rank updates that are pruned while training, with state that checkpoints can store."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from llmrec_cli.encoders.peft import Adapted, LoraPeft
+from llmrec_cli.encoders.peft import AdaptedModel, LoraPeft
 from llmrec_cli.settings.peft import AdaLoraSettings
 
 _PRUNINGS = 50
-"""About how often ranks are taken away between the warm-up and the end."""
+"""Approximate number of prunings between the warm-up and the final phase."""
 
 
 class AdaLoraPeft(LoraPeft):
-    """Low-rank updates as singular value decompositions, pruned to the ranks that matter (Zhang et al. 2023)."""
+    """Low-rank updates as singular value decompositions, pruned to the most important ranks (Zhang et al. 2023)."""
 
     settings: AdaLoraSettings
 
-    def adapt(self, model: Any) -> Adapted:
+    def adapt(self, model: Any) -> AdaptedModel:
         """Add the updates."""
         from peft import AdaLoraConfig
         from peft.tuners.adalora import AdaLoraModel
 
         cut, common = self.places(model)
-        # Its schedule is set when training begins and the number of steps is known.
+        # `RankBudget.plan` sets the schedule when the number of steps is known.
         config = AdaLoraConfig(init_r=self.settings.rank, target_r=self.settings.target_rank, total_step=1, tinit=0,
                                tfinal=0, **common)
         tuner = AdaLoraModel(model, config, "default")
-        return Adapted(model, cut, RankBudget(model, tuner.rankallocator, self.settings))
+        return AdaptedModel(model, cut, RankBudget(model, tuner.rankallocator, self.settings))
 
 
 class RankBudget(nn.Module):
-    """Takes ranks away by their importance (Zhang et al. 2023, eq. 8 to 13); the computing is peft's RankAllocator.
+    """Prunes ranks by their importance (Zhang et al. 2023, eq. 8 to 13), computed by peft's RankAllocator.
 
-    Its running means and the ranks that are left are buffers here, since peft keeps them in plain dicts and in its
-    config, where a resumed run would have lost them.
+    Running means and remaining ranks are buffers here. peft stores them in plain dicts and in its config, where a
+    resumed run would lose them.
     """
 
     def __init__(self, model: Any, allocator: Any, settings: AdaLoraSettings) -> None:
         super().__init__()
         self.allocator, self.settings = allocator, settings
         self.total_steps = 0
-        # In a tuple, or the model would be a part of this part of it.
+        # In a tuple, so that torch does not register the model as a submodule of its own submodule.
         self._model = (model,)
         self.names = [name for name, _ in model.named_parameters() if "lora_" in name and "ranknum" not in name]
         for n, name in enumerate(self.names):
@@ -61,22 +61,22 @@ class RankBudget(nn.Module):
         config.deltaT = max(1, (total_steps - config.tinit - config.tfinal) // _PRUNINGS)
 
     def after_step(self, step: int) -> None:
-        """Update the importance and take ranks away; call after each optimiser step, gradients still there."""
+        """Update the importance and prune ranks; call after each optimiser step, with the gradients in place."""
         assert self.total_steps, "plan() first"
         model, allocator = self._model[0], self.allocator
         last = self.total_steps - allocator.peft_config.tfinal
         if step <= last:
-            # peft updates no importance in the step that prunes last; its means are those of the step before.
+            # In the last pruning step peft does not update the importance and uses that of the step before.
             self._share_buffers()
             _, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
-            self._take_back(pattern)
+            self._copy_back(pattern)
         with torch.no_grad():
             for n, name in enumerate(self.names):
                 if "lora_E" in name:
                     model.get_parameter(name).masked_fill_(~self.get_buffer(f"kept_{n}"), 0.0)
 
     def penalty(self) -> torch.Tensor:
-        """Return the mean distance of the singular vectors' products from the identity (eq. 4), times its weight."""
+        """Return the weighted orthogonality penalty: mean distance of the singular vectors' products from I (eq. 4)."""
         distances = []
         for name in self.names:
             weight = self._model[0].get_parameter(name)
@@ -86,17 +86,17 @@ class RankBudget(nn.Module):
         return self.settings.orthogonality * torch.stack(distances).mean()
 
     def _share_buffers(self) -> None:
-        """Let the allocator work on the buffers, which a checkpoint may have filled."""
+        """Make the allocator use the buffers, which may come from a checkpoint."""
         for n, name in enumerate(self.names):
             self.allocator.ipt[name] = self.get_buffer(f"importance_{n}")
             self.allocator.exp_avg_ipt[name] = self.get_buffer(f"importance_{n}")
             self.allocator.exp_avg_unc[name] = self.get_buffer(f"uncertainty_{n}")
 
     @torch.no_grad()
-    def _take_back(self, pattern: dict[str, list[bool]] | None) -> None:
+    def _copy_back(self, pattern: dict[str, list[bool]] | None) -> None:
         for n, name in enumerate(self.names):
             self.get_buffer(f"importance_{n}").copy_(self.allocator.exp_avg_ipt[name])
             self.get_buffer(f"uncertainty_{n}").copy_(self.allocator.exp_avg_unc[name])
             if pattern is not None and name in pattern:
-                kept = self.get_buffer(f"kept_{n}")
-                kept.copy_(torch.tensor(pattern[name], device=kept.device)[:, None])
+                ranks = self.get_buffer(f"kept_{n}")
+                ranks.copy_(torch.tensor(pattern[name], device=ranks.device)[:, None])

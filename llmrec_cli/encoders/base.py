@@ -23,45 +23,45 @@ S = TypeVar("S", bound=EncoderSettings)
 
 
 class Encoder(ABC, Generic[S]):
-    """Makes vectors of texts, alone or learned from the texts of the items in training.
+    """Maps texts to vectors; may learn from the texts of the training items.
 
     After `fit` or `load` an encoder is fixed. Transformers are trained by other means (`text_encoder.TextEncoder`). The
-    class methods are about an encoder that is not opened. Here they suit one without files of its own.
+    class methods work without opening the encoder; the defaults here are for encoders without files.
     """
 
     is_costly: ClassVar[bool] = False
-    """True if encoding a text costs so much more than reading its vector that vectors are kept across runs."""
+    """True if encoding a text is so much slower than reading its vector that vectors are cached across runs."""
     learns: ClassVar[bool] = True
-    """True if `fit` may learn something. The vectors of one fit are then not those of another."""
+    """True if `fit` may learn something; vectors of different fits then differ."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     @classmethod
     def open(cls, settings: S, device: "torch.device", cache: Path | None) -> "Encoder[S]":
-        """Return the encoder, frozen; `cache` is where parts of it may keep vectors across runs."""
+        """Return the frozen encoder; its parts may cache vectors in the folder `cache`."""
         return cls(settings)
 
     @classmethod
     def estimate_memory(cls, settings: S, texts: Sequence[str]) -> int:
-        """Return the bytes that opening, learning and encoding take at their peak, beside the vectors."""
+        """Return the peak bytes of opening, learning and encoding, without the vectors."""
         return 0
 
     @classmethod
     def bundle(cls, settings: S, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
-        """Copy the encoder's files into a model folder, as `portable.bundle` says."""
+        """Copy the encoder's files into a model folder; see `export.bundle`."""
         return settings, {}
 
     @classmethod
     def resolved(cls, settings: S, folder: Path) -> EncoderSettings:
-        """Return the settings of a saved model with the paths of files in its folder, as `portable.resolved` says."""
+        """Return the settings of a saved model with paths inside its folder; see `export.resolved`."""
         return settings
 
     @classmethod
     def read(cls, settings: S, tensors: "TensorReader") -> dict[str, np.ndarray]:
-        """Return what `state` returned, checked without opening the encoder's files; `load` takes it.
+        """Return the arrays of `state` for `load`, checked without opening the encoder's files.
 
-        Here only dtypes are checked, so `load` has to refuse what does not fit.
+        Here only dtypes are checked; `load` has to refuse arrays of the wrong shape.
         """
         return tensors.take_all()
 
@@ -73,53 +73,53 @@ class Encoder(ABC, Generic[S]):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """A SHA-256 that changes whenever the vectors of a text would; known once the encoder is fitted or loaded."""
+        """SHA-256 that changes whenever a text's vector would; known once the encoder is fitted or loaded."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
-        """Return float32 vectors (num_texts, D): of items, or of what users say in words with `entity` query.
+        """Return float32 vectors (num_texts, D) of item texts, or of users' text queries with `entity` query.
 
-        The two differ where a transformer is given prompts. A text's vector is the same, up to the last bits of a
-        transformer's, whatever texts come with it.
+        The two differ if a transformer has prompts. A text's vector does not depend on the other texts, except for the
+        last bits with a transformer.
         """
 
     def fit(self, texts: Sequence[str]) -> None:
-        """Learn from the texts of the items in training; an encoder that was pretrained learns nothing."""
+        """Learn from the texts of the training items; pretrained encoders learn nothing."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that was learned, by name; nothing where all is in the encoder's own files."""
+        """Return the learned arrays by name; empty if everything is in the encoder's own files."""
         return {}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned of an encoder with the same settings."""
+        """Restore the `state` of an encoder with the same settings."""
 
     @property
     def room(self) -> int | None:
-        """Number of tokens of a text that are read; None for all of it."""
+        """Maximum number of tokens of a text that are read; None for no limit."""
         return None
 
     def pieces(self, text: str) -> list[str]:
-        """Return a long text in pieces that are read whole, in order; none of a text without any token."""
+        """Split a long text into pieces within the token limit, in order; empty for a text without tokens."""
         return [text] if text.strip() else []
 
 
 def encoder_class(settings: EncoderSettings) -> type[Encoder[Any]]:
     """Return the class of the encoder that `settings` name."""
-    found: type[Encoder[Any]] = implementation_of(settings)
-    return found
+    encoder: type[Encoder[Any]] = implementation_of(settings)
+    return encoder
 
 
 def open_encoder(settings: EncoderSettings, device: "torch.device", cache: Path | None = None) -> Encoder[Any]:
-    """Return the encoder that `settings` name, frozen; `fit` or `load` comes next.
+    """Return the frozen encoder that `settings` name; call `fit` or `load` next.
 
-    A folder `cache` is where the parts of encoder=concat keep their vectors across runs; all others leave that to
-    `vector_cache.encode_cached`. What is trained is loaded by `text_encoder.load_encoder` instead.
+    The parts of encoder=concat cache their vectors in the folder `cache`; for other encoders
+    `vector_cache.encode_cached` does so. Encoders to be trained are loaded by `sources.load_encoder` instead.
     """
     return encoder_class(settings).open(settings, device, cache)
 
 
 def identity_of(facts: str, state: dict[str, np.ndarray]) -> str:
-    """Return the SHA-256 over a sentence of facts and arrays by name."""
+    """Return the SHA-256 of a string of facts and named arrays."""
     whole = hashlib.sha256(facts.encode())
     for name, array in sorted(state.items()):
         whole.update(f"\n{name} {array.dtype} {array.shape} ".encode())

@@ -1,4 +1,4 @@
-"""Texts to token ids, packed end to end, and the padded batches made of them.
+"""Token ids of texts in packed storage, and padded batches of them.
 
 Shapes: R texts of a batch, T tokens of the longest of them.
 """
@@ -16,8 +16,8 @@ class Ragged:
     Attributes
     ----------
     lengths : int64 (num_texts,), at least 1
-    starts : int64 (num_texts,), the place of each sequence's first token
-    size : number of tokens of all
+    starts : int64 (num_texts,), the position of each sequence's first token
+    size : total number of tokens
     """
 
     def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
@@ -28,9 +28,9 @@ class Ragged:
         self.size = int(lengths.sum())
 
     def places(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return int64 places_RT in the packed storage and bool mask_RT of the sequences `rows` (R,).
+        """Return positions places_RT (int64) in the packed storage and mask_RT (bool) of the sequences `rows` (R,).
 
-        Padding points at place `size`, one behind the last token.
+        Padding has position `size`, one after the last token.
         """
         lengths_R = self.lengths[rows]
         order_T = torch.arange(int(lengths_R.max()), device=lengths_R.device)
@@ -39,7 +39,7 @@ class Ragged:
 
 
 class PackedTokens:
-    """Token ids of many texts; `ids` is int64 (num_tokens + 1,), its last entry the padding."""
+    """Token ids of many texts; `ids` is int64 (num_tokens + 1,), with the padding id as last entry."""
 
     def __init__(self, tokens: Sequence[np.ndarray], padding_id: int, device: torch.device) -> None:
         self.ragged = Ragged(np.array([len(t) for t in tokens], np.int64), device)
@@ -47,15 +47,15 @@ class PackedTokens:
         self.ids = torch.from_numpy(packed).to(device)
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids_RT and mask_RT of the texts `rows` (R,), padded to the longest of them."""
+        """Return ids_RT and mask_RT of the texts `rows` (R,), padded to the longest text."""
         places_RT, mask_RT = self.ragged.places(rows)
         return self.ids[places_RT], mask_RT
 
 
 def buckets(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Yield rows of similar length, longest first, each bucket within `batch_tokens` tokens with its padding.
+    """Yield rows of similar length; each bucket with its padding has at most `batch_tokens` tokens.
 
-    Longest first, so that running out of memory shows at once and not at the end.
+    Longest first, so that running out of memory shows at once.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -66,23 +66,24 @@ def buckets(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
 
 
 def chunks(tokenizer: Any, text: str, room: int) -> list[str]:
-    """Return a text in pieces of at most `room` tokens, in order and cut between words; none of a text without any."""
-    read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets, words = read["offset_mapping"], read.word_ids()
-    start, found = 0, list[str]()
+    """Split a text into pieces of at most `room` tokens, in order and between words; empty for a text without tokens.
+    """
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets, words = encoding["offset_mapping"], encoding.word_ids()
+    start, pieces = 0, list[str]()
     while start < len(offsets):
         stop = min(start + room, len(offsets))
         if stop < len(offsets):
-            # Back to where a word begins, unless one word alone is too long.
+            # Back to the beginning of a word, unless a single word is too long.
             back = stop
             while back > start and words[back] == words[back - 1]:
                 back -= 1
             stop = back if back > start else stop
         piece = text[offsets[start][0]:offsets[stop - 1][1]]
         if piece.strip():
-            found.append(piece)
+            pieces.append(piece)
         start = stop
-    return found
+    return pieces
 
 
 CHARACTERS_PER_TOKEN = 100
@@ -91,12 +92,12 @@ TOKENIZED_AT_ONCE = 512
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str = "",
              special: bool = True) -> list[np.ndarray]:
-    """Return int64 token ids of each text, `prompt` before it, with its special tokens, at most `max_length`.
+    """Return int64 token ids of each text after `prompt`, with special tokens, at most `max_length`.
 
-    Of a very long text only 100 characters per token kept are read, so that its length costs no memory. An empty
-    text is its special tokens alone, or one where the tokenizer adds none, and so has a vector like any other. `[MASK]`
-    and the like written in a text are letters, not commands. With `special=False` there are the text's own tokens
-    alone, of an empty text none.
+    At most 100 characters per token are read, so that very long texts cost no memory. An empty text has its special
+    tokens, or a single token if the tokenizer adds none, so that it has a vector too. Special tokens written in a text,
+    such as `[MASK]`, are read as plain text. With `special=False` only the text's own tokens are returned, none for an
+    empty text.
     """
     cut = [prompt + _cut(text, max_length) for text in texts]
     return _ids(tokenizer, (cut,), special, truncation=True, max_length=max_length)
@@ -105,21 +106,21 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str 
 def tokenize_pairs(tokenizer: Any, first: Sequence[str], second: Sequence[str], max_length: int) -> list[np.ndarray]:
     """Return int64 token ids of pairs of texts as the tokenizer joins them, at most `max_length` each.
 
-    The longer of the two is cut first. Only the separator marks where the second
-    begins: segment ids (token types) are not carried, so BERT sees both texts as its first segment.
+    The longer text of a pair is truncated first. Only the separator marks the beginning of the second text: segment ids
+    (token types) are not used, so BERT reads both texts as its first segment.
     """
     cut = [[_cut(text, max_length) for text in texts] for texts in (first, second)]
     return _ids(tokenizer, cut, True, truncation="longest_first", max_length=max_length)
 
 
 def padding_id(tokenizer: Any) -> int:
-    """Return the token that fills the rest of a row; masked, so any will do where the tokenizer has none."""
+    """Return the padding token; 0 if the tokenizer has none, since padding is masked."""
     padding = tokenizer.pad_token_id
     return 0 if padding is None else int(padding)
 
 
 def _cut(text: str, max_length: int) -> str:
-    """Return what is read of a text. Halves of characters, as a broken command line has them, become question marks."""
+    """Return the part of a text that is read; lone surrogates, as in broken command lines, become question marks."""
     return str(text)[:CHARACTERS_PER_TOKEN * max_length].encode("utf-8", "replace").decode("utf-8")
 
 
@@ -129,12 +130,12 @@ def _ids(tokenizer: Any, texts: Sequence[Sequence[str]], special: bool, **how: A
         parts = [side[start:start + TOKENIZED_AT_ONCE] for side in texts]
         ids = tokenizer(*parts, add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False,
                         **how)["input_ids"]
-        nothing = [_something(tokenizer)] if special else []
-        tokens += [np.array(i or nothing, np.int64) for i in ids]
+        empty = [_empty_text_token(tokenizer)] if special else []
+        tokens += [np.array(i or empty, np.int64) for i in ids]
     return tokens
 
 
-def _something(tokenizer: Any) -> int:
-    """Return the token that stands for an empty text where the tokenizer adds none: where a text begins or ends."""
-    known = [token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None]
-    return int(known[0]) if known else padding_id(tokenizer)
+def _empty_text_token(tokenizer: Any) -> int:
+    """Return the token of an empty text if the tokenizer adds no special tokens: beginning or end of text."""
+    tokens = [token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None]
+    return int(tokens[0]) if tokens else padding_id(tokenizer)

@@ -1,4 +1,4 @@
-"""Several encoders side by side.
+"""Concatenation of several encoders.
 
 Shapes: T texts, D dimensions of a part.
 """
@@ -20,17 +20,17 @@ from llmrec_cli.settings.encoder import ConcatSettings, EncoderSettings, PartSet
 
 
 class ConcatEncoder(Encoder[ConcatSettings]):
-    """The vectors of several encoders: each centred (and whitened where it says so), of length 1, times its weight.
+    """Concatenated vectors of several encoders, each centred, optionally whitened, of length 1, times its weight.
 
-    So the cosine of two texts is the mean of the parts' cosines, weighted by the squares of the weights. A part that
-    says nothing of a text is zeros there: lsa's of a text without known words, and every part's of an empty text.
+    The cosine of two texts is therefore the mean of the parts' cosines, weighted by the squared weights. A part without
+    information about a text has zeros: lsa for a text without known words, and every part for an empty text.
     """
 
     def __init__(self, settings: ConcatSettings, device: torch.device, cache: Path | None) -> None:
         super().__init__(settings)
-        # The parts use the cache themselves, those that are costly.
+        # Costly parts use the cache themselves.
         self.parts = {name: (open_encoder(part.encoder, device), part.encoder, part.weight)
-                      for name, part in _used(settings)}
+                      for name, part in _used_parts(settings)}
         self.cache = cache
         self.maps: dict[str, Whitening] = {}
         self._fitted: dict[str, int] | None = None
@@ -44,7 +44,7 @@ class ConcatEncoder(Encoder[ConcatSettings]):
     @classmethod
     def estimate_memory(cls, settings: ConcatSettings, texts: Sequence[str]) -> int:
         """Return the bytes of all parts and of their vectors side by side."""
-        parts = [part.encoder for _, part in _used(settings)]
+        parts = [part.encoder for _, part in _used_parts(settings)]
         return (sum(encoder_class(part).estimate_memory(part, texts) for part in parts)
                 + 8 * len(texts) * settings.vector_size())
 
@@ -53,20 +53,20 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         """Copy the files of all parts."""
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
         parts = {name: replace(part, encoder=encoder) for name, (part, encoder, _) in moved.items()}
-        return replace(settings, parts=parts), {key: value for *_, found in moved.values()
-                                                for key, value in found.items()}
+        return replace(settings, parts=parts), {key: value for *_, hashes in moved.values()
+                                                for key, value in hashes.items()}
 
     @classmethod
     def resolved(cls, settings: ConcatSettings, folder: Path) -> EncoderSettings:
-        """Return the settings with the places of the parts in the model folder."""
+        """Return the settings with the parts' paths in the model folder."""
         return replace(settings, parts={name: replace(part, encoder=resolved(part.encoder, folder))
                                         for name, part in settings.parts.items()})
 
     @classmethod
     def read(cls, settings: ConcatSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked."""
+        """Return the arrays of `state`, each checked."""
         state = dict[str, np.ndarray]()
-        for name, part in _used(settings):
+        for name, part in _used_parts(settings):
             whitening = Whitening.read(tensors.inside(f"{name}.map.")).state()
             learned = encoder_class(part.encoder).read(part.encoder, tensors.inside(f"{name}.state."))
             state |= {f"{name}.map.{key}": array for key, array in whitening.items()}
@@ -80,18 +80,18 @@ class ConcatEncoder(Encoder[ConcatSettings]):
 
     @property
     def identity(self) -> str:
-        """SHA-256 over the parts' identities, weights and what was learned of their vectors."""
+        """SHA-256 over the parts' identities, weights and whitening maps."""
         facts = "".join(f"{name} {encoder.identity} {weight} " for name, (encoder, _, weight) in self.parts.items())
         return identity_of(f"concat {facts}", self._maps_state())
 
     def fit(self, texts: Sequence[str]) -> None:
-        """Fit the parts and learn what centres them. Their vectors are kept: the same texts are encoded next."""
+        """Fit the parts and their centring; their vectors are stored, since the same texts are encoded next."""
         distinct = {text: n for n, text in enumerate(dict.fromkeys(map(str, texts)))}
         rows_T = np.fromiter((distinct[str(text)] for text in texts), np.int64, len(texts))
         for name, (encoder, settings, _) in self.parts.items():
             encoder.fit(texts)
             raw = self._fitted_raw[name] = encode_cached(encoder, list(distinct), self.cache)
-            self.maps[name] = fit_whitening(settings, raw[rows_T], _said(texts, raw[rows_T]))
+            self.maps[name] = fit_whitening(settings, raw[rows_T], _has_content(texts, raw[rows_T]))
         self._fitted = distinct
 
     def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
@@ -104,32 +104,32 @@ class ConcatEncoder(Encoder[ConcatSettings]):
                 raw = self._fitted_raw[name] if row == self._fitted else encode_cached(encoder, list(row), self.cache)
             else:
                 raw = encoder.encode(list(row), entity)
-            said_T1 = _said(texts, raw[rows_T])[:, None]
-            finished_TK = np.where(said_T1, self.maps[name].apply(raw[rows_T]), 0)
+            has_content_T1 = _has_content(texts, raw[rows_T])[:, None]
+            finished_TK = np.where(has_content_T1, self.maps[name].apply(raw[rows_T]), 0)
             norms_T1 = np.linalg.norm(finished_TK, axis=1, keepdims=True)
             blocks.append(weight * finished_TK / np.maximum(norms_T1, 1e-9))
         return np.concatenate(blocks, axis=1).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what was learned of the parts' vectors and the parts' states, under their names."""
+        """Return the parts' whitening maps and states, under the parts' names."""
         states = {f"{name}.state.{key}": value for name, (encoder, *_) in self.parts.items()
                   for key, value in encoder.state().items()}
         return self._maps_state() | states
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self._fitted = None
         for name, (encoder, *_) in self.parts.items():
-            self.maps[name] = Whitening.read(TensorReader(_below(state, f"{name}.map.")))
-            encoder.load(_below(state, f"{name}.state."))
+            self.maps[name] = Whitening.read(TensorReader(_strip_prefix(state, f"{name}.map.")))
+            encoder.load(_strip_prefix(state, f"{name}.state."))
             if len(self.maps[name].mean_D) != encoder.embedding_size:
                 raise ArtifactError(f"encoder=concat: the vectors of part {name} have {encoder.embedding_size} "
-                                    f"dimensions and its map is for {len(self.maps[name].mean_D)}; train the model "
+                                    f"dimensions, but its map has {len(self.maps[name].mean_D)}; train the model "
                                     f"again")
 
     @property
     def room(self) -> int | None:
-        """Number of tokens that the part with the smallest limit reads."""
+        """The smallest token limit of the parts."""
         return min((room for encoder, *_ in self.parts.values() if (room := encoder.room) is not None), default=None)
 
     def pieces(self, text: str) -> list[str]:
@@ -142,15 +142,15 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         return {f"{name}.map.{key}": value for name, each in self.maps.items() for key, value in each.state().items()}
 
 
-def _used(settings: ConcatSettings) -> list[tuple[str, PartSettings]]:
-    """Return the parts that have a weight, in an order that does not depend on the file."""
+def _used_parts(settings: ConcatSettings) -> list[tuple[str, PartSettings]]:
+    """Return the parts with a positive weight, sorted by name."""
     return [(name, part) for name, part in sorted(settings.parts.items()) if part.weight > 0]
 
 
-def _below(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _strip_prefix(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _said(texts: Sequence[str], raw_TD: np.ndarray) -> np.ndarray:
-    """Return bool (T,): whether a text says anything, to this encoder too."""
+def _has_content(texts: Sequence[str], raw_TD: np.ndarray) -> np.ndarray:
+    """Return bool (T,): True for texts that are not empty and have a non-zero vector."""
     return np.fromiter((bool(str(text).strip()) for text in texts), bool, len(texts)) & raw_TD.any(axis=1)

@@ -8,7 +8,7 @@ from torch import nn
 
 from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.encoders.layer_split import AboveAll
-from llmrec_cli.encoders.peft import Adapted, Peft
+from llmrec_cli.encoders.peft import AdaptedModel, Peft
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.peft import EmbeddingAdapterSettings
 
@@ -16,7 +16,7 @@ from llmrec_cli.settings.peft import EmbeddingAdapterSettings
 class EmbeddingMap(nn.Module):
     """z = norm(x + dropout(x) A B) for vectors x (num, T) of length 1 or 0.
 
-    B starts at 0, so that the vectors begin as they were; a vector of zeros stays one.
+    B starts at 0, so that vectors are unchanged at first; a zero vector stays zero.
     """
 
     def __init__(self, size: int, settings: EmbeddingAdapterSettings, seed: int) -> None:
@@ -37,7 +37,7 @@ class EmbeddingMap(nn.Module):
 
     @torch.no_grad()
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `arrays` returned; raise ArtifactError where it does not fit."""
+        """Restore the weights of `arrays`; raise ArtifactError if they do not fit."""
         own = {name: tuple(tensor.shape) for name, tensor in self.named_parameters()}
         if own != {name: array.shape for name, array in arrays.items()}:
             raise ArtifactError(f"the weights of peft=embedding_adapter do not fit: "
@@ -47,14 +47,14 @@ class EmbeddingMap(nn.Module):
 
 
 class EmbeddingAdapterPeft(Peft[EmbeddingAdapterSettings]):
-    """The encoder is frozen and a map on its vectors is trained."""
+    """A frozen encoder with a trained map on its vectors."""
 
-    def adapt(self, model: Any) -> Adapted:
+    def adapt(self, model: Any) -> AdaptedModel:
         """Leave the model as it is."""
-        return Adapted(model, AboveAll(model))
+        return AdaptedModel(model, AboveAll(model))
 
     def check_map(self, tensors: TensorReader, size: int) -> None:
-        """Refuse a rank that the tensors do not have before a map of it is made."""
+        """Raise ArtifactError if the tensors have another rank, before a map is allocated."""
         tensors.take("down", FLOAT, (size, self.settings.rank))
 
     def embedding_map(self, size: int, seed: int) -> EmbeddingMap:

@@ -1,8 +1,7 @@
-"""Transformers with a head for tokens: the next token of a decoder, masked tokens of an encoder.
+"""Transformers with a language-model head: next tokens of a decoder, masked tokens of an encoder.
 
-Shapes: R texts of a batch, T tokens of the longest of them, M scored tokens, V tokens of the vocabulary, D dimensions.
-
-Shapes: R texts of a batch, T tokens of the longest of them, M masked tokens, V tokens of the vocabulary, D dimensions.
+Shapes: R texts of a batch, T tokens of the longest of them, M scored (masked) tokens, V tokens of the vocabulary, D
+dimensions.
 """
 
 from collections.abc import Callable
@@ -20,16 +19,16 @@ from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.peft import NoPeftSettings
 
 _DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
-"""Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
+"""Decoders whose logits are a linear map of the last hidden states without further steps."""
 
 
 class LanguageModel(nn.Module):
-    """A transformers model with a head for tokens.
+    """A transformers model with a language-model head.
 
     Attributes
     ----------
-    encoder : the same weights as a text encoder, to tokenise with and to save
-    head_is_new : whether the head began with random weights
+    encoder : text encoder with the same weights, for tokenising and saving
+    head_is_new : True if the head started with random weights
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
@@ -41,23 +40,23 @@ class LanguageModel(nn.Module):
 
 
 class CausalLanguageModel(LanguageModel):
-    """A transformers `...ForCausalLM`, whose head runs on the scored tokens alone."""
+    """A transformers `...ForCausalLM` whose head runs on the scored tokens only."""
 
     def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
-        """Return the logits (M, V) of the tokens behind those that `before_RT` marks, row by row."""
+        """Return the logits (M, V) of the tokens after the positions marked in `before_RT`, row by row."""
         hidden_RTD = self.model.base_model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
         return self.model.get_output_embeddings()(hidden_RTD[before_RT])
 
 
 def load_causal_model(settings: TransformerSettings, texts: list[str], seed: int,
                       device: torch.device) -> CausalLanguageModel:
-    """Return the decoder that `settings` names with its head, or with encoder=scratch a small GPT-2 for `texts`.
+    """Return the decoder that `settings` names with its head; with encoder=scratch, a small GPT-2 for `texts`.
 
-    Raises ConfigError for encoders that see both sides of a token.
+    Raises ConfigError for bidirectional encoders.
     """
     if settings.bidirectional:
-        raise ConfigError("encoder.bidirectional=true: lets a token see the next one, which objective=clm would have "
-                          "it predict; leave one of them out")
+        raise ConfigError("encoder.bidirectional=true: lets a token see the next one, which objective=clm predicts; "
+                          "leave one of them out")
     new = transformer_class(settings).new_language_model(settings, texts, seed, causal=True)
     if new is not None:
         model, tokenizer = new
@@ -66,12 +65,12 @@ def load_causal_model(settings: TransformerSettings, texts: list[str], seed: int
     config = load_config(source.files)
     kind = config.model_type
     if kind not in _DECODERS:
-        raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
-                          f"nothing to predict; choose objective=mlm, a decoder ({', '.join(_DECODERS)}), or "
+        raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so it cannot "
+                          f"predict the next one; choose objective=mlm, a decoder ({', '.join(_DECODERS)}), or "
                           f"encoder=scratch")
     if not getattr(config, "is_causal", True):
         raise ConfigError(f"objective=clm: the decoder in {source.folder} was saved with encoder.bidirectional=true "
-                          f"and sees the next token; choose objective=contrastive, or the decoder that it came from")
+                          f"and sees the next token; choose objective=contrastive, or the original decoder")
     tokenizer = load_tokenizer(source.files)
     model, head_is_new = load_language_model(source.files, seed, "AutoModelForCausalLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
@@ -98,9 +97,9 @@ _TOKEN_HEADS: dict[str, Head] = {"bert": _bert, "roberta": _roberta, "xlm-robert
 
 
 class MaskedLanguageModel(LanguageModel):
-    """A transformers `...ForMaskedLM`, whose head runs on the masked tokens alone.
+    """A transformers `...ForMaskedLM` whose head runs on the masked tokens only.
 
-    Over all tokens the logits of a MiniLM batch of 64 texts would take half a gigabyte; 15% of them are used.
+    The logits of all tokens of a MiniLM batch of 64 texts would take half a gigabyte; 15% of them are used.
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
@@ -108,17 +107,17 @@ class MaskedLanguageModel(LanguageModel):
         super().__init__(model, tokenizer, settings, source, head_is_new)
         self.head = _TOKEN_HEADS[model.config.model_type]
 
-    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, chosen_RT: torch.Tensor) -> torch.Tensor:
-        """Return the logits (M, V) at the tokens that `chosen_RT` marks, row by row."""
+    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, target_RT: torch.Tensor) -> torch.Tensor:
+        """Return the logits (M, V) at the tokens marked in `target_RT`, row by row."""
         hidden_RTD = self.model.base_model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
-        return self.head(self.model, hidden_RTD[chosen_RT])
+        return self.head(self.model, hidden_RTD[target_RT])
 
 
 def load_masked_model(settings: TransformerSettings, texts: list[str], seed: int,
                       device: torch.device) -> MaskedLanguageModel:
-    """Return the encoder that `settings` names with its head, or with encoder=scratch a new one for `texts`.
+    """Return the encoder that `settings` names with its head; with encoder=scratch, a new encoder for `texts`.
 
-    Raises ConfigError for encoders that have no masked tokens.
+    Raises ConfigError for encoders without masked tokens.
     """
     new = transformer_class(settings).new_language_model(settings, texts, seed, causal=False)
     if new is not None:

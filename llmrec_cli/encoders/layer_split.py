@@ -1,7 +1,7 @@
-"""A transformer in two parts: `lower` is everything below the trained layers, `upper` the rest.
+"""A transformer split in two parts: `lower` is everything below the trained layers, `upper` the rest.
 
-`lower(ids_RT, mask_RT)` and `upper(hidden_RTD, mask_RT)` in a row are the whole model. What `upper` is given is also
-what an adversary perturbs.
+`lower(ids_RT, mask_RT)` followed by `upper(hidden_RTD, mask_RT)` is the whole model. Adversaries perturb the input of
+`upper`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _LAYERED = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
 
 @dataclass(frozen=True)
 class Layers:
-    """The transformer layers of `model`, `name` as seen from it."""
+    """The transformer layers of `model`; `name` is their path in it."""
 
     model: Any
     name: str
@@ -30,7 +30,7 @@ class Layers:
         return self.model.embeddings(input_ids=ids_RT)
 
     def run(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """Return what the layers from `start` up to but not including `stop` make of their input, (R, T, D)."""
+        """Return the output of the layers `start` to `stop` (exclusive), (R, T, D)."""
         mask = create_bidirectional_mask(config=self.model.config, inputs_embeds=hidden_RTD,
                                          attention_mask=mask_RT.long())
         for layer in self.layers[start:stop]:
@@ -38,22 +38,22 @@ class Layers:
         return hidden_RTD
 
     def check_apart(self, peft: str) -> None:
-        """Raise ConfigError when the layers cannot be run apart from the model."""
+        """Raise ConfigError if the layers cannot be run separately from the model."""
         if self.model.config.model_type not in _LAYERED:
-            raise ConfigError(f"peft={peft}: trains the top layers of the encoder apart from the rest, which works for "
+            raise ConfigError(f"peft={peft}: trains the top layers of the encoder separately, which works for "
                               f"{', '.join(_LAYERED)} and not for '{self.model.config.model_type}'; choose peft=frozen "
                               f"or peft=none, or for adapters in all layers set peft.num_layers=null")
 
 
 def find_layers(model: Any, peft: str) -> Layers:
-    """Return the model's layers, or raise ConfigError when there is no one list of them."""
+    """Return the model's layers; raise ConfigError unless the model has exactly one list of them."""
     depth = model.config.num_hidden_layers
-    found = [(name, module) for name, module in model.named_modules()
+    lists = [(name, module) for name, module in model.named_modules()
              if isinstance(module, nn.ModuleList) and len(module) == depth]
-    if len(found) != 1:
-        raise ConfigError(f"peft={peft}: '{model.config.model_type}' has {len(found)} lists of {depth} layers, so it "
-                          f"is not known which to adapt; choose peft=lora with peft.num_layers=null, or peft=frozen")
-    return Layers(model, *found[0])
+    if len(lists) != 1:
+        raise ConfigError(f"peft={peft}: '{model.config.model_type}' has {len(lists)} lists of {depth} layers, so it "
+                          f"is not clear which to adapt; choose peft=lora with peft.num_layers=null, or peft=frozen")
+    return Layers(model, *lists[0])
 
 
 class Cut(Protocol):
@@ -70,7 +70,7 @@ class Cut(Protocol):
         """Transformer layers in `upper`."""
 
     def below(self) -> list[nn.Module]:
-        """Return the modules that belong to `lower` alone and draw no dropout when it is frozen."""
+        """Return the modules that belong to `lower` only; they have no dropout while it is frozen."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class BelowAll:
 
 @dataclass(frozen=True)
 class AboveAll:
-    """The cut above the last layer: nothing but pooling is left to `upper`."""
+    """The cut above the last layer: only pooling is left for `upper`."""
 
     model: Any
 
@@ -136,20 +136,20 @@ class Between:
 
 @dataclass(frozen=True)
 class BelowVirtualTokens:
-    """The cut above the token embeddings of a model that peft has wrapped to see virtual tokens first.
+    """The cut above the token embeddings of a model that peft has wrapped to add virtual tokens.
 
-    `num_shown` of them come out before the text's own tokens; with prefix tuning none do.
+    `num_outputs` virtual tokens precede the text's own tokens in the output; 0 with prefix tuning.
     """
 
     wrapped: Any
-    num_shown: int
+    num_outputs: int
 
     def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         return self.wrapped.get_base_model().get_input_embeddings()(ids_RT)
 
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         output = self.wrapped(inputs_embeds=hidden_RTD, attention_mask=mask_RT.long()).last_hidden_state
-        return output[:, self.num_shown:]
+        return output[:, self.num_outputs:]
 
     @property
     def depth(self) -> int:

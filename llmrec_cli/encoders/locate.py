@@ -1,4 +1,4 @@
-"""A transformer's files, checked: those of an encoder option (`sources.py`), or a copy of them in a model folder."""
+"""Checked files of a transformer: those of an encoder option (`sources.py`), or their copy in a model folder."""
 
 import re
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.encoder import EncoderSettings
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of MiniLM's weights, which are of a package and the only ones that no model folder has a copy of."""
+"""SHA-256 of MiniLM's weights, which come from a package and are the only weights not copied into model folders."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder's folder, checked.
+    """A checked encoder folder.
 
     Attributes
     ----------
-    files : a Hugging Face folder with config.json, safetensors and tokenizer, open
+    files : the opened Hugging Face folder with config.json, safetensors and tokenizer
     identity : SHA-256 of MiniLM's weights, or over the weights, configuration and tokenizer of any other folder
-    modules : what the folder says of pooling, maps behind it and prompts
-    name : what people call it
-    licence : as the folder's README.md has it; empty where it has none
+    modules : the folder's pooling, linear maps and prompts
+    name : display name
+    licence : the licence in the folder's README.md; empty if there is none
     """
 
     files: PinnedFolder
@@ -36,32 +36,32 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """The place of the files, for messages."""
+        """The path of the files, for messages."""
         return self.files.path
 
 
 def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
-    """Return where the encoder that `settings` names is; `folder`, when given, is where it was copied to.
+    """Return the files of the encoder that `settings` names; `folder`, if given, has a copy of them.
 
-    Raises ConfigError when there is no such encoder and ArtifactError when its files cannot be used.
+    Raises ConfigError if there is no such encoder, and ArtifactError if its files cannot be used.
     """
     if not settings.has_layers:
         raise ConfigError(f"encoder={settings.kind}: has no transformer that could be trained; choose encoder=minilm, "
                           f"hf or pretrained")
     option = implementation_of(settings)
-    found = option.find(settings) if folder is None else folder
-    files = open_encoder_folder(found)
+    path = option.find(settings) if folder is None else folder
+    files = open_encoder_folder(path)
     checked = option.checked_identity(files) if folder is None else folder_identity(files)
-    return Source(files, checked, read_modules(files), option.name_of(settings, found), licence_of(files))
+    return Source(files, checked, read_modules(files), option.name_of(settings, path), licence_of(files))
 
 
 def folder_identity(files: PinnedFolder) -> str:
-    """Return the identity of any folder but MiniLM's; one inside a saved model must be the one that it is named after.
+    """Return the identity of any folder but MiniLM's; inside a saved model it must match the folder's name.
 
-    A saved model opens its encoder when it is first needed, and by then another model may have its name.
+    A saved model opens its encoder when it is first needed; by then another model may have been published in its place.
     """
-    found, place = identity(files), files.place
-    if re.fullmatch("[0-9a-f]{16}", place.name) and place.parent.name == "encoders" and place.name != found[:16]:
-        raise ArtifactError(f"{files.path}: is not the encoder that its name says, so the model was replaced while it "
-                            f"was used, or it is damaged; run the command again, or copy the model again")
-    return found
+    actual, place = identity(files), files.place
+    if re.fullmatch("[0-9a-f]{16}", place.name) and place.parent.name == "encoders" and place.name != actual[:16]:
+        raise ArtifactError(f"{files.path}: the files do not match the hash in the folder's name, so the model was "
+                            f"replaced while in use, or it is damaged; run the command again, or copy the model again")
+    return actual

@@ -1,12 +1,12 @@
-"""The files of an encoder's folder beside the transformer, in sentence-transformers' layout, and its model card.
+"""Pooling, dense maps and prompts of an encoder's folder in sentence-transformers' layout, and its model card.
 
-    modules.json                            which modules there are: Transformer, Pooling, then Dense and Normalize
+    modules.json                            list of modules: Transformer, Pooling, then Dense and Normalize
     1_Pooling/config.json                   mean, cls or last token
     1_Attention/model.safetensors           our own attention pooling, which sentence-transformers refuses to load
     2_Dense/config.json, model.safetensors  a linear map of the vector, with an activation
     config_sentence_transformers.json       prompts
 
-Vectors are not normalised here: the heads do that, so that `Normalize` changes nothing.
+`Normalize` is ignored, since the heads normalise vectors.
 
 Shapes: D hidden size, K size of a vector.
 """
@@ -53,14 +53,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Modules:
-    """Pooling and maps that make a vector of the last hidden states, and the prompt put before a text.
+    """Pooling and linear maps from the last hidden states to a vector, and prompts.
 
     Attributes
     ----------
-    pooling : mean | cls | last | attention; empty where the folder says nothing
-    query_D : the learned query of attention pooling, or None where it has not been learned
-    dense : linear maps, one after the other
-    prompts : what is put before texts, by their kind: item, query
+    pooling : mean | cls | last | attention; empty if the folder has no setting
+    query_D : the learned query of attention pooling, or None if it has not been learned
+    dense : linear maps, applied in order
+    prompts : text put before texts of each kind: item, query
     """
 
     pooling: str = "mean"
@@ -68,17 +68,17 @@ class Modules:
     dense: tuple[Dense, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
 
-    def chosen(self, settings: TransformerSettings, is_decoder: bool) -> "Modules":
-        """Return the modules with what the settings say in place of what the folder says."""
+    def with_settings(self, settings: TransformerSettings, is_decoder: bool) -> "Modules":
+        """Return the modules with the settings taking precedence over the folder."""
         pooling = settings.pooling if settings.pooling != "auto" else self.pooling or ("last" if is_decoder else "mean")
-        given = {"item": settings.item_prompt, "query": settings.query_prompt}
-        prompts = {kind: text if text is not None else self.prompts.get(kind, "") for kind, text in given.items()}
+        overrides = {"item": settings.item_prompt, "query": settings.query_prompt}
+        prompts = {kind: text if text is not None else self.prompts.get(kind, "") for kind, text in overrides.items()}
         return replace(self, pooling=pooling, prompts={kind: text for kind, text in prompts.items() if text},
                        query_D=self.query_D if pooling == "attention" else None)
 
 
 def read_modules(files: PinnedFolder) -> Modules:
-    """Return what the folder of an encoder says; raise ArtifactError for what we would not do the same way."""
+    """Return the modules of an encoder's folder; raise ArtifactError for unsupported modules."""
     places = _places(files)
     pooling, query_D, dense = "", None, []
     for kind, place in places:
@@ -92,7 +92,7 @@ def read_modules(files: PinnedFolder) -> Modules:
 
 
 def _places(files: PinnedFolder) -> list[tuple[str, str]]:
-    """Return kind and folder of the modules behind the transformer."""
+    """Return kind and folder of the modules after the transformer."""
     file = files.path / "modules.json"
     if "modules.json" not in files:
         return [("Pooling", "1_Pooling")] if "1_Pooling/config.json" in files else []
@@ -102,63 +102,64 @@ def _places(files: PinnedFolder) -> list[tuple[str, str]]:
     except (TypeError, KeyError) as error:
         raise ArtifactError(f"{file}: is no list of modules with type and path; copy the model again") from error
     kinds = [kind for kind, _ in named]
-    known = ("Transformer", "Pooling", "AttentionPooling", "Dense", "Normalize")
-    if strange := [kind for kind in kinds if kind not in known]:
-        raise ArtifactError(f"{file}: the module {strange[0]} is not supported; choose a model with {', '.join(known)}")
+    supported = ("Transformer", "Pooling", "AttentionPooling", "Dense", "Normalize")
+    if unsupported := [kind for kind in kinds if kind not in supported]:
+        raise ArtifactError(f"{file}: the module {unsupported[0]} is not supported; choose a model with "
+                            f"{', '.join(supported)}")
     pooled = [kind for kind in kinds if kind not in ("Dense", "Normalize")]
     if kinds[:1] != ["Transformer"] or len(pooled) != 2 or kinds[1] != pooled[1]:
         raise ArtifactError(f"{file}: {' + '.join(kinds) or 'nothing'} is not supported; choose a model with a "
                             f"Transformer, then one Pooling")
     if outside := [place for _, place in named if place and ("/" in place or "\\" in place or place.startswith("."))]:
-        raise ArtifactError(f"{file}: the path '{outside[0]}' is no folder directly inside the model's; copy it again")
+        raise ArtifactError(f"{file}: the path '{outside[0]}' is not a direct subfolder of the model; copy it again")
     return [(kind, place) for kind, place in named[1:] if kind != "Normalize"]
 
 
 def _pooling(files: PinnedFolder, name: str) -> str:
     content, file = read_mapping(files, name), files.path / name
     if "pooling_mode" in content:
-        given = content["pooling_mode"]
-        modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
-        chosen = [_SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
+        value = content["pooling_mode"]
+        modes = [str(mode) for mode in value] if isinstance(value, list) else [str(value)]
+        poolings = [_SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
     else:
-        chosen = [_LEGACY_NAMES.get(key, key) for key, value in content.items()
-                  if key.startswith("pooling_mode_") and value]
-    if len(chosen) != 1 or chosen[0] not in _POOLINGS:
-        raise ArtifactError(f"{file}: pooling {' + '.join(map(str, chosen)) or 'none'} is not supported; choose a "
+        poolings = [_LEGACY_NAMES.get(key, key) for key, value in content.items()
+                    if key.startswith("pooling_mode_") and value]
+    if len(poolings) != 1 or poolings[0] not in _POOLINGS:
+        raise ArtifactError(f"{file}: pooling {' + '.join(map(str, poolings)) or 'none'} is not supported; choose a "
                             f"model with one of {', '.join(_POOLINGS)}")
-    return str(chosen[0])
+    return str(poolings[0])
 
 
 def _dense(files: PinnedFolder, place: str) -> Dense:
     content = read_mapping(files, f"{place}/config.json")
     activation = str(content.get("activation_function"))
-    unusual = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
-               "use_residual": False}
-    strange = [f"{key}={content[key]}" for key, usual in unusual.items()
-               if content.get(key, usual) not in (usual, None)]
-    if activation not in ACTIVATIONS or strange:
-        what = strange[0] if strange else f"activation {activation}"
+    supported = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
+                 "use_residual": False}
+    unsupported = [f"{key}={content[key]}" for key, value in supported.items()
+                   if content.get(key, value) not in (value, None)]
+    if activation not in ACTIVATIONS or unsupported:
+        what = unsupported[0] if unsupported else f"activation {activation}"
         raise ArtifactError(f"{files.path / place / 'config.json'}: {what} is not supported; choose a model with one "
                             f"of {', '.join(sorted(ACTIVATIONS.values()))}")
     name = f"{place}/model.safetensors"
     tensors = _tensors(files, name, "linear.weight")
     weight_KD, bias_K = tensors["linear.weight"], tensors.get("linear.bias")
     if weight_KD.ndim != 2 or (bias_K is not None and bias_K.shape != weight_KD.shape[:1]):
-        raise ArtifactError(f"{files.path / name}: linear.weight and linear.bias are no linear map; copy the model "
-                            f"again")
+        raise ArtifactError(f"{files.path / name}: linear.weight and linear.bias have shapes that are no linear map; "
+                            f"copy the model again")
     return Dense(weight_KD, bias_K, ACTIVATIONS[activation])
 
 
 def _prompts(files: PinnedFolder) -> dict[str, str]:
     content = read_mapping(files, _PROMPTS).get("prompts") or {} if _PROMPTS in files else {}
     if not isinstance(content, dict):
-        raise ArtifactError(f"{files.path / _PROMPTS}: prompts holds no texts by name; copy the model again")
-    found: dict[str, str] = {}
+        raise ArtifactError(f"{files.path / _PROMPTS}: prompts is no mapping of names to texts; copy the model again")
+    prompts: dict[str, str] = {}
     for kind, names in _PROMPT_NAMES.items():
-        given = [content[name] for name in names if content.get(name)]
-        if given:
-            found[kind] = str(given[0])
-    return found
+        texts = [content[name] for name in names if content.get(name)]
+        if texts:
+            prompts[kind] = str(texts[0])
+    return prompts
 
 
 def _tensors(files: PinnedFolder, name: str, needed: str) -> dict[str, Any]:
@@ -171,18 +172,19 @@ def _tensors(files: PinnedFolder, name: str, needed: str) -> dict[str, Any]:
         raise ArtifactError(f"{file}: no tensor '{needed}'; copy the model again")
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ArtifactError(f"{file}: {key}: holds no finite floating point numbers; copy the model again")
+            raise ArtifactError(f"{file}: {key}: has values that are not finite floating point numbers; copy the model "
+                                f"again")
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
 class Training:
-    """Training of an encoder since it was loaded.
+    """Training of an encoder since it was loaded, for its model card.
 
     Attributes
     ----------
-    objective : the settings' name of what it was trained to do, such as mlm; empty when it was only saved
-    trained_on : a sentence on the texts, such as `1,682 item texts of movielens_100k`
+    objective : name of the training objective, such as mlm; empty if the encoder was not trained
+    trained_on : description of the texts, such as `1,682 item texts of movielens_100k`
     """
 
     objective: str = ""
@@ -195,8 +197,8 @@ def licence_of(files: PinnedFolder) -> str:
         return ""
     text = files.read("README.md").decode("utf-8", "replace")[:20000]
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
-    return found[1] if found else ""
+    match = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
+    return match[1] if match else ""
 
 
 def card(config: Any, modules: Modules, base: str, licence: str, training: Training, max_length: int) -> str:
@@ -208,21 +210,21 @@ def card(config: Any, modules: Modules, base: str, licence: str, training: Train
     lines = ["---", *front, "---", "", "# Text encoder of a recommender", "",
              f"- Architecture: {config.model_type}, hidden size {config.hidden_size}",
              f"- Base: {base}",
-             f"- Trained: {training.objective or 'not since it was loaded'}"
+             f"- Trained: {training.objective or 'no further training'}"
              f"{f', on {training.trained_on}' if training.trained_on else ''}",
-             f"- Licence: {licence or 'not known: the folder of the base model gave none'}",
+             f"- Licence: {licence or 'unknown: the folder of the base model has none'}",
              f"- Pooling: {modules.pooling}{', then ' if modules.dense else ''}"
              f"{', '.join(f'a linear map to {len(dense.weight_KD)} dimensions' for dense in modules.dense)}",
-             f"- Tokens of a text: at most {max_length}"]
+             f"- Text length: at most {max_length} tokens"]
     # As JSON, so that a prompt cannot be read as part of the card.
-    lines += [f"- Put before a text of the kind {kind}: {json.dumps(text, ensure_ascii=False)}"
+    lines += [f"- Prompt for texts of the kind {kind}: {json.dumps(text, ensure_ascii=False)}"
               for kind, text in sorted(modules.prompts.items())]
     if not getattr(config, "is_causal", True):
-        lines.append("- Every token sees those after it too (`is_causal: false` in config.json, with eager attention)")
+        lines.append("- Bidirectional attention (`is_causal: false` in config.json, with eager attention)")
     if modules.pooling == "attention":
         return "\n".join([*lines, "", "## Loading", "", "Its pooling has learned weights that sentence-transformers "
-                          "does not know; `llmrec ... encoder=hf encoder.path=<this folder>` loads it whole, and the "
-                          "transformer alone:", "", "```python", f"from transformers import {loader}",
+                          "does not support; `llmrec ... encoder=hf encoder.path=<this folder>` loads the complete "
+                          "encoder. The transformer alone:", "", "```python", f"from transformers import {loader}",
                           f'model = {loader}.from_pretrained("<this folder>")', "```", ""])
     return "\n".join([*lines, "", "## Loading", "", "```python",
                       "from sentence_transformers import SentenceTransformer",

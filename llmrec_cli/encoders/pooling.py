@@ -1,4 +1,4 @@
-"""Pooling: hidden states of the tokens to one vector per text.
+"""Pooling: hidden states of the tokens to a vector per text.
 
 Shapes: R texts, T tokens, D dimensions, K dimensions of a vector.
 """
@@ -28,7 +28,7 @@ def cls(hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
 
 
 def last(hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
-    """Return the hidden state of the last token before the padding, (R, D): all that a decoder has read."""
+    """Return the hidden state of the last token before the padding, (R, D); a decoder's has seen the whole text."""
     rows_R = torch.arange(len(hidden_RTD), device=hidden_RTD.device)
     return hidden_RTD[rows_R, mask_RT.sum(1) - 1]
 
@@ -37,10 +37,10 @@ _PLAIN: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"mean
 
 
 class Pooler(nn.Module):
-    """Pooling as the modules say, and the linear maps behind it.
+    """The pooling of `modules`, followed by their linear maps.
 
-    Attention pooling weighs a token by the softmax of its product with a learned query over sqrt(D) (Yang et al. 2016,
-    eq. 5 to 7, without their hidden layer). A query that has not been learned begins at 0, which is the mean.
+    Attention pooling weights a token by the softmax of its product with a learned query over sqrt(D) (Yang et al. 2016,
+    eq. 5 to 7, without their hidden layer). A new query starts at 0, which is the mean.
     """
 
     def __init__(self, modules: Modules, hidden_size: int) -> None:
@@ -56,7 +56,7 @@ class Pooler(nn.Module):
         for dense in self._maps():
             fits, self.size = fits and dense.in_features == self.size, dense.out_features
         if not fits:
-            raise ArtifactError(f"the modules behind the transformer do not fit its hidden size of {hidden_size}; copy "
+            raise ArtifactError(f"the modules after the transformer do not fit its hidden size of {hidden_size}; copy "
                                 f"the whole model folder again")
 
     def forward(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ class Pooler(nn.Module):
         return vectors
 
     def modules_now(self, prompts: dict[str, str]) -> Modules:
-        """Return the modules at the present weights."""
+        """Return the modules with the current weights."""
         query = self.query.detach().cpu().numpy() if self.pooling == "attention" else None
         dense = tuple(Dense(linear.weight.detach().cpu().numpy(), None if linear.bias is None
                             else linear.bias.detach().cpu().numpy(), activation)

@@ -1,7 +1,7 @@
-"""Writing an encoder as a Hugging Face folder, and the files of its trained parts alone.
+"""Saving an encoder as a Hugging Face folder, and saving its adapter only.
 
     adapter.safetensors   the trained weights, by name
-    adapter.json          format, the peft settings, what they were trained on top of, SHA-256 of the weights
+    adapter.json          format, peft settings, identity of the base encoder, SHA-256 of the weights
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from llmrec_cli.encoders.folder_files import read_json, write_hashes
 from llmrec_cli.encoders.hugging_face import quiet
 from llmrec_cli.encoders.locate import Source
 from llmrec_cli.encoders.modules import ACTIVATIONS, Dense, Modules, Training, card
-from llmrec_cli.encoders.peft import merged
+from llmrec_cli.encoders.peft import merge_adapters
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.settings.base import to_plain
@@ -29,11 +29,11 @@ from llmrec_cli.settings.peft import PeftSettings
 _FORMAT = 1
 _WEIGHTS, _FACTS = "adapter.safetensors", "adapter.json"
 _OF_THE_RUN = ("adapter", "merge", "sampled_tokens", "dropout")
-"""Settings that change nothing about which weights there are."""
+"""Settings that do not affect the names and shapes of the weights."""
 
 
 def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSettings, base: str) -> None:
-    """Write an adapter whole or not at all; `base` is the identity of the encoder under it."""
+    """Write an adapter atomically; `base` is the identity of the base encoder."""
     content = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
     with whole_folder(folder) as temporary:
         write_bytes(temporary / _WEIGHTS, content)
@@ -42,10 +42,10 @@ def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSetting
 
 
 def load_adapter(peft: PeftSettings, base: str) -> TensorReader:
-    """Return the weights in the folder `peft.starting_adapter`, to be taken one by one.
+    """Return a reader of the weights in the folder `peft.starting_adapter`.
 
-    Raises ConfigError when there is no such folder, ArtifactError when it is damaged, of another encoder, or of other
-    peft settings.
+    Raises ConfigError if there is no such folder, ArtifactError if it is damaged or was trained with another encoder or
+    other peft settings.
     """
     folder = Path(peft.starting_adapter)
     if not (folder / _FACTS).is_file():
@@ -59,10 +59,11 @@ def _load(files: PinnedFolder, peft: PeftSettings, base: str) -> TensorReader:
         raise ArtifactError(f"{folder / _FACTS}: format {facts['format']} is newer than {_FORMAT}, the newest this "
                             f"llmrec reads; upgrade llmrec")
     if wrong := problems(facts, {"format": integer(1), "base": TEXT, "peft": MAPPING, "sha256": TEXT}):
-        raise ArtifactError(f"{folder / _FACTS}: says nothing of an adapter: {'; '.join(wrong)}; copy the folder again")
+        raise ArtifactError(f"{folder / _FACTS}: is no valid adapter description: {'; '.join(wrong)}; copy the folder "
+                            f"again")
     if facts.get("base") != base:
-        raise ArtifactError(f"{folder}: was trained on another encoder ({str(facts.get('base'))[:12]}...) than the one "
-                            f"chosen ({base[:12]}...); choose that encoder, or leave out peft.adapter")
+        raise ArtifactError(f"{folder}: was trained on another encoder ({str(facts.get('base'))[:12]}...) than the "
+                            f"current one ({base[:12]}...); choose that encoder, or leave out peft.adapter")
     then, now = facts.get("peft") or {}, _shape(peft)
     if changed := [f"peft.{key}={now.get(key)} (the adapter: {then.get(key)})" for key in {**then, **now}
                    if then.get(key) != now.get(key)]:
@@ -84,14 +85,14 @@ KINDS = "sentence_transformers.models"
 
 def save_encoder(folder: Path, model: Any, tokenizer: Any, modules: Modules, max_length: int, source: Source | None,
                  training: Training) -> None:
-    """Write model (adapters merged, safetensors), tokenizer, modules and a model card to `folder`, whole or not at all.
+    """Write model (adapters merged, safetensors), tokenizer, modules and a model card to `folder` atomically.
 
-    sentence-transformers gives the same vectors, save where pooling is attention: that it refuses to load.
+    sentence-transformers gives the same vectors; it cannot load attention pooling.
     """
     with whole_folder(folder) as temporary, quiet():
-        plain = merged(model)
+        plain = merge_adapters(model)
         if not getattr(plain.config, "is_causal", True):
-            # Others than we load it too, and attention without a mask would look back only, whatever is_causal says.
+            # For other software: without a mask, only eager attention respects is_causal=False.
             plain.config.attn_implementation = "eager"
         plain.save_pretrained(temporary)
         _with_padding(tokenizer).save_pretrained(temporary)
@@ -102,17 +103,17 @@ def save_encoder(folder: Path, model: Any, tokenizer: Any, modules: Modules, max
                                                 for n, (path, kind) in enumerate(listed)])
         write_json(temporary / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
         if modules.prompts:
-            # Without being told, sentence-transformers encodes items.
+            # By default sentence-transformers encodes items.
             default = "item" if "item" in modules.prompts else None
             write_json(temporary / "config_sentence_transformers.json",
                        {"prompts": {"item": "", "query": "", **modules.prompts}, "default_prompt_name": default})
-        base, licence = (source.name, source.licence) if source is not None else ("none, it began at random", "")
+        base, licence = (source.name, source.licence) if source is not None else ("none, random initial weights", "")
         write_hashes(temporary)
         write_bytes(temporary / "README.md", card(plain.config, modules, base, licence, training, max_length).encode())
 
 
 def _with_padding(tokenizer: Any) -> Any:
-    """Return the tokenizer with a token to pad with, which others than we need; it is masked, so any will do."""
+    """Return the tokenizer with a padding token, which other software needs; padding is masked, so any token works."""
     if tokenizer.pad_token is not None or tokenizer.eos_token is None:
         return tokenizer
     padded = deepcopy(tokenizer)

@@ -1,4 +1,4 @@
-"""An encoder from nothing: a tokenizer trained on the corpus and a small BERT or GPT-2 with random weights."""
+"""New encoders: a tokenizer trained on the corpus and a small BERT or GPT-2 with random weights."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from llmrec_cli.settings.encoder import ScratchSettings
 _PADDING, _UNKNOWN, _FIRST, _LAST, MASK = _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _POSITIONS = 512
 _LONGEST_WORD = 100
-"""Characters of a word that WordPiece reads; a longer one is unknown to it, and learning a megabyte takes hours."""
+"""Maximum characters of a word; WordPiece treats longer words as unknown, and a word of a megabyte takes hours."""
 
 
 def new_masked_language_model(settings: ScratchSettings, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
-    """Return a BERT with random weights from `seed`, with its head for masked tokens, and its tokenizer."""
+    """Return a BERT with a head for masked tokens and random weights from `seed`, and a tokenizer for the texts."""
     from transformers import BertConfig, BertForMaskedLM
 
     positions = max(_POSITIONS, settings.max_length)
@@ -46,10 +46,10 @@ def new_causal_language_model(settings: ScratchSettings, texts: Sequence[str], s
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) -> Any:
-    """Return a WordPiece tokenizer (Schuster and Nakajima 2012) of the texts: the same for the same texts.
+    """Return a WordPiece tokenizer (Schuster and Nakajima 2012) trained on the texts, deterministic for given texts.
 
-    Compatibility forms are folded (NFKC), case too, accents are kept, and each Chinese character is a word. Of the
-    characters, the most frequent half as many as the vocabulary holds are kept; a word with another is unknown.
+    Text is normalised to NFKC and lower case; accents stay, and each Chinese character is a word. The most frequent
+    characters fill at most half of the vocabulary; words with other characters are unknown.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -58,19 +58,19 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) 
     splitter = pre_tokenizers.BertPreTokenizer()
     words = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
               if len(word) <= _LONGEST_WORD] for text in texts]
-    # A character counts apart where it begins a word and where it goes on ("##a"), as it does in the vocabulary.
+    # As in the vocabulary, a character that begins a word differs from one that continues it ("##a").
     pieces = Counter(("##" if n else "") + c for text in words for word in text for n, c in enumerate(word))
-    kept = sorted(sorted(pieces), key=pieces.__getitem__, reverse=True)[:vocabulary_size // 2]
-    known = set(kept)
+    frequent = sorted(sorted(pieces), key=pieces.__getitem__, reverse=True)[:vocabulary_size // 2]
+    alphabet = set(frequent)
     usable = [word for text in words for word in text
-              if all(("##" if n else "") + c in known for n, c in enumerate(word))]
+              if all(("##" if n else "") + c in alphabet for n, c in enumerate(word))]
 
     learner = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    # Naming the characters fixes their numbers: the trainer takes them from a hash table otherwise, whose order
-    # decides between merges that are equally frequent.
+    # Listing the characters fixes their ids. Otherwise the trainer would use the order of a hash table, which decides
+    # between merges of equal frequency.
     learner.train_from_iterator(usable, trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=[*_SPECIAL, *sorted(known)], show_progress=False))
+        vocab_size=vocabulary_size, special_tokens=[*_SPECIAL, *sorted(alphabet)], show_progress=False))
     tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=_UNKNOWN))
     tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter

@@ -1,6 +1,6 @@
-"""Transformers by where they come from: a package, a folder or the hub, an earlier run, or random weights.
+"""Transformers by source: a package, a folder or the hub, an earlier run, or random weights.
 
-No network, unless the settings ask for a named commit.
+The network is not used unless the settings request a hub model at a given commit.
 """
 
 import re
@@ -18,7 +18,7 @@ import torch
 from llmrec_cli import run_dir
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder
-from llmrec_cli.encoders.export import copy_encoder, inside, strange
+from llmrec_cli.encoders.export import copy_encoder, inside, outside_error
 from llmrec_cli.encoders.folder_files import WHOLE, shards_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
@@ -44,13 +44,13 @@ _DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt
 
 
 ENCODING_BYTES = 190 * 2**20
-"""The tokenizer with 512 texts at a time, the weights as matrix products want them, and the layers' working memory for
-the usual `batch_tokens` (benchmarks/memory.py). Where the cache has all vectors, the encoder is opened and encodes
-nothing: less is taken."""
+"""Bytes of the tokenizer with 512 texts at a time, the reordered weights for matrix products, and the layers' working
+memory at the default `batch_tokens` (benchmarks/memory.py). If the cache has all vectors, the encoder is opened but
+does not encode, and needs less."""
 
 
 class Shape(NamedTuple):
-    """The size of a transformer, known before it is loaded.
+    """The size of a transformer, available before loading it.
 
     Attributes
     ----------
@@ -68,42 +68,42 @@ MINILM_SHAPE = Shape(86 * 2**20, 384, 6)
 
 
 class TransformerEncoder(TextEncoder[T]):
-    """A transformer that is opened from files, which the option's class finds."""
+    """A transformer from files that the option's class locates."""
 
     @classmethod
     def open(cls, settings: T, device: torch.device, cache: Path | None) -> Encoder[T]:
-        """Return the encoder, frozen."""
+        """Return the frozen encoder."""
         return load_encoder(settings, None, device)
 
     @classmethod
     @abstractmethod
     def find(cls, settings: T) -> Path:
-        """Return the folder that the encoder's files are in; raise ConfigError where there is none."""
+        """Return the folder of the encoder's files; raise ConfigError if there is none."""
 
     @classmethod
     def checked_identity(cls, files: PinnedFolder) -> str:
-        """Return the identity of the files; raise ArtifactError where they are not what they should be."""
+        """Return the identity of the files; raise ArtifactError if they are not the expected ones."""
         return folder_identity(files)
 
     @classmethod
     def name_of(cls, settings: T, folder: Path) -> str:
-        """Return what people call the encoder in a folder."""
+        """Return the display name of the encoder in a folder."""
         return f"{folder.parent.name}/{folder.name}"
 
     @classmethod
     def new_language_model(cls, settings: T, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any, Any] | None:
-        """Return a model with its head for tokens and its tokenizer, begun at random; None where there are files."""
+        """Return a new language model with random weights and its tokenizer; None for options with files."""
         return None
 
     @classmethod
     def estimate_memory(cls, settings: T, texts: Sequence[str]) -> int:
-        """Return the bytes that opening and encoding take at their peak."""
+        """Return the peak bytes of opening and encoding."""
         return ENCODING_BYTES + cls.shape(settings).weights
 
     @classmethod
     def shape(cls, settings: T) -> Shape:
-        """Return the transformer's size; MiniLM's where the files cannot be used."""
-        # A folder that cannot be used is refused with its reason where it is opened.
+        """Return the transformer's size; MiniLM's if the files cannot be used."""
+        # Opening the folder later reports the error.
         with suppress(LlmrecError):
             files = locate(settings).files
             config = load_config(files)
@@ -113,24 +113,24 @@ class TransformerEncoder(TextEncoder[T]):
 
     @classmethod
     def bundle(cls, settings: T, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
-        """Copy the files; the copy is the folder of a Hugging Face model, wherever it came from."""
-        place, found = copy_encoder(settings, folder)
+        """Copy the files; the copy is a Hugging Face folder for every source."""
+        place, identity = copy_encoder(settings, folder)
         shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
-        return HuggingFaceSettings(**shared | {"kind": "hf", "path": place}), {place: found}
+        return HuggingFaceSettings(**shared | {"kind": "hf", "path": place}), {place: identity}
 
     @classmethod
     def resolved(cls, settings: T, folder: Path) -> EncoderSettings:
-        """Refuse: a saved model names its copy."""
-        raise strange(folder, f"kind={settings.kind}")
+        """Raise ArtifactError: a saved model uses its copy of the encoder (encoder=hf)."""
+        raise outside_error(folder, f"kind={settings.kind}")
 
     @classmethod
     def read(cls, settings: T, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return nothing: a frozen transformer learned nothing."""
+        """Return no arrays: a frozen transformer learns nothing."""
         return {}
 
 
 class MiniLMEncoder(TransformerEncoder[MiniLMSettings]):
-    """all-MiniLM-L6-v2 from its package, which is not imported: that would load sentence-transformers."""
+    """all-MiniLM-L6-v2 from its package, without importing the package, which would load sentence-transformers."""
 
     @classmethod
     def find(cls, settings: MiniLMSettings) -> Path:
@@ -166,7 +166,7 @@ class MiniLMEncoder(TransformerEncoder[MiniLMSettings]):
 
     @classmethod
     def bundle(cls, settings: MiniLMSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
-        """Copy nothing: MiniLM is a package with a known hash."""
+        """Return the settings unchanged and MiniLM's identity: it is a package with a known hash and not copied."""
         return settings, {"minilm": locate(MiniLMSettings()).identity}
 
     @classmethod
@@ -192,9 +192,9 @@ class HuggingFaceEncoder(TransformerEncoder[HuggingFaceSettings]):
 
     @classmethod
     def resolved(cls, settings: HuggingFaceSettings, folder: Path) -> EncoderSettings:
-        """Return the settings with the place of the copy in the model folder."""
+        """Return the settings with the path of the copy in the model folder."""
         if settings.allow_download:
-            raise strange(folder, f"path={settings.path}")
+            raise outside_error(folder, f"path={settings.path}")
         return replace(settings, path=inside(folder, settings.path))
 
 
@@ -209,37 +209,38 @@ class PretrainedEncoder(TransformerEncoder[PretrainedSettings]):
 
 
 class ScratchEncoder(TransformerEncoder[ScratchSettings]):
-    """A small transformer with random weights, which only pretraining can make use of."""
+    """A small transformer with random weights, for pretraining only."""
 
     @classmethod
     def find(cls, settings: ScratchSettings) -> NoReturn:
-        """Refuse: there are no files."""
-        raise ConfigError("encoder=scratch: has random weights, which only `llmrec pretrain` can make use of; run "
+        """Raise ConfigError: there are no files."""
+        raise ConfigError("encoder=scratch: has random weights and can only be used by `llmrec pretrain`; run "
                           "`llmrec pretrain encoder=scratch` and then choose encoder=pretrained")
 
     @classmethod
     def new_language_model(cls, settings: ScratchSettings, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any,
                                                                                                                    Any]:
-        """Return a BERT, or with `causal` a GPT-2, with random weights, and a tokenizer trained on the texts."""
+        """Return a BERT (with `causal`, a GPT-2) with random weights, and a tokenizer trained on the texts."""
         return (new_causal_language_model if causal else new_masked_language_model)(settings, texts, seed)
 
 
 def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: torch.device,
                  folder: Path | None = None, seed: int = 0) -> TextEncoder:
-    """Return the encoder that `settings` names, prepared for training as `peft` says (None: frozen), on `device`.
+    """Return the encoder that `settings` names, prepared for training with `peft` (None: frozen), on `device`.
 
-    `folder`, when given, is where the encoder's files were copied to; `seed` starts new adapters. Raises ConfigError
-    for what cannot be loaded or trained, ArtifactError for files that cannot be used.
+    `folder`, if given, has a copy of the encoder's files; `seed` initialises new adapters. Raises ConfigError for
+    encoders that cannot be loaded or trained, ArtifactError for files that cannot be used.
     """
     if not settings.has_layers:
-        raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
-                          f"choose encoder=minilm, hf or pretrained")
-    source, chosen = locate(settings, folder), cast(TransformerSettings, settings)
-    model = load_model(source.files, bidirectional=chosen.bidirectional)
+        raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be trained or run "
+                          f"separately; choose encoder=minilm, hf or pretrained")
+    source, transformer = locate(settings, folder), cast(TransformerSettings, settings)
+    model = load_model(source.files, bidirectional=transformer.bidirectional)
     tokenizer = load_tokenizer(source.files)
-    check_tokenizer(source.folder, tokenizer, model.config, chosen.max_length)
-    encoder = transformer_class(chosen)(model, tokenizer, chosen, peft or FrozenSettings(), source, seed).to(device)
-    # A folder's settings can build a model that fails when it runs, or that returns only NaN.
+    check_tokenizer(source.folder, tokenizer, model.config, transformer.max_length)
+    encoder = transformer_class(transformer)(model, tokenizer, transformer, peft or FrozenSettings(), source,
+                                             seed).to(device)
+    # A folder's settings can build a model that fails at run time or returns only NaN.
     with readable(source.folder):
         vectors = encoder.encode(["a text", "1 2 3"])
         if not np.isfinite(vectors).all():
@@ -249,7 +250,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
 
 def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: int,
                    device: torch.device) -> TextEncoder[Any]:
-    """Return an encoder with all parameters trained; a randomly initialised one gets a tokenizer for `texts`."""
+    """Return an encoder with all parameters trained; a new encoder gets a tokenizer for `texts`."""
     option = transformer_class(settings)
     new = option.new_language_model(settings, texts, seed, causal=False)
     if new is None:
@@ -260,16 +261,16 @@ def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: in
 
 def transformer_class(settings: TransformerSettings) -> type[TransformerEncoder[Any]]:
     """Return the class of the transformer that `settings` name."""
-    found: type[TransformerEncoder[Any]] = implementation_of(settings)
-    return found
+    option: type[TransformerEncoder[Any]] = implementation_of(settings)
+    return option
 
 
 def _local(path: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
-        raise ConfigError(f"encoder.path={path}: no such folder; name the folder of a Hugging Face model. (Nothing is "
-                          f"fetched from the hub unless encoder.allow_download=true and encoder.revision=<commit> "
-                          f"are given)")
+        raise ConfigError(f"encoder.path={path}: no such folder; name the folder of a Hugging Face model. (Models are "
+                          f"downloaded from the hub only with encoder.allow_download=true and "
+                          f"encoder.revision=<commit>)")
     return folder
 
 
@@ -285,5 +286,5 @@ def _download(settings: HuggingFaceSettings) -> Path:
     try:
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_DOWNLOADED))
     except (OSError, ValueError) as error:
-        raise ResourceError(f"encoder.path={settings.path}: revision {settings.revision} could not be fetched from the "
-                            f"hub ({error}); check the name and the network, or name a local folder") from error
+        raise ResourceError(f"encoder.path={settings.path}: revision {settings.revision} could not be downloaded from "
+                            f"the hub ({error}); check the name and the network, or name a local folder") from error

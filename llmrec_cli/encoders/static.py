@@ -20,15 +20,15 @@ from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, MiniLMSettings, StaticSettings
 
 _STATIC_BYTES = 95 * 2**20
-"""An opened static encoder: a table of the words' vectors and its tokenizer (benchmarks/memory.py)."""
+"""Bytes of an opened static encoder: the table of token vectors and the tokenizer (benchmarks/memory.py)."""
 
 
 class StaticEncoder(Encoder[StaticSettings]):
-    """The weighted mean of the embeddings of a text's tokens; zeros for a text without any.
+    """The weighted mean of a text's token embeddings; zeros for a text without tokens.
 
-    A token's weight is its inverse document frequency among the items, log((1 + texts) / (1 + texts with it)) + 1, as
-    frequent tokens say little (Arora et al. 2017 weigh by a / (a + frequency) to the same end); or all weigh the same.
-    Special tokens are left out: every text has them.
+    A token's weight is its inverse document frequency among the items, log((1 + texts) / (1 + texts with it)) + 1, or 1
+    without weighting. Arora et al. 2017 use a / (a + frequency) to the same end. Special tokens are left out, since
+    every text has them.
     """
 
     def __init__(self, settings: StaticSettings) -> None:
@@ -54,12 +54,12 @@ class StaticEncoder(Encoder[StaticSettings]):
         """Copy the folder of the transformer; MiniLM stays where it is."""
         if not settings.path:
             return settings, identities(MiniLMSettings())
-        place, found = copy_encoder(HuggingFaceSettings(path=settings.path), folder)
-        return replace(settings, path=place), {place: found}
+        place, identity = copy_encoder(HuggingFaceSettings(path=settings.path), folder)
+        return replace(settings, path=place), {place: identity}
 
     @classmethod
     def resolved(cls, settings: StaticSettings, folder: Path) -> EncoderSettings:
-        """Return the settings with the place of the copy in the model folder."""
+        """Return the settings with the path of the copy in the model folder."""
         return replace(settings, path=inside(folder, settings.path)) if settings.path else settings
 
     @property
@@ -69,11 +69,11 @@ class StaticEncoder(Encoder[StaticSettings]):
 
     @property
     def identity(self) -> str:
-        """SHA-256 over the embeddings' model, the weights and the number of tokens kept."""
+        """SHA-256 over the embeddings' model, the weights and the maximum number of tokens."""
         return identity_of(f"static {self.base_identity} {self.settings.max_length}", self.state())
 
     def fit(self, texts: Sequence[str]) -> None:
-        """Learn how rare each token is."""
+        """Learn the inverse document frequency of each token."""
         if self.settings.weighting == "idf":
             counts_TV = self._counts(texts)
             frequency_V = np.bincount(counts_TV.indices, minlength=len(self.weights_V))
@@ -90,24 +90,24 @@ class StaticEncoder(Encoder[StaticSettings]):
         return np.asarray(shares_TV @ self.embeddings_VD, np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the tokens' weights, where they were learned."""
+        """Return the learned token weights; empty without idf weighting."""
         return {"weights": self.weights_V} if self.settings.weighting == "idf" else {}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         if self.settings.weighting == "idf":
             if state["weights"].shape != self.weights_V.shape:
-                raise ArtifactError(f"encoder=static: weights of {len(state['weights'])} tokens for the embeddings of "
-                                    f"{len(self.weights_V)}; load them with the model they were learned with")
+                raise ArtifactError(f"encoder=static: weights of {len(state['weights'])} tokens do not fit embeddings "
+                                    f"of {len(self.weights_V)}; use the model that the weights were learned with")
             self.weights_V = state["weights"]
 
     @classmethod
     def read(cls, settings: StaticSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked without opening the embeddings; `load` takes it."""
+        """Return the arrays of `state` for `load`, each checked, without opening the embeddings."""
         return {"weights": tensors.take("weights", FLOAT, (None,), low=0)} if settings.weighting == "idf" else {}
 
     def _counts(self, texts: Sequence[str]) -> sp.csr_array:
-        """Return how often each text has each token, CSR float32 (T, V)."""
+        """Return the token counts of each text, CSR float32 (T, V)."""
         tokens = tokenize(self.tokenizer, texts, self.settings.max_length, special=False)
         indptr = np.cumsum([0, *map(len, tokens)])
         indices = np.concatenate([*tokens, np.zeros(0, np.int64)])

@@ -1,6 +1,4 @@
-"""Texts as weighted words: TF-IDF, and latent semantic analysis of it.
-
-Shapes: V words.
+"""TF-IDF vectors of texts, and their latent semantic analysis.
 
 Shapes: T texts, V words, D dimensions.
 """
@@ -19,9 +17,9 @@ from llmrec_cli.settings.encoder import LsaSettings, TfIdfSettings
 
 
 class Words:
-    """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters.
+    """TF-IDF of words (Sparck Jones 1972), with 1 + log(count); scripts without spaces by pairs of characters.
 
-    Only words of at least two texts are kept: one that a single text has tells nothing of another.
+    Only words in at least two texts are used, since others do not relate texts.
 
     Attributes
     ----------
@@ -34,21 +32,21 @@ class Words:
         self.idf_V: np.ndarray = np.zeros(0, np.float32)
 
     def fit(self, texts: Iterable[str], most: int | None = None) -> None:
-        """Learn which words at least two texts have, and how rare each is; of these the `most` that most texts have."""
+        """Learn the words in at least two texts, at most the `most` most frequent ones, and their IDF."""
         num_texts, frequency = 0, dict[str, int]()
         for text in texts:
             num_texts += 1
             for word in set(split_words(text)):
                 frequency[word] = frequency.get(word, 0) + 1
-        kept = sorted(word for word, number in frequency.items() if number >= 2)
+        words = sorted(word for word, number in frequency.items() if number >= 2)
         if most is not None:
-            kept = sorted(sorted(kept, key=lambda word: -frequency[word])[:most])
-        self.index = {word: n for n, word in enumerate(kept)}
-        counts = np.array([frequency[word] for word in kept], np.float32)
+            words = sorted(sorted(words, key=lambda word: -frequency[word])[:most])
+        self.index = {word: n for n, word in enumerate(words)}
+        counts = np.array([frequency[word] for word in words], np.float32)
         self.idf_V = (np.log((1 + num_texts) / (1 + counts)) + 1).astype(np.float32)
 
     def matrix(self, texts: Iterable[str]) -> sp.csr_array:
-        """Return the weighted words of texts, CSR (num_texts, V)."""
+        """Return the TF-IDF matrix of texts, CSR (num_texts, V)."""
         indptr, indices = [0], list[int]()
         for text in texts:
             indices += [place for word in split_words(text) if (place := self.index.get(word)) is not None]
@@ -65,7 +63,7 @@ class Words:
         return {"words.names": np.frombuffer(joined, np.uint8), "words.idf": self.idf_V} if self.index else {}
 
     def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Take what `state` returned, and return it."""
+        """Restore `state` from tensors, and return the arrays."""
         if "words.names" not in tensors and "words.idf" not in tensors:
             return {}
         joined = tensors.take("words.names", BYTE, (None,))
@@ -75,23 +73,23 @@ class Words:
             raise tensors.error("words.names", f"is not text in UTF-8 ({error})") from error
         self.index = {word: n for n, word in enumerate(names)}
         if len(self.index) != len(names):
-            raise tensors.error("words.names", "names a word twice")
+            raise tensors.error("words.names", "has a word twice")
         self.idf_V = tensors.take("words.idf", FLOAT, (len(names),), low=0)
         return {"words.names": joined, "words.idf": self.idf_V}
 
 
-# Han, kana, Hangul, Thai, Lao and Khmer are written without spaces, or with too few.
+# Han, kana, Hangul, Thai, Lao and Khmer are written with few or no spaces.
 _UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-# Accents and vowel signs belong to the letter before them, though they are no letters.
+# Accents and vowel signs are no letters but belong to the letter before.
 _MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
 _WORD = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[{_MARKS}])+")
 _RUN = re.compile(f"[{_UNSPACED}]")
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text; of scripts without spaces each pair of neighbouring characters.
+    """Return the words of a text; in scripts without spaces, each pair of neighbouring characters.
 
-    Upper and lower case, full and half width, composed and decomposed letters are the same (NFKC).
+    Case, full and half width, and composed and decomposed letters are normalised (NFKC).
     """
     words: list[str] = []
     for run in _WORD.findall(unicodedata.normalize("NFKC", str(text)).lower()):
@@ -101,13 +99,13 @@ def split_words(text: str) -> list[str]:
 
 
 BYTES_OF_A_CHARACTER = 12
-"""Words of a text as numbers, as counts and as weights (benchmarks/memory.py)."""
+"""Bytes per character for a text's words as ids, counts and weights (benchmarks/memory.py)."""
 _MOST_WORDS = 50_000
-"""Words that a catalogue's texts have in common, at most; fewer where texts are short."""
+"""Maximum number of words assumed in memory estimates; fewer for short texts."""
 
 
 class TfIdfEncoder(Encoder[TfIdfSettings]):
-    """TF-IDF of the words that most texts have, each vector of length 1; zeros for a text without any of them."""
+    """TF-IDF of the most frequent words, each vector of length 1; zeros for a text without any of them."""
 
     def __init__(self, settings: TfIdfSettings) -> None:
         super().__init__(settings)
@@ -129,7 +127,7 @@ class TfIdfEncoder(Encoder[TfIdfSettings]):
         return identity_of(f"tfidf {self.settings.max_characters}", self.state())
 
     def fit(self, texts: Sequence[str]) -> None:
-        """Learn which words there are and how rare each is."""
+        """Learn the words and their IDF."""
         self.words.fit((_cut(text, self.settings) for text in texts), self.settings.embedding_size)
         _refuse_no_words(self.words, self.settings)
 
@@ -142,12 +140,12 @@ class TfIdfEncoder(Encoder[TfIdfSettings]):
         return self.words.state()
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self._take(TensorReader(state))
 
     @classmethod
     def read(cls, settings: TfIdfSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked."""
+        """Return the arrays of `state`, each checked."""
         return cls(settings)._take(tensors)
 
     def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
@@ -155,10 +153,10 @@ class TfIdfEncoder(Encoder[TfIdfSettings]):
 
 
 class LsaEncoder(Encoder[LsaSettings]):
-    """The leading singular vectors of the texts' TF-IDF (Deerwester et al. 1990), by scikit-learn's TruncatedSVD.
+    """Latent semantic analysis: projection on the leading singular vectors of TF-IDF (Deerwester et al. 1990).
 
-    A vector is a text's words projected onto them, so that texts without a word in common may be alike; zeros for a
-    text without any known word.
+    By scikit-learn's TruncatedSVD. Texts without a common word can have similar vectors; a text without known words has
+    zeros.
     """
 
     def __init__(self, settings: LsaSettings) -> None:
@@ -171,7 +169,7 @@ class LsaEncoder(Encoder[LsaSettings]):
         """Return the bytes of the words of all texts and of their decomposition."""
         characters = sum(map(len, texts))
         words = min(_MOST_WORDS, characters // 16)
-        # The randomised SVD holds words x dimensions and texts x dimensions several times, in float64 once.
+        # The randomised SVD holds words x dimensions and texts x dimensions several times, once in float64.
         return BYTES_OF_A_CHARACTER * characters + 16 * (settings.embedding_size + 10) * (words + len(texts))
 
     @property
@@ -185,16 +183,16 @@ class LsaEncoder(Encoder[LsaSettings]):
         return identity_of(f"lsa {self.settings.max_characters}", self.state())
 
     def fit(self, texts: Sequence[str]) -> None:
-        """Learn the words and the singular vectors: the same ones for the same texts."""
-        # Only here: it takes a second to load.
+        """Learn the words and the singular vectors, deterministic for given texts."""
+        # Imported here, since it takes a second to load.
         from sklearn.decomposition import TruncatedSVD
 
         self.words.fit(_cut(text, self.settings) for text in texts)
         _refuse_no_words(self.words, self.settings)
         matrix_TV = _unit_matrix(self.words, texts, self.settings)
         size = min(self.settings.embedding_size, *matrix_TV.shape)
-        found = TruncatedSVD(size, random_state=0).fit(matrix_TV)
-        self.components_VD = np.ascontiguousarray(found.components_.T, np.float32)
+        svd = TruncatedSVD(size, random_state=0).fit(matrix_TV)
+        self.components_VD = np.ascontiguousarray(svd.components_.T, np.float32)
 
     def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
         """Return float32 vectors (num_texts, D)."""
@@ -205,12 +203,12 @@ class LsaEncoder(Encoder[LsaSettings]):
         return self.words.state() | {"components": self.components_VD}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self._take(TensorReader(state))
 
     @classmethod
     def read(cls, settings: LsaSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked."""
+        """Return the arrays of `state`, each checked."""
         return cls(settings)._take(tensors)
 
     def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
@@ -220,7 +218,7 @@ class LsaEncoder(Encoder[LsaSettings]):
 
 
 def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdfSettings | LsaSettings) -> sp.csr_array:
-    """Return the weighted words of texts, each row of length 1, CSR float32 (T, V)."""
+    """Return the TF-IDF matrix of texts with rows of length 1, CSR float32 (T, V)."""
     matrix_TV = words.matrix(_cut(text, settings) for text in texts)
     row = np.repeat(np.arange(len(texts)), np.diff(matrix_TV.indptr))
     norms_T = np.sqrt(np.bincount(row, matrix_TV.data.astype(np.float64)**2, minlength=len(texts)))
@@ -234,5 +232,5 @@ def _cut(text: str, settings: TfIdfSettings | LsaSettings) -> str:
 
 def _refuse_no_words(words: Words, settings: TfIdfSettings | LsaSettings) -> None:
     if not words.index:
-        raise DataError(f"encoder={settings.kind}: no word occurs in the texts of two items, so there is nothing to "
-                        f"learn; prepare with longer texts (dataset.item_text=...), or choose encoder=minilm")
+        raise DataError(f"encoder={settings.kind}: no word occurs in the texts of two items, so nothing can be "
+                        f"learned; prepare with longer texts (dataset.item_text=...), or choose encoder=minilm")

@@ -1,10 +1,10 @@
-"""Vectors of texts kept across runs, so that a run on an unchanged catalogue encodes nothing.
+"""Cache of text vectors across runs, so that a run on an unchanged catalogue encodes nothing.
 
     <cache>/1-<encoder's identity>/<SHA-256 of the file>.safetensors      a shard: SHA-256 of texts, and their vectors
 
-Each run that encodes something adds shards and changes none, and a shard appears whole or not at all, so that runs
-need no locks: two at once at worst encode the same text twice. A shard is named by its own hash. One that is damaged
-is removed and its texts are encoded again, with a line that says so: unlike a model or data, nothing in it is lost.
+Runs add shards, never change them, and publish each atomically, so no locks are needed: at worst two concurrent runs
+encode the same text twice. A shard's name is its hash. A damaged shard is removed with a warning and its texts are
+encoded again.
 
 Shapes: T texts, D = the encoder's embedding_size.
 """
@@ -26,7 +26,7 @@ from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.errors import ResourceError
 
 _FORMAT = 1
-SHARD_TEXTS = 65536  # Encoded and written at a time, so that a run that is killed has not encoded all for nothing.
+SHARD_TEXTS = 65536  # Texts encoded and written at a time, so that a killed run loses at most one shard.
 MOST_SHARDS = 16
 MOST_BYTES = 8 * 2**30
 _LEFTOVER_SECONDS = 24 * 3600
@@ -34,30 +34,30 @@ _LEFTOVER_SECONDS = 24 * 3600
 
 def encode_cached(encoder: Encoder, texts: Sequence[str], folder: Path | None,
                   log: Callable[..., None] | None = None) -> np.ndarray:
-    """Return `encoder.encode(texts)` of items, float32 (T, D), where the cache in `folder` has it without encoding.
+    """Return `encoder.encode(texts)` of items, float32 (T, D), read from the cache in `folder` where possible.
 
-    Without a folder, or with an encoder that is not costly, nothing is kept. `log` is called with the event
-    `vectors` and how many distinct texts were encoded and how many were read. A vector read is the one written, bit by
-    bit; one encoded among other texts may differ from it in the last bits.
+    The cache is not used without a folder or with an encoder that is not costly. `log` is called with the event
+    `vectors` and the numbers of distinct texts encoded and read. A cached vector is returned bit by bit; a vector that
+    is encoded in another batch may differ in the last bits.
     """
     if folder is None or not encoder.is_costly:
         return encoder.encode(texts)
     cache = _Cache(folder, encoder)
     keys = {text: _key(text) for text in dict.fromkeys(map(str, texts))}
-    found = cache.read(set(keys.values()))
-    missing = [text for text, key in keys.items() if key not in found]
+    vectors = cache.read(set(keys.values()))
+    missing = [text for text, key in keys.items() if key not in vectors]
     is_writable = True
     for start in range(0, len(missing), SHARD_TEXTS):
         part = missing[start:start + SHARD_TEXTS]
         vectors_TD = encoder.encode(part)
-        found |= zip((keys[text] for text in part), vectors_TD, strict=True)
-        is_writable = is_writable and cache.keep([keys[text] for text in part], vectors_TD)
+        vectors |= zip((keys[text] for text in part), vectors_TD, strict=True)
+        is_writable = is_writable and cache.try_add([keys[text] for text in part], vectors_TD)
     if missing and is_writable:
         cache.tidy()
     if log is not None:
         log("vectors", encoded=len(missing), read=len(keys) - len(missing))
     empty = np.zeros((0, encoder.embedding_size), np.float32)
-    return np.stack([found[keys[str(text)]] for text in texts]) if len(texts) else empty
+    return np.stack([vectors[keys[str(text)]] for text in texts]) if len(texts) else empty
 
 
 def _key(text: str) -> bytes:
@@ -65,35 +65,35 @@ def _key(text: str) -> bytes:
 
 
 class _Cache:
-    """The shards of one encoder."""
+    """The shards of an encoder."""
 
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         self.folder = folder
         self.size = encoder.embedding_size
         self.place = folder / f"{_FORMAT}-{encoder.identity}"
 
-    def read(self, wanted: set[bytes] | None) -> dict[bytes, np.ndarray]:
-        """Return the vectors of those of the `wanted` texts that have one; all there are when None."""
-        found: dict[bytes, np.ndarray] = {}
+    def read(self, requested: set[bytes] | None) -> dict[bytes, np.ndarray]:
+        """Return the cached vectors of the `requested` texts; all cached vectors if None."""
+        vectors: dict[bytes, np.ndarray] = {}
         for file in sorted(self.place.glob("*.safetensors")):
             keys, vectors_TD = _read_shard(file, self.size)
-            rows = [n for n, key in enumerate(keys) if (wanted is None or key in wanted) and key not in found]
+            rows = [n for n, key in enumerate(keys) if (requested is None or key in requested) and key not in vectors]
             if rows:
-                # Copied, so that the rest of the shard need not be held.
-                found |= zip((keys[n] for n in rows), vectors_TD[rows], strict=True)
-                with suppress(OSError):  # Gone, or in a folder that is only read from.
-                    os.utime(file)  # When it was used last decides on what goes when there is too much.
-        return found
+                # Indexing copies, so that the rest of the shard can be freed.
+                vectors |= zip((keys[n] for n in rows), vectors_TD[rows], strict=True)
+                with suppress(OSError):  # Removed, or in a read-only folder.
+                    os.utime(file)  # The time of last use decides which shards are removed first.
+        return vectors
 
-    def keep(self, keys: Sequence[bytes], vectors_TD: np.ndarray) -> bool:
-        """Write a shard and return True; where that is impossible print a warning and return False.
+    def try_add(self, keys: Sequence[bytes], vectors_TD: np.ndarray) -> bool:
+        """Write a shard and return True; print a warning and return False if that is impossible.
 
-        It costs the next run time and this one nothing, so it is no error.
+        No error, since it only costs the next run time.
         """
         try:
             self.add(keys, vectors_TD)
         except ResourceError as error:
-            print(f"warning: {error}; until then vectors of texts are not kept (cache=<folder>, or cache='' for none)",
+            print(f"warning: {error}; until then text vectors are not cached (cache=<folder>, or cache='' for none)",
                   file=sys.stderr)
             return False
         return True
@@ -106,7 +106,7 @@ class _Cache:
         return file
 
     def tidy(self) -> None:
-        """Make one shard of many, and remove what was used longest ago where the cache has outgrown its limit."""
+        """Merge shards if there are too many, and remove the least recently used ones if the cache is too large."""
         shards = sorted(self.place.glob("*.safetensors"))
         if len(shards) > MOST_SHARDS:
             content = self.read(None)
@@ -120,14 +120,14 @@ class _Cache:
             if total > MOST_BYTES:
                 file.unlink(missing_ok=True)
                 total -= size
-        # What a run that was killed while it wrote left behind; one that is still writing is not that old.
+        # Temporary files of killed runs; those of active runs are not that old.
         for changed, _, file in _facts(self.folder.glob("*/.*")):
             if changed < (time.time() - _LEFTOVER_SECONDS) * 1e9:
                 file.unlink(missing_ok=True)
 
 
 def _facts(files: Iterable[Path]) -> Iterator[tuple[int, int, Path]]:
-    """Yield when a file was used last, in nanoseconds, its bytes and itself, of those that no other run removed."""
+    """Yield time of last use in nanoseconds, size in bytes and path of each file that still exists."""
     for file in files:
         with suppress(FileNotFoundError):
             facts = file.stat()
@@ -135,12 +135,12 @@ def _facts(files: Iterable[Path]) -> Iterator[tuple[int, int, Path]]:
 
 
 def _read_shard(file: Path, size: int) -> tuple[list[bytes], np.ndarray]:
-    """Return the hashes of a shard's texts and their vectors (T, D); none of one that is gone or damaged."""
+    """Return the hashes of a shard's texts and their vectors (T, D); empty for a missing or damaged shard."""
     nothing = list[bytes](), np.zeros((0, size), np.float32)
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        return nothing  # Another run has made one shard of several.
+        return nothing  # Another run has merged shards.
     except OSError as error:
         raise ResourceError(f"{file}: cannot be read ({error.strerror}); choose another place for the cache, "
                             f"cache=<folder>, or none, cache=''") from error
@@ -152,7 +152,7 @@ def _read_shard(file: Path, size: int) -> tuple[list[bytes], np.ndarray]:
     if texts is None or vectors_TD is None or texts.shape != (len(vectors_TD), 32) or texts.dtype != np.uint8 or \
             vectors_TD.shape[1:] != (size,) or vectors_TD.dtype != np.float32:
         print(f"warning: {file}: damaged, so it is removed and its texts are encoded again", file=sys.stderr)
-        with suppress(OSError):  # Gone, or in a folder that is only read from.
+        with suppress(OSError):  # Removed, or in a read-only folder.
             file.unlink()
         return nothing
     return [row.tobytes() for row in texts], vectors_TD

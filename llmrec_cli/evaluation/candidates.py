@@ -20,7 +20,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.heldout import Audience, HeldOut
 
 _SAMPLE_CELLS = 2**22
-"""Most random numbers held at a time."""
+"""Maximum number of random numbers in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class CandidateLists:
     Attributes
     ----------
     owner_L : int64 (L,), the user or group of each list
-    target_L : int64 (L,), the held-out item that a list is about, -1 for everything that its owner has held out
-    items_LM : CSR (L, M), the candidates beside what was held out
-    number_L : int64 (L,), place of each list in the file, from 1
-    by_row : whether every list is measured by itself, so that an owner can have several
+    target_L : int64 (L,), the held-out item of each list, -1 for all held-out items of its owner
+    items_LM : CSR (L, M), the candidates without the held-out items
+    number_L : int64 (L,), position of each list in the file, from 1
+    by_row : True if each list is a query of its own; an owner can then have several lists
     """
 
     owner_L: np.ndarray
@@ -51,8 +51,8 @@ class Protocol:
     ----------
     label : for metrics.json: all, cold, `given: ...` or `sampled: ...`
     allowed_M : bool (M,), None for all
-    lists : what each user or group is asked about; None for the same for all
-    counts : for metrics.json, what a file of candidates has, and what of it is not ranked as given
+    lists : the candidates of each user or group; None if they are the same for all
+    counts : counts of a candidate file for metrics.json, including rows that are not ranked as given
     """
 
     label: str = "all"
@@ -66,9 +66,9 @@ class Protocol:
         return self.lists is not None
 
     def apply(self, task: HeldOut, user_Q: np.ndarray, item_of_M: np.ndarray, what: str) -> HeldOut:
-        """Return the task with these candidates, without queries that have nothing left to find.
+        """Return the task restricted to these candidates, without queries that have no relevant item left.
 
-        `user_Q` are the queries' users or groups in the prepared data, `item_of_M` its items in the recommender's
+        `user_Q` are the queries' users or groups in the prepared data; `item_of_M` maps its items to the recommender's
         integers.
         """
         if self.allowed_M is not None:
@@ -76,58 +76,58 @@ class Protocol:
             candidates_N[item_of_M[self.allowed_M]] = True
             task = replace(task, relevant_QN=filter_entries(task.relevant_QN, candidates_N[task.relevant_QN.indices]),
                            candidates_N=candidates_N)
-        num_asked = len(task.queries)
+        num_queries = len(task.queries)
         if self.lists is None:
             query_L = np.flatnonzero(np.diff(task.relevant_QN.indptr))
-            found = replace(task, relevant_QN=task.relevant_QN[query_L])
+            new_task = replace(task, relevant_QN=task.relevant_QN[query_L])
         else:
-            query_L, found = _by_list(self.lists, task, user_Q, item_of_M)
+            query_L, new_task = _by_list(self.lists, task, user_Q, item_of_M)
         if len(query_L) == 0:
-            raise DataError(f"{what}: none of the {num_asked:,} queries that could be measured has a held-out item "
-                            f"among the candidates, or candidates at all; choose other candidates")
+            raise DataError(f"{what}: none of the {num_queries:,} queries has candidates with a held-out item among "
+                            f"them, so nothing can be evaluated; choose other candidates")
         queries = task.queries.rows(query_L)
-        if found.owner_Q is not None:
-            queries = replace(queries, ids=found.queries.ids)
-        return replace(found, queries=queries, lengths_Q=task.lengths_Q[query_L],
-                       num_skipped=task.num_skipped + num_asked - len(np.unique(query_L)))
+        if new_task.owner_Q is not None:
+            queries = replace(queries, ids=new_task.queries.ids)
+        return replace(new_task, queries=queries, lengths_Q=task.lengths_Q[query_L],
+                       num_skipped=task.num_skipped + num_queries - len(np.unique(query_L)))
 
 
 def _by_list(lists: CandidateLists, task: HeldOut, user_Q: np.ndarray,
              item_of_M: np.ndarray) -> tuple[np.ndarray, HeldOut]:
-    """Return the query of each list that has something to find, int64, and the task with the lists' own columns.
+    """Return the query of each list with a relevant item, int64, and the task with one query per list.
 
-    Lists come in the order of the queries, those of one in the order of the file. Where every list is measured by
-    itself `queries.ids` and `owner_Q` of the task are those of the lists.
+    Lists are in the order of the queries, the lists of one query in the order of the file. If each list is a query of
+    its own, `queries.ids` and `owner_Q` of the task are those of the lists.
     """
     place_U = np.full(max(lists.owner_L.max(initial=-1), user_Q.max(initial=-1)) + 1, -1, np.int64)
     place_U[user_Q] = np.arange(len(user_Q))
     query_L = place_U[lists.owner_L]
-    chosen = np.argsort(query_L, kind="stable")
-    chosen = chosen[query_L[chosen] >= 0]
-    relevant = task.relevant_QN[query_L[chosen]]
-    # A list is about one held-out item of its owner, or about all.
-    target = np.append(item_of_M, -1)[lists.target_L[chosen]]
-    wanted = np.repeat(target, np.diff(relevant.indptr))
-    relevant = filter_entries(relevant, (wanted < 0) | (wanted == relevant.indices))
-    full = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(lists.items_LM.indptr)[chosen] > 0))
-    chosen, relevant = chosen[full], relevant[full]
-    own = lists.items_LM[chosen]
+    list_rows = np.argsort(query_L, kind="stable")
+    list_rows = list_rows[query_L[list_rows] >= 0]
+    relevant = task.relevant_QN[query_L[list_rows]]
+    # A list has one held-out item of its owner, or all of them.
+    target = np.append(item_of_M, -1)[lists.target_L[list_rows]]
+    target_R = np.repeat(target, np.diff(relevant.indptr))
+    relevant = filter_entries(relevant, (target_R < 0) | (target_R == relevant.indices))
+    usable = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(lists.items_LM.indptr)[list_rows] > 0))
+    list_rows, relevant = list_rows[usable], relevant[usable]
+    own = lists.items_LM[list_rows]
     own = sp.csr_array((np.ones(own.nnz, np.float32), item_of_M[own.indices], own.indptr), relevant.shape)
     candidates = sp.csr_array(own + relevant)
     candidates.data[:] = 1
-    found = replace(task, relevant_QN=relevant, candidates_QN=candidates)
+    new_task = replace(task, relevant_QN=relevant, candidates_QN=candidates)
     if lists.by_row:
-        owners = task.queries.ids[query_L[chosen]]
-        ids = np.array([*(f"{owner} [{n}]" for owner, n in zip(owners, lists.number_L[chosen], strict=True)), None],
+        owners = task.queries.ids[query_L[list_rows]]
+        ids = np.array([*(f"{owner} [{n}]" for owner, n in zip(owners, lists.number_L[list_rows], strict=True)), None],
                        object)[:-1]
-        found = replace(found, owner_Q=owners, queries=replace(task.queries, ids=ids))
-    return query_L[chosen], found
+        new_task = replace(new_task, owner_Q=owners, queries=replace(task.queries, ids=ids))
+    return query_L[list_rows], new_task
 
 
 def cold_items(data: PreparedData, split: str) -> Protocol:
-    """Return the protocol that ranks the items that nobody chose before the split that is measured.
+    """Return the protocol that ranks only items without interactions before the evaluated split.
 
-    For test that leaves out the validation split's items: a model refitted on train + validation knows them.
+    With split=test, items of the validation split are not cold: a model refitted on train and valid knows them.
     """
     cold_M = data.part(*(("train",) if split == "valid" else ("train", "valid"))).item_counts == 0
     if not cold_M.any():
@@ -136,95 +136,96 @@ def cold_items(data: PreparedData, split: str) -> Protocol:
     return Protocol("cold", allowed_M=cold_M)
 
 
-def given_candidates(data: PreparedData, whom: Audience, found: Candidates, named: str) -> Protocol:
-    """Return the protocol that ranks the candidates of a file: the same for all, or each user's or group's own.
+def file_candidates(data: PreparedData, audience: Audience, candidates: Candidates, path: str) -> Protocol:
+    """Return the protocol that ranks the candidates of a file: the same for all, or per user or group.
 
-    What is repeated in a list, equal to the list's held-out item, or unknown, is left out and counted.
+    Repeated candidates, unknown ones and those equal to the list's held-out item are left out and counted.
     """
-    file, item = Path(named).name, data.items.find(found.items)
+    file, item = Path(path).name, data.items.find(candidates.items)
     num_unknown = int((item < 0).sum())
     if num_unknown == len(item):
-        raise DataError(f"candidates={named}: none of the {len(item):,} item_ids is in {data.path}, the first "
-                        f"'{found.items[0]}'; name items of the data")
-    row = np.repeat(np.arange(len(found.ids)), np.diff(found.offsets))[item >= 0]
+        raise DataError(f"candidates={path}: none of the {len(item):,} item_ids is in {data.path}; the first is "
+                        f"'{candidates.items[0]}'; use item_ids of the data")
+    row = np.repeat(np.arange(len(candidates.ids)), np.diff(candidates.offsets))[item >= 0]
     item = item[item >= 0]
-    counts: dict[str, int | str] = {"file": file, "candidates": len(found.items), "unknown_items": num_unknown}
-    if not found.column:
+    counts: dict[str, int | str] = {"file": file, "candidates": len(candidates.items), "unknown_items": num_unknown}
+    if not candidates.column:
         allowed_M = np.zeros(len(data.items), bool)
         allowed_M[item] = True
         counts |= {"repeated": len(item) - int(allowed_M.sum()),
-                   "held_out_not_candidates": int((~allowed_M[whom.held.item]).sum())}
+                   "held_out_not_candidates": int((~allowed_M[audience.held.item]).sum())}
         return Protocol(f"given: {int(allowed_M.sum()):,} items ({file})", allowed_M, counts=counts)
-    return _own_candidates(data, whom, found, named, row, item, counts)
+    return _own_candidates(data, audience, candidates, path, row, item, counts)
 
 
-def _own_candidates(data: PreparedData, whom: Audience, found: Candidates, named: str, row: np.ndarray,
+def _own_candidates(data: PreparedData, audience: Audience, candidates: Candidates, path: str, row: np.ndarray,
                     item: np.ndarray, counts: dict[str, int | str]) -> Protocol:
     """Return the protocol of lists of candidates per user or group; `row`, `item` are the known candidates."""
-    owner_L, num_items = whom.entities.find(found.ids), len(data.items)
+    owner_L, num_items = audience.entities.find(candidates.ids), len(data.items)
     if (owner_L < 0).all():
-        other = "users" if whom.kind == "group" else "groups"
-        raise DataError(f"candidates={named}: none of the {len(owner_L):,} {found.column}s is a {whom.kind} of "
-                        f"{data.path}, the first '{found.ids[0]}'; name {whom.kind}s of the data, or set "
+        other = "users" if audience.kind == "group" else "groups"
+        raise DataError(f"candidates={path}: none of the {len(owner_L):,} {candidates.column}s is a {audience.kind} of "
+                        f"{data.path}; the first is '{candidates.ids[0]}'; use {audience.kind}s of the data, or set "
                         f"audience={other} if they are {other}")
-    named_L = found.targets != ""
-    target_L = np.where(named_L, data.items.find(found.targets), -1)
-    held = np.unique(whom.held.user * num_items + whom.held.item)
-    is_held_L = (owner_L >= 0) & (target_L >= 0) & np.isin(owner_L * num_items + target_L, held)
-    usable_L = is_held_L | ((owner_L >= 0) & ~named_L)
+    has_target_L = candidates.targets != ""
+    target_L = np.where(has_target_L, data.items.find(candidates.targets), -1)
+    held_keys = np.unique(audience.held.user * num_items + audience.held.item)
+    is_held_L = (owner_L >= 0) & (target_L >= 0) & np.isin(owner_L * num_items + target_L, held_keys)
+    usable_L = is_held_L | ((owner_L >= 0) & ~has_target_L)
     if not usable_L.any():
-        raise DataError(f"candidates={named}: none of the {len(owner_L):,} rows is about an interaction of the split "
-                        f"that is measured, the first has {whom.kind} '{found.ids[0]}' and item "
-                        f"'{found.targets[0]}'; name the split that the file belongs to with split=")
+        raise DataError(f"candidates={path}: none of the {len(owner_L):,} rows has an interaction of the evaluated "
+                        f"split; the first has {audience.kind} '{candidates.ids[0]}' and item "
+                        f"'{candidates.targets[0]}'; set split= to the split that the file was made for")
     keys = np.unique(row * num_items + item)
     row, repeated = keys // num_items, len(item) - len(keys)
     is_target = keys % num_items == target_L[row]
     lists_LM = sp.csr_array((np.ones(len(keys), np.float32)[~is_target],
                              (row[~is_target], (keys % num_items)[~is_target])), shape=(len(owner_L), num_items))
-    lengths = np.diff(found.offsets)
+    lengths = np.diff(candidates.offsets)
     least, most = int(lengths.min()), int(lengths.max())
     counts |= {"lists": len(owner_L), "least_per_list": least, "most_per_list": most, "repeated": repeated,
-               f"lists_of_unknown_{whom.kind}s": int((owner_L < 0).sum()),
+               f"lists_of_unknown_{audience.kind}s": int((owner_L < 0).sum()),
                "lists_without_candidates": int((np.diff(lists_LM.indptr) == 0).sum())}
-    owner_P = held // num_items
-    if found.by_row:
+    owner_P = held_keys // num_items
+    if candidates.by_row:
         about = (owner_L * num_items + target_L)[is_held_L]
-        without = ~np.isin(held, about) & ~np.isin(owner_P, owner_L[usable_L & ~named_L])
+        without = ~np.isin(held_keys, about) & ~np.isin(owner_P, owner_L[usable_L & ~has_target_L])
         counts |= {"equal_to_target": int(is_target.sum()), "lists_repeated": len(about) - len(np.unique(about)),
-                   "lists_not_held_out": int((named_L & ~is_held_L & (owner_L >= 0)).sum()),
+                   "lists_not_held_out": int((has_target_L & ~is_held_L & (owner_L >= 0)).sum()),
                    "held_out_without_list": int(without.sum())}
     else:
-        added = ~np.isin(held, owner_L[row] * num_items + keys % num_items) & np.isin(owner_P, owner_L)
+        added = ~np.isin(held_keys, owner_L[row] * num_items + keys % num_items) & np.isin(owner_P, owner_L)
         counts |= {"held_out_added": int(added.sum()),
-                   f"{whom.kind}s_without_list": len(np.setdiff1d(whom.held.user, owner_L))}
+                   f"{audience.kind}s_without_list": len(np.setdiff1d(audience.held.user, owner_L))}
     per = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    label = (f"sampled: {per} given per row ({counts['file']}), and the row's held-out item" if found.by_row else
-             f"sampled: {per} given per {whom.kind} ({counts['file']}), and what was held out")
+    label = (f"sampled: {per} given per row ({counts['file']}), plus the row's held-out item" if candidates.by_row else
+             f"sampled: {per} given per {audience.kind} ({counts['file']}), plus the held-out items")
     used = np.flatnonzero(usable_L)
-    return Protocol(label, lists=CandidateLists(owner_L[used], target_L[used], lists_LM[used], used + 1, found.by_row),
+    return Protocol(label, lists=CandidateLists(owner_L[used], target_L[used], lists_LM[used], used + 1,
+                                                candidates.by_row),
                     counts=counts)
 
 
-def sampled_candidates(whom: Audience, number: int, seed: int) -> Protocol:
-    """Return the protocol that ranks `number` items, drawn at random from those a user, or group, has not had."""
+def sampled_candidates(audience: Audience, number: int, seed: int) -> Protocol:
+    """Return the protocol that ranks `number` random items that a user, or group, has not interacted with."""
     generator = np.random.default_rng(seed)
-    asked, known = np.unique(whom.held.user), whom.interactions.matrix
-    num_items = known.shape[1]
+    owners, seen = np.unique(audience.held.user), audience.interactions.matrix
+    num_items = seen.shape[1]
     rows, step = [], max(1, _SAMPLE_CELLS // num_items)
-    for start in range(0, len(asked), step):
-        users = asked[start:start + step]
+    for start in range(0, len(owners), step):
+        users = owners[start:start + step]
         keys = generator.random((len(users), num_items), np.float32)
-        mine = known[users]
-        keys[np.repeat(np.arange(len(users)), np.diff(mine.indptr)), mine.indices] = 2.0
-        drawn = np.argpartition(keys, min(number, num_items) - 1, axis=1)[:, :number]
-        left, place = np.nonzero(np.take_along_axis(keys, drawn, axis=1) < 1)
-        rows.append(np.stack([left + start, drawn[left, place]]))
+        own = seen[users]
+        keys[np.repeat(np.arange(len(users)), np.diff(own.indptr)), own.indices] = 2.0
+        sample = np.argpartition(keys, min(number, num_items) - 1, axis=1)[:, :number]
+        unseen, place = np.nonzero(np.take_along_axis(keys, sample, axis=1) < 1)
+        rows.append(np.stack([unseen + start, sample[unseen, place]]))
     row, item = np.concatenate(rows, axis=1)
-    drawn_LM = sp.csr_array((np.ones(len(row), np.float32), (row, item)), shape=(len(asked), num_items))
-    short = int((np.diff(drawn_LM.indptr) < number).sum())
-    return Protocol(f"sampled: {number} at random per {whom.kind}, and what was held out",
-                    lists=CandidateLists(asked, np.full(len(asked), -1), drawn_LM, np.arange(1, len(asked) + 1)),
-                    counts={"drawn": number, f"{whom.kind}s_with_fewer": short})
+    sample_LM = sp.csr_array((np.ones(len(row), np.float32), (row, item)), shape=(len(owners), num_items))
+    short = int((np.diff(sample_LM.indptr) < number).sum())
+    return Protocol(f"sampled: {number} at random per {audience.kind}, plus the held-out items",
+                    lists=CandidateLists(owners, np.full(len(owners), -1), sample_LM, np.arange(1, len(owners) + 1)),
+                    counts={"drawn": number, f"{audience.kind}s_with_fewer": short})
 
 
 def is_file(candidates: str) -> bool:
@@ -233,7 +234,7 @@ def is_file(candidates: str) -> bool:
 
 
 def num_seen(task: HeldOut) -> tuple[int, int]:
-    """Return how many candidates, and how many held-out items, their queries are known to have interacted with."""
+    """Return the numbers of candidates and of held-out items that are in their query's seen items."""
     seen = pair_keys(task.queries.seen)
     held_out = pair_keys(task.relevant_QN)
     if task.candidates_QN is None:

@@ -1,4 +1,4 @@
-"""Users whom training knows nothing of: what models make of a profile and a few interactions."""
+"""Cold-start users: metrics given a profile and the first few interactions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,63 +6,65 @@ from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.candidates import Protocol
-from llmrec_cli.evaluation.metric_results import averaged
+from llmrec_cli.evaluation.metric_results import average_seeds
 from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
-from llmrec_cli.evaluation.models import Entrant
-from llmrec_cli.evaluation.predictions import Ranked, common, new_items, rank
+from llmrec_cli.evaluation.models import LoadedModel
+from llmrec_cli.evaluation.predictions import RankedLists, common, new_items, rank
 from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.settings.stages import EvaluateConfig
 
-Told = dict[int, dict[str, Sequence[Ranked]]]
-"""By number of interactions told and by name: what was said, one entry per seed."""
+RankedByNumGiven = dict[int, dict[str, Sequence[RankedLists]]]
+"""Number of given interactions -> model or baseline -> its ranked lists, one entry per seed."""
 
 
-def cold_users(groups: Mapping[str, Sequence[Entrant]], baselines: Mapping[str, Head],
-               most: Mapping[str, Sequence[Ranked]], data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
-               context: Context) -> Told:
-    """Return what models and baselines say of the same users, told more and more of them.
+def cold_users(models: Mapping[str, Sequence[LoadedModel]], baselines: Mapping[str, Head],
+               most: Mapping[str, Sequence[RankedLists]], data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
+               context: Context) -> RankedByNumGiven:
+    """Rank for the same cold-start users once per setting in `cold_users.first`.
 
-    `most` is what they said when told as many interactions as there are to tell; they have had the items of `data`
-    added to their catalogues for that.
+    `most` are the lists given the largest of these numbers of interactions; for them, the items of `data` were already
+    added to the catalogues.
     """
-    found: Told = {}
-    for told in sorted(cfg.cold_users.first):
-        if told == max(cfg.cold_users.first):
-            found[told] = dict(most)
+    ranked: RankedByNumGiven = {}
+    for num_given in sorted(cfg.cold_users.first):
+        if num_given == max(cfg.cold_users.first):
+            ranked[num_given] = dict(most)
             continue
-        flat = {f"{n}\n{name}": _ask(entrant.recommender, data, protocol, cfg, told)
-                for name, group in groups.items() for n, entrant in enumerate(group)}
-        first = next(iter(groups.values()))[0].recommender
-        flat |= {f"0\n{name} baseline" if name in groups else f"0\n{name}":
-                 _ask(replace(first, head=head), data, protocol, cfg, told) for name, head in baselines.items()}
-        by_name: dict[str, list[Ranked]] = {}
+        flat = {f"{n}\n{name}": _rank(model.recommender, data, protocol, cfg, num_given)
+                for name, seed_runs in models.items() for n, model in enumerate(seed_runs)}
+        first = next(iter(models.values()))[0].recommender
+        flat |= {f"0\n{name} baseline" if name in models else f"0\n{name}":
+                 _rank(replace(first, head=head), data, protocol, cfg, num_given) for name, head in baselines.items()}
+        by_name: dict[str, list[RankedLists]] = {}
         for key, one in common(flat).items():
             by_name.setdefault(key.partition("\n")[2], []).append(one)
-        found[told] = dict(by_name)
-        context.log("cold_users", told=told, num_queries=len(next(iter(by_name.values()))[0].task.queries))
-    return found
+        ranked[num_given] = dict(by_name)
+        context.log("cold_users", num_given=num_given, num_queries=len(next(iter(by_name.values()))[0].task.queries))
+    return ranked
 
 
-def _ask(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, told: int) -> Ranked:
-    new = new_items(known.items, data.items)
-    widened = replace(known, items=known.items.extended(new)) if len(new) else known
-    return rank(widened, data, protocol, cfg, f"candidates={cfg.candidates}", told)
+def _rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
+          num_given: int) -> RankedLists:
+    new = new_items(recommender.items, data.items)
+    widened = replace(recommender, items=recommender.items.extended(new)) if len(new) else recommender
+    return rank(widened, data, protocol, cfg, f"candidates={cfg.candidates}", num_given)
 
 
-def cold_users_content(told: Told, groups: Mapping[str, Sequence[Entrant]], cfg: EvaluateConfig) -> dict[str, Any]:
-    """Return the entry `cold_users` of metrics.json: by number of interactions told, everybody's metrics and how far
-    each model is ahead of each baseline."""
-    how = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed,
-                   expected_ties=cfg.ties == "expected")
+def cold_users_content(ranked_by_num: RankedByNumGiven, models: Mapping[str, Sequence[LoadedModel]],
+                       cfg: EvaluateConfig) -> dict[str, Any]:
+    """Return the entry `cold_users` of metrics.json: per number of given interactions, the metrics of all recommenders
+    and the paired differences of each model to each baseline."""
+    measures = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed,
+                        expected_ties=cfg.ties == "expected")
     by_number = {}
-    for number, ranked in told.items():
-        measured = {name: averaged([measure(one.lists, one.task, how) for one in entries])
-                    for name, entries in ranked.items()}
+    for number, ranked in ranked_by_num.items():
+        results = {name: average_seeds([measure(one.lists, one.task, measures) for one in entries])
+                   for name, entries in ranked.items()}
         by_number[str(number)] = {
-            "metrics": {name: main_columns(one.summary()) for name, one in measured.items()},
-            "comparisons": {name: {other: main_columns(measured[name].comparison(baseline))
-                                   for other, baseline in measured.items() if other not in groups} for name in groups}}
-    task = next(iter(next(iter(told.values())).values()))[0].task
-    return {"after": cfg.cold_users.apart, "num_users": len(task.queries), "told": by_number}
+            "metrics": {name: main_columns(one.summary()) for name, one in results.items()},
+            "comparisons": {name: {other: main_columns(results[name].comparison(baseline))
+                                   for other, baseline in results.items() if other not in models} for name in models}}
+    task = next(iter(next(iter(ranked_by_num.values())).values()))[0].task
+    return {"after": cfg.cold_users.num_excluded, "num_users": len(task.queries), "told": by_number}

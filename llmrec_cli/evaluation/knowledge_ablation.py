@@ -1,4 +1,4 @@
-"""The gain from the knowledge graph: models fitted again without each relation, without any, and with controls.
+"""Ablation of the knowledge graph: models refitted without each relation, without the graph, and with controls.
 
 Shapes: N items, E entities, R relations.
 """
@@ -18,7 +18,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
-from llmrec_cli.evaluation.models import Entrant
+from llmrec_cli.evaluation.models import LoadedModel
 from llmrec_cli.evaluation.predictions import rank
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context
@@ -28,11 +28,11 @@ from llmrec_cli.settings.stages import EvaluateConfig
 
 
 def swapped(triples: Triples, count_N: np.ndarray, rng: np.random.Generator) -> Knowledge:
-    """Return the knowledge where each linked item has that of another linked item of like popularity.
+    """Return knowledge in which each linked item has the triples of another linked item of similar popularity.
 
-    Linked items are put in the order of `count_N`, their training interactions, equal ones by chance, and each two
-    neighbours change places; the last of an odd number joins the pair before it. Whether an item is linked stays, and
-    how much is known of items as popular; what is known is of another item.
+    Linked items are sorted by `count_N`, their training interactions (ties at random), and each two neighbours swap
+    their links; with an odd number, the last three rotate. So the control keeps which items are linked and how many
+    triples items of a popularity have, but the triples are about another item.
     """
     linked = np.flatnonzero(np.diff(triples.links.indptr))
     order = linked[np.lexsort((rng.random(len(linked)), count_N[linked]))]
@@ -47,27 +47,27 @@ def swapped(triples: Triples, count_N: np.ndarray, rng: np.random.Generator) -> 
 
 
 def counts_alone(triples: Triples) -> Knowledge:
-    """Return knowledge that says of an item in how many triples it is, in classes by powers of two."""
+    """Return knowledge with one feature per item: its number of triples, in classes by powers of two."""
     num_N = num_triples(triples)
-    known = np.flatnonzero(num_N)
-    level = np.floor(np.log2(num_N[known])).astype(np.int64)
+    linked = np.flatnonzero(num_N)
+    level = np.floor(np.log2(num_N[linked])).astype(np.int64)
     levels, column = np.unique(level, return_inverse=True)
-    features: Any = sp.csr_array((np.ones(len(known), np.float32), (known, column)), (len(num_N), len(levels)))
+    features: Any = sp.csr_array((np.ones(len(linked), np.float32), (linked, column)), (len(num_N), len(levels)))
     return Knowledge(features, [f"triples>{2**level}" for level in levels])
 
 
 def num_triples(triples: Triples) -> np.ndarray:
-    """Return in how many triples each item is, int64 (N,)."""
+    """Return the number of triples of each item, int64 (N,)."""
     degree_E = np.bincount(np.concatenate([triples.head, triples.tail]), minlength=len(triples.entities))
     return np.asarray(triples.links @ degree_E).astype(np.int64)
 
 
 def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dict[str, Any]:
-    """Return how much of the catalogue, and of its interactions `count_N`, the graph tells of, and each relation.
+    """Return the graph's coverage of the catalogue and of its interactions `count_N`, in total and per relation.
 
-    Relations come by the number of items that have them. `shared` is the features of a relation that at least two items
-    have: no head learns anything from the others. Relations that join the same entities, such as one and its inverse,
-    are reported once, under the first of their names; the other names are `twins`.
+    Relations are sorted by their number of items. `shared` counts the features of a relation that at least two items
+    have; heads learn nothing from the others. Relations that join the same entities, for example a relation and its
+    inverse, are reported once, under the first of their names; the other names are `twins`.
     """
     linked = np.diff(triples.links.indptr) > 0
     num_N = num_triples(triples)
@@ -79,11 +79,11 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
         n = triples.relations.index(name).as_py()
         of = triples.relation == n
         ends = [triples.head[of], triples.tail[of]]
-        about = is_item[ends[0]] | is_item[ends[1]]
+        has_item = is_item[ends[0]] | is_item[ends[1]]
         has_E = np.bincount(np.concatenate(ends), minlength=len(is_item)) > 0
         items = int((triples.links @ has_E.astype(np.float32) > 0).sum())
         relations.append({"relation": name, "twins": others, "triples": int(of.sum()),
-                          "triples_of_items": int(about.sum()), "items": items, "shared": shared[name]})
+                          "triples_of_items": int(has_item.sum()), "items": items, "shared": shared[name]})
     relations.sort(key=lambda one: (-one["items"], one["relation"]))
     total = float(count_N.sum())
     return {"items": len(linked), "linked": int(linked.sum()), "linked_share": float(linked.mean()),
@@ -93,12 +93,12 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
 
 
 def twins(triples: Triples) -> list[list[str]]:
-    """Return the relations, those together that join the same pairs of entities, or their inverse."""
+    """Return the relations, grouped if they join the same pairs of entities or the inverse pairs."""
     together: dict[bytes, list[str]] = {}
     for n, name in enumerate(triples.relations.to_pylist()):
         of = triples.relation == n
         head, tail = triples.head[of], triples.tail[of]
-        # All pairs one way or all of them the other: the smaller digest is that of both.
+        # The smaller of the digests of both directions is the same for a relation and its inverse.
         digests = (hashlib.sha256(np.unique(one * len(triples.entities) + other).tobytes()).digest()
                    for one, other in ((head, tail), (tail, head)))
         together.setdefault(min(digests), []).append(name)
@@ -106,45 +106,46 @@ def twins(triples: Triples) -> list[list[str]]:
 
 
 _KINDS = ("knowledge", "two_hops", "entities")
-"""The ways of reading the graph, as weights of features."""
+"""Feature weights (head.features.*) that make a head use the graph."""
 _WITH, _WITHOUT, SWAPPED, COUNTS = "all", "none", "swapped", "counts"
 
 
-def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedData, protocol: Protocol, how: Measures,
-                      cfg: EvaluateConfig, context: Context) -> dict[str, Any]:
+def knowledge_content(models: Mapping[str, Sequence[LoadedModel]], data: PreparedData, protocol: Protocol,
+                      measures: Measures, cfg: EvaluateConfig, context: Context) -> dict[str, Any]:
     """Return the entry `knowledge` of metrics.json; `protocol` and `cfg` are of the validation split.
 
-    Of each model that uses the graph: what it reaches on validation, fitted on the training interactions with what
-    validation had chosen, and the paired differences that something makes. `gain`: all knowledge against none.
-    `over_swapped` and `over_counts`: against the controls of `data.knowledge_controls`. `relations`: all knowledge
-    against all but one relation, and those that say the same. Of a model of several seeds the first is looked at.
+    For each model that uses the graph: its validation metrics when fitted on the training interactions with the tuned
+    settings, and paired differences. `gain`: all knowledge against none. `over_swapped` and `over_counts`: all
+    knowledge against the controls `swapped` and `counts_alone`. `relations`: all knowledge against all but one relation
+    and its twins. Of several seeds of a model only the first is used.
     """
-    using = {name: group[0] for name, group in groups.items() if uses_knowledge(group[0].recommender.head.config)}
+    graph_models = {name: seed_runs[0] for name, seed_runs in models.items()
+                    if uses_knowledge(seed_runs[0].recommender.head.config)}
     triples = None if data.knowledge is None else data.knowledge.triples
     if data.knowledge is None or triples is None:
         raise DataError("knowledge=true: the prepared data has no knowledge graph; prepare with "
-                        "dataset.knowledge=<file> and dataset.links=<file>, or leave it out")
+                        "dataset.knowledge=<file> and dataset.links=<file>, or leave out knowledge=true")
     if cfg.audience == "groups":
-        raise ConfigError("knowledge=true: compares lists of users, and this evaluation is of groups; add "
-                          "audience=users, or leave it out")
-    if not using:
-        raise ConfigError(f"knowledge=true: none of the models ({', '.join(groups)}) uses the knowledge graph; train "
-                          f"one with head.features.knowledge above 0, or leave it out")
+        raise ConfigError("knowledge=true: compares lists of users, but this evaluation has audience=groups; set "
+                          "audience=users, or leave out knowledge=true")
+    if not graph_models:
+        raise ConfigError(f"knowledge=true: none of the models ({', '.join(models)}) uses the knowledge graph; train "
+                          f"one with head.features.knowledge above 0, or leave out knowledge=true")
     if not data.manifest["counts"].get("valid"):
         raise DataError("knowledge=true: the prepared data has no validation interactions to compare on; prepare with "
-                        "split.valid above 0, or leave it out")
+                        "split.valid above 0, or leave out knowledge=true")
     training = data.training("train")
-    covered = coverage(triples, data.knowledge, training.interactions.item_counts)
-    left_out = [[one["relation"], *one["twins"]] for one in covered["relations"] if one["items"]]
-    left_out = left_out[:cfg.knowledge.relations]
-    models = {name: _of_model(entrant, training, triples, left_out, data, protocol, how, cfg, context)
-              for name, entrant in using.items()}
-    return {"split": "valid", "coverage": covered, "models": models,
-            "unaffected": [name for name in groups if name not in using]}
+    graph_coverage = coverage(triples, data.knowledge, training.interactions.item_counts)
+    relation_sets = [[one["relation"], *one["twins"]] for one in graph_coverage["relations"] if one["items"]]
+    relation_sets = relation_sets[:cfg.knowledge.relations]
+    entries = {name: _of_model(model, training, triples, relation_sets, data, protocol, measures, cfg, context)
+               for name, model in graph_models.items()}
+    return {"split": "valid", "coverage": graph_coverage, "models": entries,
+            "unaffected": [name for name in models if name not in graph_models]}
 
 
 def uses_knowledge(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> bool:
-    """Return whether anything in a model config reads the knowledge graph in one of these ways."""
+    """Return True if any head of a model config uses the knowledge graph by one of these feature kinds."""
     return any(_reads(part.head, kinds) for part in config.parts.values())
 
 
@@ -155,7 +156,7 @@ def _reads(head: Any, kinds: Sequence[str]) -> bool:
 
 
 def without_graph(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> ModelConfig:
-    """Return the model config with nothing that reads the graph in these ways."""
+    """Return the model config without these kinds of knowledge features."""
     def without(part: ModelConfig) -> ModelConfig:
         head: Any = part.head
         changed: dict[str, Any] = {}
@@ -168,8 +169,8 @@ def without_graph(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> ModelCo
     return config.mapped(without)
 
 
-def counting(config: ModelConfig) -> ModelConfig:
-    """Return the model config with neighbours in place of all that reads the graph: what the control of counts has."""
+def with_neighbours_only(config: ModelConfig) -> ModelConfig:
+    """Return the model config of the counts control: neighbour features in place of all other uses of the graph."""
     def by_neighbours(part: ModelConfig) -> ModelConfig:
         head: Any = part.head
         without = without_graph(part)
@@ -182,40 +183,41 @@ def counting(config: ModelConfig) -> ModelConfig:
     return config.mapped(by_neighbours)
 
 
-def silent(config: ModelConfig, knowledge: Knowledge) -> list[str]:
-    """Return the ways in which a model config reads a graph without anything of that kind; heads refuse it."""
-    says = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
-            "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
-    return [kind for kind in _KINDS if uses_knowledge(config, [kind]) and not says[kind]()]
+def kinds_without_data(config: ModelConfig, knowledge: Knowledge) -> list[str]:
+    """Return the feature kinds that a model config uses but this graph has no data for; heads refuse those."""
+    num_features = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
+                    "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
+    return [kind for kind in _KINDS if uses_knowledge(config, [kind]) and not num_features[kind]()]
 
 
-def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
-              data: PreparedData, protocol: Protocol, how: Measures, cfg: EvaluateConfig,
+def _of_model(model: LoadedModel, training: TrainingData, triples: Triples, relation_sets: Sequence[Sequence[str]],
+              data: PreparedData, protocol: Protocol, measures: Measures, cfg: EvaluateConfig,
               context: Context) -> dict[str, Any]:
-    config = entrant.recommender.head.config
-    seed = cfg.seed if entrant.seed is None else int(entrant.seed)
-    known = training.knowledge
+    config = model.recommender.head.config
+    seed = cfg.seed if model.seed is None else int(model.seed)
+    whole_graph = training.knowledge
 
-    def measured(name: str, config: ModelConfig, knowledge: Knowledge | None) -> Any:
+    def fit_and_measure(name: str, config: ModelConfig, knowledge: Knowledge | None) -> Any:
         context.log("knowledge", variant=name)
-        # Nothing may be chosen any more, or a variant could make up for what it lacks.
+        # Without validation: tuning could let a variant compensate for its missing knowledge.
         inside = replace(context.inside(f"knowledge_{name}"), seed=seed, validation=None)
         head = fit(config, replace(training, knowledge=knowledge), inside, quiet=True)
-        known = training.interactions
-        recommender = Recommender(head, data.users, data.items, known.values, known.matrix,
-                                  entrant.recommender.manifest, entrant.recommender.files, times=data.times_of(known))
+        interactions = training.interactions
+        recommender = Recommender(head, data.users, data.items, interactions.values, interactions.matrix,
+                                  model.recommender.manifest, model.recommender.files,
+                                  times=data.times_of(interactions))
         one = rank(recommender, data, protocol, cfg, f"candidates={cfg.candidates}")
-        return measure(one.lists, one.task, how)
+        return measure(one.lists, one.task, measures)
 
     rng = np.random.default_rng(cfg.seed)
-    whole = measured(_WITH, config, known)
-    variants = {_WITHOUT: measured(_WITHOUT, without_graph(config), known),
-                SWAPPED: measured(SWAPPED, config, swapped(triples, training.interactions.item_counts, rng)),
-                COUNTS: measured(COUNTS, counting(config), counts_alone(triples))}
+    whole = fit_and_measure(_WITH, config, whole_graph)
+    variants = {_WITHOUT: fit_and_measure(_WITHOUT, without_graph(config), whole_graph),
+                SWAPPED: fit_and_measure(SWAPPED, config, swapped(triples, training.interactions.item_counts, rng)),
+                COUNTS: fit_and_measure(COUNTS, with_neighbours_only(config), counts_alone(triples))}
     relations = {}
-    for names in left_out:
+    for names in relation_sets:
         rest = knowledge_of(triples.without(*names))
-        relations[names[0]] = measured(names[0], without_graph(config, silent(config, rest)), rest)
+        relations[names[0]] = fit_and_measure(names[0], without_graph(config, kinds_without_data(config, rest)), rest)
     return {"metrics": {name: main_columns(one.summary()) for name, one in {_WITH: whole, **variants}.items()},
             "gain": main_columns(whole.comparison(variants[_WITHOUT])),
             "over_swapped": main_columns(whole.comparison(variants[SWAPPED])),

@@ -1,7 +1,7 @@
 """Checks for results that are too good to be true, on test and on validation.
 
-A leak is a fact about the data or the model; here are only its traces. Every reason says what was seen, so that it can
-be looked into and dismissed.
+A high metric does not prove a leak. Every sentence gives the numbers behind it, so that a reader can investigate and
+dismiss it.
 
 Shapes: Q queries, M items, W distinct words.
 """
@@ -16,105 +16,108 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.evaluation.metric_results import Measured
+from llmrec_cli.evaluation.metric_results import MetricResults
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig, PopularitySettings
 
-_ROOM = 20
-"""Candidates per place of a list from which on a nearly perfect list is no matter of course."""
+_MIN_CANDIDATES = 20
+"""Minimum number of candidates per list place for these checks: with fewer, high metrics are normal."""
 _HIGH, _TIMES_BASELINE = 0.5, 2.5
-"""ndcg, and how many times the strongest baseline's, from which on both together are suspicious: on the sets in
-docs/experiments.md the best recommenders stay well below the first, and within 1.3 times item_knn, the stronger of the
-default baselines there."""
+"""An ndcg of at least _HIGH that is also _TIMES_BASELINE times the strongest baseline's is suspicious. On the data sets
+in docs/experiments.md the best recommenders stay well below _HIGH and within 1.3 times item_knn, the stronger default
+baseline there."""
 _NEARLY_PERFECT = 0.9
-"""ndcg from which on it is suspicious whatever the baselines reach."""
+"""An ndcg of at least this is suspicious whatever the baselines reach."""
 _COPIED = 0.25
-"""Share of what groups hold out that a member was trained on, from which on validation prefers heads that repeat it."""
-_COLD_FOUND = 0.8
-"""Recall of items without any training interaction from which on the answer is more likely to be known than guessed."""
+"""Share of the groups' held-out pairs in a member's training from which validation favours heads that repeat them."""
+_HIGH_COLD_RECALL = 0.8
+"""Recall on items without training interactions from which a leak is likely."""
 _TIMES_VALIDATION, _ABOVE_VALIDATION = 1.5, 0.05
-"""How many times the validation metric, and how far above it, the test metric is suspicious."""
+"""A test metric above this many times the validation metric, and this much above it, is suspicious."""
 _NAMED_MORE = 10
-"""How many times more often than by chance held-out items name their users."""
+"""Ratio to the number expected by chance from which user ids in item texts are suspicious."""
 
 
-def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut, k: int,
+def find_leaks(model: MetricResults, baselines: Mapping[str, MetricResults], task: HeldOut, k: int,
                validation: Mapping[str, float], num_candidates: int) -> list[str]:
-    """Return a sentence for each trace of a leak.
+    """Return a sentence for each sign of a leak.
 
-    `validation` are the metrics on which the model was chosen, where those are of the same queries and candidates;
-    `num_candidates` is 0 where each query has a few of its own.
+    `validation` are the validation metrics used for model selection, if they have the same queries and candidates;
+    `num_candidates` is 0 if each query has its own few candidates.
     """
-    ndcg, found = f"ndcg@{k}", list[str]()
+    ndcg, problems = f"ndcg@{k}", list[str]()
     ours = model.mean(ndcg)
-    if num_candidates >= _ROOM * k:
-        found += too_high(ndcg, ours, [one.mean(ndcg) for one in baselines.values()], num_candidates)
-        cold = _defined_mean(model.slices["item:cold"].get(f"recall@{k}"))
-        if cold >= _COLD_FOUND:
-            found.append(f"recall@{k} of items without any training interaction is {cold:.2f}: what is known of them "
-                         f"beside interactions seems to say who will like them")
-    for name, chosen in validation.items():
+    if num_candidates >= _MIN_CANDIDATES * k:
+        problems += check_too_high(ndcg, ours, [one.mean(ndcg) for one in baselines.values()], num_candidates)
+        cold = _mean_or_minus_one(model.slices["item:cold"].get(f"recall@{k}"))
+        if cold >= _HIGH_COLD_RECALL:
+            problems.append(f"recall@{k} on items without training interactions is {cold:.2f}; their texts or "
+                            f"attributes may reveal who will like them")
+    for name, validation_value in validation.items():
         if name in model.values:
             low = model.summary()[name]["ci95"][0]
-            if low > max(_TIMES_VALIDATION * chosen, chosen + _ABOVE_VALIDATION):
-                found.append(f"{name} is {model.mean(name):.3f} (at least {low:.3f}), and was {chosen:.3f} on "
-                             f"validation, on which the model was chosen: what is known of test items seems to tell")
-    return found
+            if low > max(_TIMES_VALIDATION * validation_value, validation_value + _ABOVE_VALIDATION):
+                problems.append(f"{name} is {model.mean(name):.3f} (95% interval from {low:.3f}) on test but "
+                                f"{validation_value:.3f} on the validation split used for model selection")
+    return problems
 
 
-def too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candidates: int) -> list[str]:
-    """Return a sentence where ndcg over the whole catalogue is nearly perfect or far above every baseline's."""
+def check_too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candidates: int) -> list[str]:
+    """Return a sentence if ndcg over the whole catalogue is nearly perfect or far above every baseline's."""
     best = max(baselines, default=None)
     if ours >= _NEARLY_PERFECT:
-        return [f"{ndcg} is {ours:.3f}, nearly perfect, with {num_candidates:,} items to choose from"]
+        return [f"{ndcg} is {ours:.3f}, nearly perfect for a ranking of {num_candidates:,} items"]
     if best is not None and ours >= _HIGH and ours >= _TIMES_BASELINE * best:
         return [f"{ndcg} is {ours:.3f}, {ours / max(best, 1e-9):.1f} times that of the strongest baseline "
-                f"({best:.3f}), which learned from the same interactions"]
+                f"({best:.3f}), which was fitted on the same interactions"]
     return []
 
 
-def copies_in_training(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: sp.csr_array) -> str | None:
-    """Return a sentence where much of what groups hold out is in a member's training: it is known, not foretold."""
+def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: sp.csr_array) -> str | None:
+    """Return a sentence if many held-out pairs of groups are in a member's training interactions."""
     known_QN = sp.csr_array(members_QU @ train_UN)
     num = int(sp.csr_array(known_QN.astype(bool).multiply(relevant_QN.astype(bool))).nnz)
     if relevant_QN.nnz and num >= _COPIED * relevant_QN.nnz:
-        return (f"{num:,} of {relevant_QN.nnz:,} pairs ({num / relevant_QN.nnz:.1%}) that groups hold out for "
-                f"validation are in the training of a member, so heads that repeat it look best; where validation is "
-                f"carved from given training, prepare without split.leaks=keep")
+        return (f"{num:,} of {relevant_QN.nnz:,} validation pairs of groups "
+                f"({num / relevant_QN.nnz:.1%}) are in the training split of a member, so heads that repeat histories "
+                f"look best; if validation is carved from a predefined training split, prepare without "
+                f"split.leaks=keep")
     return None
 
 
-def named_users(items: Catalogue, task: HeldOut) -> str | None:
-    """Return a sentence where texts or attributes of held-out items name the users who went on to like them.
+def check_named_users(items: Catalogue, task: HeldOut) -> str | None:
+    """Return a sentence if texts or attributes of held-out items contain the ids of the users who interacted with them.
 
-    Measured against as many pairs of the same users and items put together anew, since an id such as 7 also is a word.
+    Compared with the number expected if the same users and items were paired at random, since an id such as 7 is also a
+    word.
     """
-    # Where a user has several lists, all of them are this user's.
+    # A user may have several lists; the check is per user.
     owners, owner_Q = (task.queries.ids, np.arange(len(task.queries))) if task.owner_Q is None else np.unique(
         task.owner_Q, return_inverse=True)
     place = {key: n for n, key in enumerate(owners)}
     pattern = re.compile(r"[^\s,;:|=()\[\]\"']+")
-    named = [[place[word] for word in {text, *pattern.findall(text)} if word in place]
-             for text in map(" ".join, zip(items.texts, _attributes(items), strict=True))]
-    if not any(named):
+    users_of_item = [[place[word] for word in {text, *pattern.findall(text)} if word in place]
+                     for text in map(" ".join, zip(items.texts, _attributes(items), strict=True))]
+    if not any(users_of_item):
         return None
-    indptr = np.concatenate([[0], np.cumsum([len(one) for one in named])])
-    indices = np.array([q for one in named for q in one], np.int64)
+    indptr = np.concatenate([[0], np.cumsum([len(one) for one in users_of_item])])
+    indices = np.array([q for one in users_of_item for q in one], np.int64)
     named_MQ = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
                             shape=(len(items), len(owners)))
-    wanted = task.relevant_QN
-    row = np.repeat(owner_Q.ravel(), np.diff(wanted.indptr))
-    relevant = sp.csr_array((np.ones(len(row), np.float32), (row, wanted.indices)), shape=(len(owners), len(items)))
+    relevant_QN = task.relevant_QN
+    row = np.repeat(owner_Q.ravel(), np.diff(relevant_QN.indptr))
+    relevant = sp.csr_array((np.ones(len(row), np.float32), (row, relevant_QN.indices)),
+                            shape=(len(owners), len(items)))
     relevant.data[:] = 1
-    num_found = int(relevant.multiply(named_MQ.T).sum())
-    # Expected where users and items meet by chance: each item's share of the held-out pairs times who it names.
+    num_named = int(relevant.multiply(named_MQ.T).sum())
+    # Expected for random pairs: each item's share of the held-out pairs times the users it names.
     expected = float(np.bincount(relevant.indices, minlength=len(items)) @ (named_MQ @ np.diff(relevant.indptr))
                      / relevant.nnz)
-    if num_found >= 3 and num_found >= _NAMED_MORE * expected:
-        return (f"the text or attributes of the item name the user in {num_found:,} of {relevant.nnz:,} held-out "
-                f"interactions, {expected:.1f} would by chance")
+    if num_named >= 3 and num_named >= _NAMED_MORE * expected:
+        return (f"the text or attributes of the item contain the user's id in {num_named:,} of {relevant.nnz:,} "
+                f"held-out interactions; {expected:.1f} are expected by chance")
     return None
 
 
@@ -125,53 +128,52 @@ def _attributes(items: Catalogue) -> list[str]:
             for start, stop in pairwise(indptr)]
 
 
-def _defined_mean(values: np.ndarray | None) -> float:
+def _mean_or_minus_one(values: np.ndarray | None) -> float:
     return -1.0 if values is None or np.isnan(values).all() else float(np.nanmean(values))
 
 
-def without_validation(config: ModelConfig) -> list[str]:
-    """Return sentences about the choices that data without a validation split does not allow."""
-    found = ["the prepared data holds nothing out for validation, so nothing was chosen on it and settings keep their "
-             "given values"]
+def missing_validation_notes(config: ModelConfig) -> list[str]:
+    """Return sentences about model selection that needs a validation split and was skipped."""
+    notes = ["the prepared data has no validation split, so no setting was tuned"]
     if "optim" in config.head.uses():
-        found.append("all of optim.epochs are run, without early stopping")
+        notes.append("training ran for all optim.epochs, without early stopping")
     if config.head.combines:
-        found.append("the fusion's weights are as given, equal for a single member")
-    found.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
-    return found
+        notes.append("the fusion's weights are the given ones, or equal")
+    notes.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
+    return notes
 
 
-def suspicious_validation(head: Head, value: float, validation: Validation, data: PreparedData,
+def find_validation_leaks(head: Head, value: float, validation: Validation, data: PreparedData,
                           context: Context) -> list[str]:
-    """Return a sentence for each reason not to believe the validation `value` of a fitted head.
+    """Return a sentence for each sign that the validation `value` of a fitted head is too good to be true.
 
-    The baselines are popularity, and item_knn where the value is far above popularity. The metric is ndcg, whatever
-    the monitor, since the limits hold for ndcg.
+    The baselines are popularity and, if the value is far above popularity, item_knn. The metric is ndcg whatever the
+    monitor, since the limits are for ndcg.
     """
     _, _, k = validation.monitor.partition("@")
     of_ndcg = replace(validation, monitor=f"ndcg@{k}")
-    found, num_items = list(_copies(validation, data)), len(data.items)
-    if num_items >= _ROOM * int(k):
+    problems, num_items = list(_copies(validation, data)), len(data.items)
+    if num_items >= _MIN_CANDIDATES * int(k):
         ours = value if of_ndcg.monitor == validation.monitor else of_ndcg(head.score)
-        baselines = [_fitted(PopularitySettings(), of_ndcg, data, context)]
+        baselines = [_baseline_value(PopularitySettings(), of_ndcg, data, context)]
         if ours >= _HIGH and ours >= _TIMES_BASELINE * baselines[0]:
-            baselines.append(_fitted(ItemKnnSettings(), of_ndcg, data, context))
+            baselines.append(_baseline_value(ItemKnnSettings(), of_ndcg, data, context))
         context.log("baselines", metric=of_ndcg.monitor, value=ours, baselines=baselines)
-        found += too_high(f"{of_ndcg.monitor} on validation", ours, baselines, num_items)
-    return found
+        problems += check_too_high(f"{of_ndcg.monitor} on validation", ours, baselines, num_items)
+    return problems
 
 
 def _copies(validation: Validation, data: PreparedData) -> Iterator[str]:
-    groups, known = validation.queries.groups, data.groups("train")
-    if groups is not None and known is not None:
-        members_QU = known.members[np.asarray(groups.group)]
-        said = copies_in_training(validation.relevant, members_QU, data.part("train").matrix)
-        if said is not None:
-            yield said
+    groups, training_groups = validation.queries.groups, data.groups("train")
+    if groups is not None and training_groups is not None:
+        members_QU = training_groups.members[np.asarray(groups.group)]
+        problem = check_copies(validation.relevant, members_QU, data.part("train").matrix)
+        if problem is not None:
+            yield problem
 
 
-def _fitted(settings: PopularitySettings | ItemKnnSettings, validation: Validation, data: PreparedData,
-            context: Context) -> float:
+def _baseline_value(settings: PopularitySettings | ItemKnnSettings, validation: Validation, data: PreparedData,
+                    context: Context) -> float:
     baseline = build(ModelConfig(head=settings))
     baseline.fit(data.training("train"), replace(context, validation=None, folder=None, tensorboard=None))
     return validation(baseline.score)

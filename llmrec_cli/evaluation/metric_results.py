@@ -1,8 +1,7 @@
 """Metrics of recommenders per query, and their means, intervals and differences.
 
-Shapes: Q queries, K ranks, P pairs of a group and a member with held-out items.
-
-Shapes: Q queries, K ranks, N items, M columns of values, B resamples.
+Shapes: Q queries, K ranks, N items, M columns of values, B resamples, P pairs of a group and a member with held-out
+items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,34 +34,34 @@ def member_satisfaction(items_QK: np.ndarray, members_QU: sp.csr_array, relevant
                         cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
     """Return the metrics of the members of each group, `{metric@k: (Q,)}`.
 
-    `relevant_UN` are the users' own held-out items. Members with nothing held out are passed over; NaN for a group
-    without any other.
+    `relevant_UN` are the users' own held-out items. Members without held-out items are ignored; a group in which no
+    member has any is NaN.
     """
     query = np.repeat(np.arange(len(items_QK)), np.diff(members_QU.indptr))
     served = np.diff(relevant_UN.indptr)[members_QU.indices] > 0
     query_P, own = query[served], relevant_UN[members_QU.indices[served]]
-    # Lists are repeated for each member: as many rows as there are memberships, K ranks each.
-    found = ordered_hits(hits(items_QK[query_P], own), np.diff(own.indptr), cutoffs)
-    return evaluate_all(MEMBERS, MemberHits(found, query_P, len(items_QK)), cutoffs, by_cutoff=True)
+    # The list of a group is repeated for each of its members.
+    ordered = ordered_hits(hits(items_QK[query_P], own), np.diff(own.indptr), cutoffs)
+    return evaluate_all(MEMBERS, MemberHits(ordered, query_P, len(items_QK)), cutoffs, by_cutoff=True)
 
 
 _SIGNIFICANT = 0.05
-"""Corrected p-value up to which two recommenders are said to differ."""
+"""Largest corrected p-value at which two recommenders count as different."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricResults:
     """Metrics of one recommender.
 
     Attributes
     ----------
-    lists, hits_QK : the lists and which of their entries are relevant
-    values : metric to float64 (Q,), NaN where it is not defined for a query
-    weights : metric to float64 (Q,), what each query weighs in the mean, for those where it is not 1
-    whole : metric to a value that belongs to all lists together
-    slices : slice to metric@k to float64 (Q,), NaN for the queries that are not in the slice
-    seeds : the means of each seed, where `values` are means over several
-    cluster_Q : int64 (Q,), from 0, the user or group of each query where one may have several; None where none has
+    lists, hits_QK : the lists, and a mask of their relevant entries
+    values : metric -> float64 (Q,), NaN where the metric is not defined for a query
+    weights : metric -> float64 (Q,), weight of each query in the mean; metrics whose weights are all 1 are left out
+    whole : metric -> one value for all lists together
+    slices : slice -> metric@k -> float64 (Q,), NaN for queries outside the slice
+    seeds : the means of each seed, if `values` are means over several seeds
+    cluster_Q : int64 (Q,), from 0, the user or group of each query if they can have several queries; otherwise None
     """
 
     lists: Lists
@@ -78,26 +77,27 @@ class Measured:
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
-        """Means of all columns, those of `values` first, and their resamples; the same draws for the same seed."""
+        """Bootstrap of all columns, those of `values` first; the same seed gives the same resamples."""
         columns = [*self.values.values(), *(v for named in self.slices.values() for v in named.values())]
-        # Rows are kept together in memory: a column is read at a time.
+        # Columns are contiguous in memory, since one column is read at a time.
         values_QM = np.stack(columns).T
-        drawn = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)),
-                          self.cluster_Q)
+        resampled = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)),
+                              self.cluster_Q)
         for n, name in enumerate(self.values):
             if metric_of(name).root:
-                drawn.mean_M[n], drawn.resampled_BM[:, n] = np.sqrt(drawn.mean_M[n]), np.sqrt(drawn.resampled_BM[:, n])
-        return drawn
+                resampled.mean_M[n] = np.sqrt(resampled.mean_M[n])
+                resampled.resampled_BM[:, n] = np.sqrt(resampled.resampled_BM[:, n])
+        return resampled
 
     @cached_property
     def influence(self) -> np.ndarray:
         """Influence of each query, or cluster of queries, on the mean of each of `values`, float64 (Q, len(values))."""
         values_QM = np.stack(list(self.values.values())).T
-        moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
+        influence_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
         for n, name in enumerate(self.values):
             if metric_of(name).root:
-                moved_QM[:, n] /= 2 * max(self.mean(name), 1e-300)
-        return moved_QM
+                influence_QM[:, n] /= 2 * max(self.mean(name), 1e-300)
+        return influence_QM
 
     def _weights(self, values_QM: np.ndarray, names: Sequence[str]) -> np.ndarray:
         weights_QM = default_weights(values_QM)
@@ -115,26 +115,26 @@ class Measured:
         if not weights.any():
             return float("nan")
         used = values[weights > 0]
-        # Rounding must not put a mean outside its values, a recall above 1.
+        # Rounding must not move a mean outside the range of its values, such as a recall above 1.
         mean = float(np.clip(np.nan_to_num(values) @ weights / weights.sum(), used.min(), used.max()))
         return float(np.sqrt(mean)) if metric_of(name).root else mean
 
     def summary(self) -> dict[str, Any]:
-        """Return `{metric@k: {mean, ci95}}`; ci95 is null for what belongs to all lists together.
+        """Return `{metric@k: {mean, ci95}}`; ci95 is null for metrics of all lists together.
 
-        Where seeds were averaged `sd` is the standard deviation over them, of which the interval knows nothing.
+        With several seeds, `sd` is the standard deviation over seeds; the interval does not include it.
         """
-        means = self._described(0, self.values)
+        means = self._summarize(0, self.values)
         means |= {name: {"mean": value, "ci95": None} for name, value in self.whole.items() if np.isfinite(value)}
         if self.seeds:
-            for name, described in means.items():
-                described["sd"] = float(np.std([seed[name] for seed in self.seeds], ddof=1))
+            for name, entry in means.items():
+                entry["sd"] = float(np.std([seed[name] for seed in self.seeds], ddof=1))
         return means
 
     def by_owner(self) -> dict[str, Any]:
-        """Return `{metric@k: {mean, ci95}}` of means over users or groups, each the mean over its own queries.
+        """Return `{metric@k: {mean, ci95}}` over users or groups, each with the mean over its own queries.
 
-        Metrics that weigh queries are left out: they are no means of a user's queries.
+        Metrics with query weights are left out, since they are not plain means over a user's queries.
         """
         assert self.cluster_Q is not None
         names = [name for name in self.values if name not in self.weights]
@@ -143,21 +143,21 @@ class Measured:
         sums_CM, num_CM = (cluster_sums(np.asarray(one, np.float64), self.cluster_Q)
                            for one in (np.nan_to_num(values_QM), defined_QM))
         means_CM = np.divide(sums_CM, num_CM, out=np.full(sums_CM.shape, np.nan), where=num_CM > 0)
-        drawn = bootstrap(means_CM, self.num_resamples, self.seed)
-        low_M, high_M = drawn.interval_2M
-        return {name: {"mean": float(drawn.mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
-                for n, name in enumerate(names) if np.isfinite(drawn.mean_M[n])}
+        resampled = bootstrap(means_CM, self.num_resamples, self.seed)
+        low_M, high_M = resampled.interval_2M
+        return {name: {"mean": float(resampled.mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
+                for n, name in enumerate(names) if np.isfinite(resampled.mean_M[n])}
 
     def slice_summary(self) -> dict[str, Any]:
         """Return `{slice: {metric@k: {mean, ci95}}}`; an empty slice has no metrics."""
-        start, described = len(self.values), {}
+        start, summaries = len(self.values), {}
         for name, values in self.slices.items():
-            described[name] = self._described(start, values)
+            summaries[name] = self._summarize(start, values)
             start += len(values)
-        return described
+        return summaries
 
-    def comparison(self, other: "Measured") -> dict[str, Any]:
-        """Return `{metric@k: {difference, ci95, p}}` of what is tested and both have, paired by query."""
+    def comparison(self, other: "MetricResults") -> dict[str, Any]:
+        """Return `{metric@k: {difference, ci95, p}}`, paired by query, of the tested metrics that both have."""
         names = [name for name in self.values if name in other.values and metric_of(name).tested]
         (ours, ours_QM), (theirs, theirs_QM) = self._of(names), other._of(names)
         difference_M, (low_M, high_M) = paired_difference(ours, theirs)
@@ -166,13 +166,13 @@ class Measured:
                        "p": float(p_M[n])} for n, name in enumerate(names) if np.isfinite(difference_M[n])}
 
     def _of(self, names: Sequence[str]) -> tuple[Bootstrap, np.ndarray]:
-        """Return the bootstrap and the influence of some of `values`, in this order."""
+        """Return the bootstrap and the influence of the metrics in `names`, in this order."""
         place = {name: n for n, name in enumerate(self.values)}
         columns = [place[name] for name in names]
         return (Bootstrap(self.bootstrap.mean_M[columns], self.bootstrap.resampled_BM[:, columns]),
                 self.influence[:, columns])
 
-    def _described(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    def _summarize(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         mean_M, (low_M, high_M) = self.bootstrap.mean_M, self._interval
         return {name: {"mean": float(mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
                 for n, name in enumerate(values, start) if np.isfinite(mean_M[n])}
@@ -182,10 +182,10 @@ class Measured:
         return self.bootstrap.interval_2M
 
 
-def averaged(seeds: Sequence[Measured]) -> Measured:
-    """Return one recommender of several that differ only by seed: each query's values averaged over the seeds.
+def average_seeds(seeds: Sequence[MetricResults]) -> MetricResults:
+    """Return the results of several seeds as one: each query's values are averaged over the seeds.
 
-    So the interval is that of what a seed gets on average. The lists are those of the first.
+    The interval is therefore that of the average over seeds. The lists are those of the first seed.
     """
     first = seeds[0]
     if len(seeds) == 1:
@@ -205,9 +205,9 @@ class Ranking:
     Attributes
     ----------
     metric : the metric's name
-    names : of the recommenders
-    letters : those that share one cannot be told apart
-    p : (one, other) to the p-value of their difference, corrected for the number of pairs (Holm 1979)
+    names : the recommenders
+    letters : name -> letters; recommenders that share a letter do not differ significantly
+    p : (one, other) -> p-value of their difference, corrected for the number of pairs (Holm 1979)
     """
 
     metric: str
@@ -216,20 +216,20 @@ class Ranking:
     p: dict[tuple[str, str], float]
 
 
-def ranking(measured: Mapping[str, Measured], metric: str) -> Ranking:
-    """Return the recommenders in order, with what the paired tests of all pairs say."""
-    names, size = list(measured), len(measured)
+def rank_recommenders(results: Mapping[str, MetricResults], metric: str) -> Ranking:
+    """Rank the recommenders by a metric and test all pairs of them."""
+    names, size = list(results), len(results)
     sign = -1 if metric_of(metric).better == LOWER else 1
-    place = {name: list(one.values).index(metric) for name, one in measured.items()}
-    means = np.array([one.mean(metric) for one in measured.values()])
+    place = {name: list(one.values).index(metric) for name, one in results.items()}
+    means = np.array([one.mean(metric) for one in results.values()])
     pairs = list(zip(*np.triu_indices(size, 1), strict=True))
-    moved = [one.influence[:, place[name]] for name, one in measured.items()]
-    raw = [paired_test(means[[a]] - means[[b]], moved[a][:, None], moved[b][:, None])[0] for a, b in pairs]
+    influences = [one.influence[:, place[name]] for name, one in results.items()]
+    raw = [paired_test(means[[a]] - means[[b]], influences[a][:, None], influences[b][:, None])[0] for a, b in pairs]
     corrected = holm(np.array(raw))
     differ = np.zeros((size, size), bool)
     for (a, b), p in zip(pairs, corrected, strict=True):
         differ[a, b] = differ[b, a] = p <= _SIGNIFICANT
     order = np.argsort(-sign * means, kind="stable")
-    found = letters(sign * means, differ)
-    return Ranking(metric, [names[n] for n in order], dict(zip(names, found, strict=True)),
+    letter_groups = letters(sign * means, differ)
+    return Ranking(metric, [names[n] for n in order], dict(zip(names, letter_groups, strict=True)),
                    {(names[a], names[b]): float(p) for (a, b), p in zip(pairs, corrected, strict=True)})

@@ -1,8 +1,6 @@
 """Every metric of the report from ranked lists, one value per query.
 
-Shapes: Q queries, K ranks, N items, T tie blocks, R relevant entries.
-
-Shapes: Q queries, K ranks, N items, A dimensions of an item's vector, C cutoffs.
+Shapes: Q queries, K ranks, N items, T tie blocks, R relevant entries, A dimensions of an item's vector, C cutoffs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.histories import filter_entries
-from llmrec_cli.evaluation.metric_results import Measured
+from llmrec_cli.evaluation.metric_results import MetricResults
 from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.metrics.auc import Areas
 from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
@@ -30,8 +28,8 @@ def tie_blocks(lists: Lists, relevant_QN: sp.csr_array, gains_QN: sp.csr_array |
                inside_N: np.ndarray | None = None) -> TieBlocks:
     """Return the tie block of each rank of lists that were made with this `relevant_QN`.
 
-    `gains_QN` has the same entries as `relevant_QN`. With `inside_N` (N,) bool only those items count as relevant, as
-    in a slice of items; blocks are as large as ever.
+    `gains_QN` has the same entries as `relevant_QN`. With `inside_N` (N,) bool, a slice of items, only these items
+    count as relevant; the size of the blocks does not change.
     """
     assert lists.relevant_scores is not None
     scores_QK = lists.scores_QK
@@ -51,21 +49,21 @@ def tie_blocks(lists: Lists, relevant_QN: sp.csr_array, gains_QN: sp.csr_array |
     if inside_N is not None:
         counted &= inside_N[relevant_QN.indices]
     keys_T = _keys(np.nonzero(new_QK)[0], scores_QK[new_QK])
-    wanted = _keys(query_R[counted], scores_R[counted])
-    block = np.minimum(np.searchsorted(keys_T, wanted), len(keys_T) - 1)
-    found = keys_T[block] == wanted if len(keys_T) else np.zeros(len(wanted), bool)
-    relevant_T = np.bincount(block[found], minlength=len(size_T))
+    keys = _keys(query_R[counted], scores_R[counted])
+    block = np.minimum(np.searchsorted(keys_T, keys), len(keys_T) - 1)
+    is_listed = keys_T[block] == keys if len(keys_T) else np.zeros(len(keys), bool)
+    relevant_T = np.bincount(block[is_listed], minlength=len(size_T))
     gain_QK = None
     if gains_QN is not None:
-        gain_T = np.bincount(block[found], gains_QN.data[counted][found], minlength=len(size_T))
+        gain_T = np.bincount(block[is_listed], gains_QN.data[counted][is_listed], minlength=len(size_T))
         gain_QK = gain_T[block_QK]
     return TieBlocks(size_T[block_QK], relevant_T[block_QK], np.arange(num_ranks) - start_QK, gain_QK)
 
 
 def _keys(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return one number each that rises with the query and, within it, as the score falls; equal only where both are.
+    """Return integers that sort by query, then by descending score; equal only if query and score are equal.
 
-    The bits of a float32 that is not negative rise with it, those of a negative one fall.
+    Bits of a float32 read as an integer rise with the value if it is not negative, and fall if it is.
     """
     bits = (scores + np.float32(0)).view(np.int32)
     falling = np.where(bits < 0, bits, bits ^ np.int32(0x7FFFFFFF)).view(np.uint32)
@@ -83,11 +81,11 @@ class Measures:
     Attributes
     ----------
     cutoffs : ascending list lengths
-    slices : what is looked at apart
-    vectors : what items are like, (N, A), for the diversity of lists; None where nothing is known of them
+    slices : parts of items and queries with metrics of their own
+    vectors : item vectors (N, A) for the diversity of lists; None without texts and attributes
     propensity : exponent of an item's training interactions in stratified and inverse-propensity recall
-    gains_QN : the gain of each relevant item in ndcg, in the order of the task's `relevant_QN`; None for 1
-    expected_ties : whether ranking metrics are expectations over all orders of equal scores
+    gains_QN : gain of each relevant item in ndcg, in the order of the task's `relevant_QN`; None: all gains are 1
+    expected_ties : True if ranking metrics are expectations over all orders of equal scores
     """
 
     cutoffs: Sequence[int]
@@ -101,13 +99,13 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictionErrors:
     """Errors of scores that predict values or likes.
 
     Attributes
     ----------
-    values : metric to its mean over the held-out pairs of each query, (Q,); of rmse the mean of the squares
-    num_pairs_Q : how many pairs these are, which weigh the queries
+    values : metric -> mean over the held-out pairs of each query, (Q,); for rmse the mean of the squares
+    num_pairs_Q : number of these pairs, the weights of the queries
     whole : metrics of all pairs together
     """
 
@@ -116,80 +114,81 @@ class Predicted:
     whole: dict[str, float] = field(default_factory=dict)
 
 
-def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None,
-            more: Mapping[str, np.ndarray] | None = None) -> Measured:
-    """Return all metrics of a recommender's lists at every cutoff; `more` are others that were measured, (Q,) each."""
+def measure(lists: Lists, task: HeldOut, measures: Measures, prediction_errors: PredictionErrors | None = None,
+            more: Mapping[str, np.ndarray] | None = None) -> MetricResults:
+    """Return all metrics of a recommender's lists at every cutoff; `more` are additional metrics, (Q,) each."""
     hits_QK = hits(lists.items_QK, task.relevant_QN)
     places = np.nonzero(hits_QK)
-    values = ranking_values(RANKING, lists, places, task, how)
+    values = ranking_values(RANKING, lists, places, task, measures)
     whole: dict[str, float] = {}
     weights: dict[str, np.ndarray] = {}
-    for family, source in _sources(lists, hits_QK, task, how):
-        values |= evaluate_all(family, source, how.cutoffs, by_cutoff=True)
-        whole |= evaluate_all(family, source, how.cutoffs, by_cutoff=True, whole=True)
-        weights |= weights_of(family, source, how.cutoffs)
+    for family, source in _sources(lists, hits_QK, task, measures):
+        values |= evaluate_all(family, source, measures.cutoffs, by_cutoff=True)
+        whole |= evaluate_all(family, source, measures.cutoffs, by_cutoff=True, whole=True)
+        weights |= weights_of(family, source, measures.cutoffs)
     values |= more or {}
-    if predicted is not None:
-        values |= predicted.values
-        weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
-        whole |= predicted.whole
-    slices = sliced_metrics(lists, places, task, values, how)
+    if prediction_errors is not None:
+        values |= prediction_errors.values
+        weights |= dict.fromkeys(prediction_errors.values, prediction_errors.num_pairs_Q.astype(np.float64))
+        whole |= prediction_errors.whole
+    slices = sliced_metrics(lists, places, task, values, measures)
     cluster_Q = None if task.owner_Q is None else np.unique(task.owner_Q, return_inverse=True)[1].ravel()
-    return Measured(lists, hits_QK, values, weights, {name: float(value) for name, value in whole.items()}, slices,
-                    how.num_resamples, how.seed, cluster_Q=cluster_Q)
+    return MetricResults(lists, hits_QK, values, weights, {name: float(value) for name, value in whole.items()}, slices,
+                         measures.num_resamples, measures.seed, cluster_Q=cluster_Q)
 
 
-def _sources(lists: Lists, hits_QK: np.ndarray, task: HeldOut, how: Measures) -> Iterator[tuple[Family, Any]]:
-    """Yield the families of metrics beside those of hits, each with what its functions take."""
-    items_QK, cutoffs = lists.items_QK, how.cutoffs
+def _sources(lists: Lists, hits_QK: np.ndarray, task: HeldOut, measures: Measures) -> Iterator[tuple[Family, Any]]:
+    """Yield the metric families that do not depend on hits alone, each with the input of its functions."""
+    items_QK, cutoffs = lists.items_QK, measures.cutoffs
     if lists.auc_Q is not None:
         yield AREAS, Areas(lists.auc_Q, np.diff(task.relevant_QN.indptr))
     yield WEIGHTED_RECALL, WeightedHits(hits_QK, items_QK, task.relevant_QN,
-                                        inverse_propensity(task.counts_N, how.propensity), cutoffs)
+                                        inverse_propensity(task.counts_N, measures.propensity), cutoffs)
     yield LISTS, RecommendedLists(items_QK, task.counts_N, task.candidates_N, cutoffs)
-    if how.vectors is not None:
-        yield VARIETY, VectorLists(items_QK, how.vectors, cutoffs)
+    if measures.vectors is not None:
+        yield VARIETY, VectorLists(items_QK, measures.vectors, cutoffs)
 
 
-def ranking_values(family: Family, lists: Lists, places: Places, task: HeldOut, how: Measures,
+def ranking_values(family: Family, lists: Lists, places: Places, task: HeldOut, measures: Measures,
                    inside_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Return metrics of the hits of lists, which are at `places`.
+    """Return metrics of lists whose hits are at `places`.
 
-    With `inside_N` (N,) bool only the items of a slice are relevant, hits keep their rank in the whole list, and
-    queries without a relevant item in the slice are NaN.
+    With `inside_N` (N,) bool, a slice of items, only these items are relevant; hits keep their rank in the whole list,
+    and queries without a relevant item in the slice are NaN.
     """
-    relevant, gains_QN = task.relevant_QN, how.gains_QN
-    num_wanted_Q = num_relevant_Q = np.diff(relevant.indptr)
+    relevant, gains_QN = task.relevant_QN, measures.gains_QN
+    num_inside_Q = num_relevant_Q = np.diff(relevant.indptr)
     if inside_N is not None:
         inside, counted = inside_N[relevant.indices], inside_N[lists.items_QK[places]]
         places = (places[0][counted], places[1][counted])
-        num_wanted_Q = np.diff(filter_entries(relevant, inside).indptr)
-        num_relevant_Q = np.maximum(num_wanted_Q, 1)
+        num_inside_Q = np.diff(filter_entries(relevant, inside).indptr)
+        num_relevant_Q = np.maximum(num_inside_Q, 1)
         gains_QN = None if gains_QN is None else filter_entries(gains_QN, inside)
-    worth = None if gains_QN is None else graded(lists.items_QK, gains_QN)
-    ordered: Hits = hits_at(places, num_relevant_Q, how.cutoffs, worth)
-    expected = ordered if not how.expected_ties else TiedHits(
-        tie_blocks(lists, relevant, how.gains_QN, inside_N), num_relevant_Q, how.cutoffs, ordered.ideal_QI)
+    graded_gains = None if gains_QN is None else graded(lists.items_QK, gains_QN)
+    ordered: Hits = hits_at(places, num_relevant_Q, measures.cutoffs, graded_gains)
+    expected = ordered if not measures.expected_ties else TiedHits(
+        tie_blocks(lists, relevant, measures.gains_QN, inside_N), num_relevant_Q, measures.cutoffs, ordered.ideal_QI)
     values: dict[str, np.ndarray] = {}
-    with np.errstate(invalid="ignore"):  # An ideal list without gains divides by 0 where nothing is wanted.
+    with np.errstate(invalid="ignore"):  # Without relevant items the ideal gain is 0.
         for metric in family:
-            values |= evaluate_all([metric], expected if metric.expected else ordered, how.cutoffs)
+            values |= evaluate_all([metric], expected if metric.expected else ordered, measures.cutoffs)
     if inside_N is None:
         return values
-    return {name: np.where(num_wanted_Q > 0, values_Q, np.nan) for name, values_Q in values.items()}
+    return {name: np.where(num_inside_Q > 0, values_Q, np.nan) for name, values_Q in values.items()}
 
 
 def sliced_metrics(lists: Lists, places: Places, task: HeldOut, values: Mapping[str, np.ndarray],
-                   how: Measures) -> dict[str, dict[str, np.ndarray]]:
-    """Return the metrics of each slice per query; in a slice of queries they are the ordinary ones."""
-    sliced = {name: ranking_values([metric for metric in RANKING if metric.sliced], lists, places, task, how, mask_N)
-              for name, mask_N in how.slices.items.items()}
-    for name, members_Q in how.slices.queries.items():
-        sliced[name] = {column: np.where(members_Q, values[column], np.nan)
-                        for column in main_columns(values)}
-    return sliced
+                   measures: Measures) -> dict[str, dict[str, np.ndarray]]:
+    """Return the metrics of each slice per query; in a slice of queries they are the metrics over all items."""
+    metrics_of_slice = {name: ranking_values([metric for metric in RANKING if metric.sliced], lists, places, task,
+                                             measures, mask_N)
+                        for name, mask_N in measures.slices.items.items()}
+    for name, members_Q in measures.slices.queries.items():
+        metrics_of_slice[name] = {column: np.where(members_Q, values[column], np.nan)
+                                  for column in main_columns(values)}
+    return metrics_of_slice
 
 
-def main_columns(described: Mapping[str, T]) -> dict[str, T]:
-    """Return what is described of the metrics that are reported for slices and variants of a model."""
-    return {column: value for column, value in described.items() if metric_of(column).sliced}
+def main_columns(entries: Mapping[str, T]) -> dict[str, T]:
+    """Return the entries of the metrics that are reported for slices and variants of a model."""
+    return {column: value for column, value in entries.items() if metric_of(column).sliced}

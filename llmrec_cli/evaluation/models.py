@@ -25,7 +25,7 @@ from llmrec_cli.settings.heads.base import PopularitySettings
 
 
 def fitted_data(recommender: Recommender) -> TrainingData:
-    """Return exactly the interactions that a model was fitted on."""
+    """Return the interactions that a model was fitted on."""
     history: sp.csr_array = recommender.history
     user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     order = np.arange(len(user), dtype=np.int64)
@@ -35,9 +35,9 @@ def fitted_data(recommender: Recommender) -> TrainingData:
 
 
 def popularity_of(recommender: Recommender, num_items: int) -> np.ndarray:
-    """Return the popularity baseline's scores of a catalogue of `num_items`, float32 (num_items,); new items have 0.
+    """Return the scores of head=popularity for a catalogue of `num_items`, float32 (num_items,); new items have 0.
 
-    Queries without a history, profile or text get these scores, as from head=popularity.
+    Queries without a history, profile or text get these scores.
     """
     data = fitted_data(recommender)
     counts_N = fit_weights(data, PopularitySettings()).by_item(data.interactions)
@@ -45,25 +45,26 @@ def popularity_of(recommender: Recommender, num_items: int) -> np.ndarray:
 
 
 def _groups_of(recommender: Recommender) -> Groups | None:
-    """Return the groups that a model knows, with what they did together that it was fitted on."""
-    known = recommender.groups
-    if known is None:
+    """Return the groups of a model with the joint interactions that it was fitted on."""
+    known_groups = recommender.groups
+    if known_groups is None:
         return None
-    group = np.repeat(np.arange(len(known.entities)), np.diff(known.history.indptr))
-    together = Interactions(group, known.history.indices.astype(np.int64), known.history.data,
-                            np.arange(len(group), dtype=np.int64), *known.history.shape)
-    return Groups(known.entities, known.members, together, np.zeros(len(group), np.int8), known.synthetic)
+    group = np.repeat(np.arange(len(known_groups.entities)), np.diff(known_groups.history.indptr))
+    together = Interactions(group, known_groups.history.indices.astype(np.int64), known_groups.history.data,
+                            np.arange(len(group), dtype=np.int64), *known_groups.history.shape)
+    return Groups(known_groups.entities, known_groups.members, together, np.zeros(len(group), np.int8),
+                  known_groups.synthetic)
 
 
-_NOT_THE_MODEL = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
-"""Settings of a run that don't say what was trained; which data it was is told by the fingerprint."""
-_MOST_DIFFERENCES = 3
-"""Settings that a name tells apart by; beyond that a run's folder says more."""
+_IGNORED_SETTINGS = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
+"""Settings of a run that do not change the trained model. The data is compared by its fingerprint."""
+_MAX_DIFFERENCES = 3
+"""Maximum number of settings in a model's name; with more differences the name is the run's folder."""
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A model that takes part. `settings` are flat, `head.l2` to 200; `seed` is None where no run says which."""
+class LoadedModel:
+    """A loaded model to evaluate, with its settings as a flat mapping, for example `head.l2` -> 200."""
 
     folder: Path
     recommender: Recommender
@@ -71,121 +72,123 @@ class Entrant:
 
     @property
     def head(self) -> str:
-        """The kind of its head."""
+        """Kind of the head."""
         return str(self.recommender.manifest["head"])
 
     @property
     def seed(self) -> Any:
-        """The seed it was trained with."""
+        """Seed of the training; None if the manifest has none."""
         return self.recommender.manifest.get("seed")
 
-    def same_but_seed(self, other: "Entrant") -> bool:
-        """Return whether two models differ by seed alone."""
-        mine, theirs = self.recommender.manifest, other.recommender.manifest
+    def same_but_seed(self, other: "LoadedModel") -> bool:
+        """Return True if two models differ only in their seed."""
+        ours, theirs = self.recommender.manifest, other.recommender.manifest
         facts = ("head", "data_fingerprint", "fitted_on", "encoders")
         return (self.seed != other.seed and self.settings == other.settings
-                and all(mine[fact] == theirs[fact] for fact in facts))
+                and all(ours[fact] == theirs[fact] for fact in facts))
 
 
-def load_entrants(models: Sequence[str], context: Context) -> list[Entrant]:
-    """Return the models in the folders or runs that are named."""
+def load_models(models: Sequence[str], context: Context) -> list[LoadedModel]:
+    """Load the models from folders or runs."""
     folders = [model_folder(name, f"models[{n}]" if len(models) > 1 else "model") for n, name in enumerate(models)]
     resolved = [folder.resolve() for folder in folders]
     for n, folder in enumerate(resolved):
         if folder in resolved[:n]:
-            raise ConfigError(f"models[{n}]={models[n]}: is the same model as {models[resolved.index(folder)]}; name "
-                              f"each once")
+            raise ConfigError(f"models[{n}]={models[n]}: is the same model as {models[resolved.index(folder)]}; list "
+                              f"each model once")
     recommenders = [load_recommender(folder, context) for folder in folders]
-    return [Entrant(folder, one, _settings(one.files)) for folder, one in zip(folders, recommenders, strict=True)]
+    return [LoadedModel(folder, one, _settings(one.files)) for folder, one in zip(folders, recommenders, strict=True)]
 
 
-def grouped(entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
-    """Return the entrants by name, those that differ only by seed under one."""
-    groups: list[list[Entrant]] = []
-    for entrant in entrants:
-        fitting = next((g for g in groups if all(entrant.same_but_seed(other) for other in g)), None)
-        groups.append([entrant]) if fitting is None else fitting.append(entrant)
+def group_by_seed(loaded: Sequence[LoadedModel]) -> dict[str, list[LoadedModel]]:
+    """Return the models by name; models that differ only in their seed share a name."""
+    groups: list[list[LoadedModel]] = []
+    for model in loaded:
+        seed_runs = next((g for g in groups if all(model.same_but_seed(other) for other in g)), None)
+        groups.append([model]) if seed_runs is None else seed_runs.append(model)
     return dict(zip(_names([group[0] for group in groups]), groups, strict=True))
 
 
-def baseline(name: str) -> Head:
-    """Return a head to compare with, at its default settings."""
+def build_baseline(name: str) -> Head:
+    """Return an unfitted baseline with default settings."""
     simple = [n for n, settings in HEADS.items() if n != "fusion" and not settings().uses()]
     if name not in simple:
-        raise ConfigError(f"baselines={name}: choose among {', '.join(simple)}{nearest(name, simple)}; another model "
-                          f"is compared with models=[<this>,<other>]")
+        raise ConfigError(f"baselines={name}: choose among {', '.join(simple)}{nearest(name, simple)}; to compare "
+                          f"with another trained model use models=[<this>,<other>]")
     return build(ModelConfig(head=HEADS[name]()))
 
 
-def refuse_trained_on(entrant: Entrant, data: PreparedData, split: str) -> None:
-    """Raise ConfigError where a model was fitted on what it would be measured on."""
-    manifest = entrant.recommender.manifest
+def refuse_fitted_on_split(model: LoadedModel, data: PreparedData, split: str) -> None:
+    """Raise ConfigError if a model was fitted on the split that it would be evaluated on."""
+    manifest = model.recommender.manifest
     if data.manifest["fingerprint"] == manifest["data_fingerprint"] and split in manifest["fitted_on"]:
-        raise ConfigError(f"split={split}: the model in {entrant.folder} was fitted on it "
-                          f"(refit={manifest.get('refit')}), so it would be measured on what it was taught; train with "
-                          f"refit={'train_valid' if split == 'test' else 'none'}, or name newer data with "
+        raise ConfigError(f"split={split}: the model in {model.folder} was fitted on it "
+                          f"(refit={manifest.get('refit')}), so its metrics would not be valid; train with "
+                          f"refit={'train_valid' if split == 'test' else 'none'}, or evaluate on newer data with "
                           f"prepared=<folder>")
 
 
-def refuse_taught(entrant: Entrant, data: PreparedData, split: str) -> None:
-    """Raise DataError where a model of other data was fitted on some of what is held out in this.
+def refuse_fitted_on_held_out(model: LoadedModel, data: PreparedData, split: str) -> None:
+    """Raise DataError if a model of other data was fitted on held-out interactions of this data.
 
-    Pairs that this data has in training and in what it holds out are no model's doing.
+    For a model of this data the check is skipped: pairs that are in both training and test are a fact of the data.
     """
-    known, held = entrant.recommender, data.part(split)
-    if data.manifest["fingerprint"] == known.manifest["data_fingerprint"]:
+    recommender, held_out = model.recommender, data.part(split)
+    if data.manifest["fingerprint"] == recommender.manifest["data_fingerprint"]:
         return
-    user, item = known.users.find(data.users.ids)[held.user], known.items.find(data.items.ids)[held.item]
+    user = recommender.users.find(data.users.ids)[held_out.user]
+    item = recommender.items.find(data.items.ids)[held_out.item]
     both = (user >= 0) & (item >= 0)
-    taught = int(presence(known.history)[user[both], item[both]].sum()) if both.any() else 0
-    if taught:
-        raise DataError(f"models: {entrant.folder} cannot be asked the same questions as the others: it was fitted on "
-                        f"{taught:,} of the {len(held):,} held-out interactions of {data.path}; compare models that "
-                        f"were fitted on the same split")
+    num_fitted = int(presence(recommender.history)[user[both], item[both]].sum()) if both.any() else 0
+    if num_fitted:
+        raise DataError(f"models: {model.folder} cannot be compared: it was fitted on {num_fitted:,} of the "
+                        f"{len(held_out):,} held-out interactions of {data.path}; compare models that were fitted on "
+                        f"the same split")
 
 
-def _names(entrants: Sequence[Entrant]) -> list[str]:
-    """Return a name for each: the head's, with the settings that tell those of the same head apart."""
+def _names(loaded: Sequence[LoadedModel]) -> list[str]:
+    """Return a name per model: its head, with the settings in which models with the same head differ."""
     names = []
-    for entrant in entrants:
-        rivals = [other for other in entrants if other.head == entrant.head]
-        keys = sorted({key for other in rivals for key in other.settings.keys() | entrant.settings.keys()
-                       if any(r.settings.get(key) != entrant.settings.get(key) for r in rivals)})
-        told = ", ".join(f"{key.removeprefix('head.')}={entrant.settings.get(key)}" for key in keys)
-        fitting = 0 < len(keys) <= _MOST_DIFFERENCES
-        names.append(entrant.head if len(rivals) == 1 else f"{entrant.head} {told if fitting else _place(entrant)}")
-    # What settings do not tell apart, folders do.
-    return [f"{name} ({_place(entrant)}, {n + 1})" if names.count(name) > 1 else name
-            for n, (name, entrant) in enumerate(zip(names, entrants, strict=True))]
+    for model in loaded:
+        same_head = [other for other in loaded if other.head == model.head]
+        keys = sorted({key for other in same_head for key in other.settings.keys() | model.settings.keys()
+                       if any(r.settings.get(key) != model.settings.get(key) for r in same_head)})
+        label = ", ".join(f"{key.removeprefix('head.')}={model.settings.get(key)}" for key in keys)
+        has_few_differences = 0 < len(keys) <= _MAX_DIFFERENCES
+        names.append(model.head if len(same_head) == 1
+                     else f"{model.head} {label if has_few_differences else _place(model)}")
+    # If settings are equal too, the folder makes the name unique.
+    return [f"{name} ({_place(model)}, {n + 1})" if names.count(name) > 1 else name
+            for n, (name, model) in enumerate(zip(names, loaded, strict=True))]
 
 
-def _place(entrant: Entrant) -> str:
-    folder = entrant.recommender.files.place
+def _place(model: LoadedModel) -> str:
+    folder = model.recommender.files.place
     return folder.parent.name if folder.name == "model" else folder.name
 
 
 def _settings(files: PinnedFolder) -> dict[str, Any]:
-    """Return what the run was asked for, or where there is no run the model config with what validation chose."""
+    """Return the settings of the run; for a model folder without a run, its model config after tuning."""
     run = RunDir(files.place.parent).file(CONFIG)
-    named = files.place.name == "model" and run.is_file()
-    file = run if named else files.path / "config.yaml"
+    has_run = files.place.name == "model" and run.is_file()
+    file = run if has_run else files.path / "config.yaml"
     try:
-        plain = read_yaml(file) if named else parse_yaml(files.read("config.yaml"), str(file))
+        plain = read_yaml(file) if has_run else parse_yaml(files.read("config.yaml"), str(file))
         if not isinstance(plain, dict):
             raise YamlError(f"{file}: holds no settings")
     except YamlError as error:
         raise ArtifactError(f"{error}; copy the run again") from error
     except OSError as error:
         raise ArtifactError(f"{file}: not readable ({error.strerror}); copy the run again") from error
-    return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in _NOT_THE_MODEL}
+    return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in _IGNORED_SETTINGS}
 
 
 def _flat(mapping: Mapping[str, Any], inside: str = "") -> list[tuple[str, Any]]:
-    """Return the entries of nested mappings, `{a: {b: 1}}` as `a.b`, 1; the space that tuning searched is left out."""
-    found: list[tuple[str, Any]] = []
+    """Return the entries of nested mappings, `{a: {b: 1}}` as `a.b`, 1; search spaces are left out."""
+    entries: list[tuple[str, Any]] = []
     for key, value in mapping.items():
         if isinstance(value, Mapping) and value and key != "search":
-            found += _flat(value, f"{inside}{key}.")
+            entries += _flat(value, f"{inside}{key}.")
         elif key != "search":
-            found.append((f"{inside}{key}", value))
-    return found
+            entries.append((f"{inside}{key}", value))
+    return entries

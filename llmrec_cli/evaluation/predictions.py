@@ -1,6 +1,6 @@
-"""From a fitted head to its lists for held-out users, in the integers of the prepared data.
+"""Lists of recommenders for held-out users, in the integers of the prepared data.
 
-Recommenders may know other items than each other, in another order: what is compared is brought together here.
+Recommenders may know different items in a different order; here their lists are converted to common integers.
 
 Shapes: Q queries, K ranks, N items of a recommender, M items of the prepared data, U its users, P pairs.
 """
@@ -18,7 +18,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.heldout import held_out_cold, held_out_groups, newer_groups, served
-from llmrec_cli.evaluation.metric_suite import Predicted
+from llmrec_cli.evaluation.metric_suite import PredictionErrors
 from llmrec_cli.evaluation.models import popularity_of
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Head
@@ -32,58 +32,58 @@ from llmrec_cli.settings.stages import EvaluateConfig
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedLists:
     """Ranked lists of one recommender.
 
     Attributes
     ----------
     task, lists : in the integers of the prepared data
-    predicted : how far scores are off that predict more than an order
-    vectors_MD : text vectors of the items, where the head has an encoder
-    newer_Q : bool (Q,), the queries of known users, or groups, with interactions that the head was not fitted on
+    predicted : errors of scores that predict values or likes; None if scores only order items
+    vectors_MD : text vectors of the items, if the head has an encoder
+    newer_Q : bool (Q,), queries of known users, or groups, with interactions that the head was not fitted on
     """
 
     task: HeldOut
     lists: Lists
-    predicted: Predicted | None = None
+    prediction_errors: PredictionErrors | None = None
     vectors_MD: np.ndarray | None = None
     newer_Q: np.ndarray | None = None
 
     @property
     def num_newer(self) -> int:
-        """Number of users or groups with queries in `newer_Q`; a file of candidates may give a user several."""
+        """Number of users or groups with a query in `newer_Q`; with a candidate file each can have several queries."""
         return 0 if self.newer_Q is None else len(set(self.task.owners[self.newer_Q]))
 
-    def rows(self, which: np.ndarray) -> "Ranked":
-        """Return the chosen queries."""
+    def rows(self, which: np.ndarray) -> "RankedLists":
+        """Return the queries `which`."""
         places = _places(self.task.relevant_QN)[which].data
         changed = {name: value[places if name == "relevant_scores" else which]
                    for name, value in vars(self.lists).items() if value is not None}
-        told = self.predicted
-        if told is not None:
-            told = Predicted({name: values[which] for name, values in told.values.items()}, told.num_pairs_Q[which],
-                             told.whole)
-        return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told,
-                       newer_Q=None if self.newer_Q is None else self.newer_Q[which])
+        errors = self.prediction_errors
+        if errors is not None:
+            errors = PredictionErrors({name: values[which] for name, values in errors.values.items()},
+                                      errors.num_pairs_Q[which], errors.whole)
+        return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed),
+                       prediction_errors=errors, newer_Q=None if self.newer_Q is None else self.newer_Q[which])
 
 
-def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str,
-         told: int | None = None) -> Ranked:
-    """Ask a recommender for the held-out users, or groups, of `data`.
+def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str,
+         num_given: int | None = None) -> RankedLists:
+    """Rank for the held-out users, or groups, of `data`.
 
-    With cold_users=true it is told the first `told` interactions of each, as many as are ever told where that is None.
+    With cold_users=true each user's history is the first `told` interactions; None: the largest of cold_users.first.
     """
     assert cfg.exclude_seen is not None
-    head, items = known.head, known.items
+    head, items = recommender.head, recommender.items
     new = new_items(items, data.items)
     if len(new):
         head.add_items(new)
         items = items.extended(new)
-    task = task_of(known, items, data, cfg, told)
+    task = task_of(recommender, items, data, cfg, num_given)
     item_of_M = items.find(data.items.ids)
-    whom = audience_of(data, cfg.audience, cfg.split)
-    task = protocol.apply(task, whom.entities.find(task.queries.ids), item_of_M, what)
-    score = served(head, popularity_of(known, len(items))) if cfg.cold_users.on else head.score
+    audience = audience_of(data, cfg.audience, cfg.split)
+    task = protocol.apply(task, audience.entities.find(task.queries.ids), item_of_M, what)
+    score = served(head, popularity_of(recommender, len(items))) if cfg.cold_users.on else head.score
     lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
                             exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
                             candidates_N=None if task.candidates_N.all() else task.candidates_N,
@@ -95,67 +95,68 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
     lists = replace(lists, items_QK=np.where(lists.items_QK >= 0, place_N[lists.items_QK], -1),
                     relevant_scores=lists.relevant_scores[places])
     vectors = head.text_vectors
-    newer_Q = newer_groups(task.queries, known.history, known.groups) if cfg.audience == "groups" \
-        else newer_histories(task.queries, known.history)
-    ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
-                    newer_Q=newer_Q)
+    newer_Q = newer_groups(task.queries, recommender.history, recommender.groups) if cfg.audience == "groups" \
+        else newer_histories(task.queries, recommender.history)
+    ranked = RankedLists(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
+                         newer_Q=newer_Q)
     if head.score_meaning is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
-    return _predicted(ranked, head, task.queries, data, item_of_M, cfg)
+    return _with_prediction_errors(ranked, head, task.queries, data, item_of_M, cfg)
 
 
-def task_of(known: Recommender, items: Catalogue, data: PreparedData, cfg: EvaluateConfig,
-            told: int | None = None) -> HeldOut:
-    """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
+def task_of(recommender: Recommender, items: Catalogue, data: PreparedData, cfg: EvaluateConfig,
+            num_given: int | None = None) -> HeldOut:
+    """Return the held-out queries for a recommender; `items` is its catalogue with the new items of the data."""
     assert cfg.exclude_seen is not None
     latest = cfg.history == LATEST
     if cfg.audience == "groups":
-        return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen,
-                               known.times, latest)
+        return held_out_groups(data, cfg.split, recommender.users, items, recommender.history, recommender.groups,
+                               cfg.exclude_seen, recommender.times, latest)
     if cfg.cold_users.on:
-        told = max(cfg.cold_users.first) if told is None else told
-        return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
-    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, known.times, latest)
+        num_given = max(cfg.cold_users.first) if num_given is None else num_given
+        return held_out_cold(data, cfg.split, recommender.users, items, num_given, cfg.cold_users.num_excluded)
+    return held_out(data, cfg.split, recommender.users, items, recommender.history, cfg.exclude_seen,
+                    recommender.times, latest)
 
 
-def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
-    """Return the queries that all were asked, which must all be about the same: only then are they compared."""
+def common(ranked: Mapping[str, RankedLists]) -> dict[str, RankedLists]:
+    """Keep the queries that all recommenders have; raise DataError if their held-out items differ."""
     first_name, first = next(iter(ranked.items()))
     ids = first.task.queries.ids
     if all(np.array_equal(ids, other.task.queries.ids) for other in ranked.values()):
-        kept = np.ones(len(ids), bool)
+        is_common = np.ones(len(ids), bool)
     else:
-        kept = np.logical_and.reduce([np.isin(ids, other.task.queries.ids) for other in ranked.values()])
-    if not kept.any():
-        raise DataError("models: there is no user whom all of them can be asked for; compare models of the same data")
-    found = {}
+        is_common = np.logical_and.reduce([np.isin(ids, other.task.queries.ids) for other in ranked.values()])
+    if not is_common.any():
+        raise DataError("models: no held-out user can be scored by all models; compare models of the same data")
+    result = {}
     for name, one in ranked.items():
         place = {key: n for n, key in enumerate(one.task.queries.ids)}
-        rows = np.array([place[key] for key in ids[kept]], np.int64)
+        rows = np.array([place[key] for key in ids[is_common]], np.int64)
         same = len(rows) == len(place) and (rows == np.arange(len(rows))).all()
-        found[name] = one if same else one.rows(rows)
-        ours, theirs = found[first_name].task.relevant_QN, found[name].task.relevant_QN
+        result[name] = one if same else one.rows(rows)
+        ours, theirs = result[first_name].task.relevant_QN, result[name].task.relevant_QN
         if not np.array_equal(ours.indptr, theirs.indptr) or not np.array_equal(ours.indices, theirs.indices):
             differ = abs(ours - theirs).sum()
-            raise DataError(f"models: {first_name} and {name} cannot be asked the same questions: {int(differ):,} of "
-                            f"the {ours.nnz:,} held-out interactions are left to find for one of them alone, since the "
-                            f"other was fitted on them; compare models that were fitted on the same split")
-    return found
+            raise DataError(f"models: {first_name} and {name} cannot be compared: for {int(differ):,} of the "
+                            f"{ours.nnz:,} held-out interactions, one of the two was fitted on them; compare models "
+                            f"that were fitted on the same split")
+    return result
 
 
 def task_rows(task: HeldOut, which: np.ndarray) -> HeldOut:
-    """Return the chosen queries; users or groups without any of them count as skipped."""
-    chosen = replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
-                     lengths_Q=task.lengths_Q[which],
-                     candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
-                     owner_Q=None if task.owner_Q is None else task.owner_Q[which])
-    return replace(chosen, num_skipped=task.num_skipped + task.num_owners - chosen.num_owners)
+    """Return the queries `which`; users or groups without one of them count as skipped."""
+    selected = replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
+                       lengths_Q=task.lengths_Q[which],
+                       candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
+                       owner_Q=None if task.owner_Q is None else task.owner_Q[which])
+    return replace(selected, num_skipped=task.num_skipped + task.num_owners - selected.num_owners)
 
 
-def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData, item_of_M: np.ndarray,
-               cfg: EvaluateConfig) -> Ranked:
-    """Return it with how far the scores of the queries' held-out pairs are off."""
-    # Pairs are the user's, whatever lists there are: of several the last one has them.
+def _with_prediction_errors(ranked: RankedLists, head: Head, queries: Queries, data: PreparedData,
+                            item_of_M: np.ndarray, cfg: EvaluateConfig) -> RankedLists:
+    """Add the errors of the scores of the queries' held-out pairs."""
+    # Pairs belong to the user; if a user has several lists, the last one gets them.
     user_Q, likes = data.users.find(ranked.task.owners), data.part(cfg.split)
     dislikes = data.negatives(cfg.split) if head.score_meaning == "logit" else None
     if head.score_meaning == "logit" and (dislikes is None or not len(dislikes)):
@@ -166,8 +167,8 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     item = likes.item if dislikes is None else np.concatenate([likes.item, dislikes.item])
     row_U = np.full(len(data.users), -1, np.int64)
     row_U[user_Q] = np.arange(len(user_Q))
-    asked = row_U[user] >= 0
-    order = np.flatnonzero(asked)[np.argsort(row_U[user[asked]], kind="stable")]
+    has_query = row_U[user] >= 0
+    order = np.flatnonzero(has_query)[np.argsort(row_U[user[has_query]], kind="stable")]
     row, truth_P = row_U[user[order]], truth[order]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(queries)))])
     pairs = sp.csr_array((np.ones(len(order), np.float32), item_of_M[item[order]], indptr),
@@ -179,7 +180,8 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     means = {name: np.divide(np.bincount(row, values, minlength=len(queries)), num_Q,
                              out=np.full(len(queries), np.nan), where=num_Q > 0)
              for name, values in evaluate_all(family, predictions, ()).items()}
-    return replace(ranked, predicted=Predicted(means, num_Q, evaluate_all(family, predictions, (), whole=True)))
+    return replace(ranked, prediction_errors=PredictionErrors(means, num_Q,
+                                                              evaluate_all(family, predictions, (), whole=True)))
 
 
 def gains(task: HeldOut, held: Interactions, user_Q: np.ndarray) -> sp.csr_array:
@@ -204,10 +206,11 @@ def _moved(task: HeldOut, place_N: np.ndarray, item_of_M: np.ndarray) -> tuple[H
     size = len(item_of_M)
 
     def move(matrix: sp.csr_array) -> sp.csr_array:
-        kept = place_N[matrix.indices] >= 0
-        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[kept]
+        is_known = place_N[matrix.indices] >= 0
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[is_known]
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=matrix.shape[0]))])
-        return sp.csr_array((matrix.data[kept], place_N[matrix.indices[kept]], indptr), shape=(matrix.shape[0], size))
+        return sp.csr_array((matrix.data[is_known], place_N[matrix.indices[is_known]], indptr),
+                            shape=(matrix.shape[0], size))
 
     queries = replace(task.queries, history=move(task.queries.history), seen=move(task.queries.seen),
                       times=None if task.queries.times is None else move(task.queries.times))
@@ -221,12 +224,12 @@ def _moved(task: HeldOut, place_N: np.ndarray, item_of_M: np.ndarray) -> tuple[H
 
 
 def _places(matrix: sp.csr_array) -> sp.csr_array:
-    """Return the matrix with the place of each entry as its value."""
+    """Return the matrix with the position of each entry as its value."""
     return sp.csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def new_items(known: Catalogue, items: Catalogue) -> Catalogue:
-    """Return the items of the data that the model has never heard of."""
-    rows = np.flatnonzero(known.find(items.ids) < 0)
+def new_items(catalogue: Catalogue, items: Catalogue) -> Catalogue:
+    """Return the items of the data that the model does not know."""
+    rows = np.flatnonzero(catalogue.find(items.ids) < 0)
     return Catalogue(items.ids[rows], items.titles[rows], items.texts[rows], items.attributes[rows],
                      items.attribute_names)

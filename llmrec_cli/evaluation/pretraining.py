@@ -1,4 +1,4 @@
-"""Effects of a pretraining in metrics.json, on the terminal and in the report."""
+"""Results of pretraining in metrics.json, on the terminal and in the report."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -6,78 +6,79 @@ from typing import Any
 
 from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.report.pretraining import Asked, Content, logged_losses, render
+from llmrec_cli.report.pretraining import PretrainingReport, ProbeExample, logged_losses, render
 from llmrec_cli.report.terminal import columns, printable
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.stages import PretrainConfig
-from llmrec_cli.training.loop import Trained
+from llmrec_cli.training.loop import TrainResult
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import FEWEST_QUESTIONS, Answers, Probe, mrr_difference
 
-_QUESTIONS = {"description": "which title belongs to this text, of which the title was left out?",
-              "history": "which title comes after these?"}
-_NUM_SHOWN, _NUM_SAMPLES = 8, 6
+_QUESTIONS = {"description": "which title belongs to this description?",
+              "history": "which title comes next after these?"}
+_NUM_QUESTIONS, _NUM_SAMPLES = 8, 6
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A training with its measures before and after; no probe where there are too few questions."""
+class PretrainingResults:
+    """A training run with held-out measures before and after; without a probe if there are too few questions."""
 
     task: Task
-    trained: Trained
+    trained: TrainResult
     before: Measure
     after: Measure
     probe: Probe | None
-    asked_before: Answers | None
-    asked_after: Answers | None
+    probe_before: Answers | None
+    probe_after: Answers | None
 
 
-def metrics_of(outcome: Outcome, cfg: PretrainConfig) -> dict[str, Any]:
+def metrics_of(results: PretrainingResults, cfg: PretrainConfig) -> dict[str, Any]:
     """Return the content of metrics.json."""
-    probe = _probe_metrics(outcome, cfg.seed)
+    probe = _probe_metrics(results, cfg.seed)
     return {"format": 1, "objective": cfg.objective.kind, "base": cfg.encoder.kind, "seed": cfg.seed,
-            "best_epoch": outcome.trained.best_epoch, "scored": outcome.task.train.scored,
-            "num_texts": {"train": len(outcome.task.train.texts), "held_out": len(outcome.task.held_out.texts)},
-            "head_is_new": outcome.task.head_is_new, "before": asdict(outcome.before), "after": asdict(outcome.after),
+            "best_epoch": results.trained.best_epoch, "scored": results.task.train.scored,
+            "num_texts": {"train": len(results.task.train.texts), "held_out": len(results.task.held_out.texts)},
+            "head_is_new": results.task.head_is_new, "before": asdict(results.before), "after": asdict(results.after),
             "epochs": [{"training_loss": loss, "held_out_loss": -value} for loss, value
-                       in zip(outcome.trained.losses, outcome.trained.values, strict=True)],
-            "probe": probe, "warnings": _warnings(outcome, probe)}
+                       in zip(results.trained.losses, results.trained.values, strict=True)],
+            "probe": probe, "warnings": _warnings(results, probe)}
 
 
-def _probe_metrics(outcome: Outcome, seed: int) -> dict[str, Any] | None:
-    if outcome.probe is None or outcome.asked_before is None or outcome.asked_after is None:
+def _probe_metrics(results: PretrainingResults, seed: int) -> dict[str, Any] | None:
+    if results.probe is None or results.probe_before is None or results.probe_after is None:
         return None
-    difference, interval = mrr_difference(outcome.asked_before, outcome.asked_after, seed)
+    difference, interval = mrr_difference(results.probe_before, results.probe_after, seed)
     verdict = "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "no clear difference"
-    return {"kind": outcome.probe.kind, "question": _QUESTIONS[outcome.probe.kind],
-            "num_questions": len(outcome.probe.questions), "num_titles": len(outcome.probe.titles),
-            "before": outcome.asked_before.metrics(), "after": outcome.asked_after.metrics(),
+    return {"kind": results.probe.kind, "question": _QUESTIONS[results.probe.kind],
+            "num_questions": len(results.probe.questions), "num_titles": len(results.probe.titles),
+            "before": results.probe_before.metrics(), "after": results.probe_after.metrics(),
             "mrr_difference": {"difference": difference, "ci95": list(interval)}, "verdict": verdict}
 
 
-def _warnings(outcome: Outcome, probe: dict[str, Any] | None) -> list[str]:
-    """Return what went wrong, in words for whoever is about to use the encoder."""
-    found = []
+def _warnings(results: PretrainingResults, probe: dict[str, Any] | None) -> list[str]:
+    """Return warnings for people who are about to use the encoder."""
+    warnings = []
     if probe is None:
-        found.append(f"No probe: fewer than {FEWEST_QUESTIONS} held-out items could be asked about, so harm to the "
-                     f"vectors would not be seen. Raise objective.holdout_share, or compare the encoders by a head.")
+        warnings.append(f"No probe: fewer than {FEWEST_QUESTIONS} held-out items have a question, so damage to the "
+                        f"vectors would not be noticed. Raise objective.holdout_share, or compare both encoders in a "
+                        f"trained head.")
     elif probe["mrr_difference"]["difference"] < 0:
         low, high = probe["mrr_difference"]["ci95"]
-        surely = "Pretraining did harm" if probe["verdict"] == "worse" else "Pretraining may have done harm"
-        found.append(f"{surely}: the right title comes back less readily than before (mrr {probe['before']['mrr']:.3f} "
-                     f"before, {probe['after']['mrr']:.3f} after, 95% interval of the difference {low:+.3f} to "
-                     f"{high:+.3f}). Compare both encoders by the head you need before you use this one; a lower "
-                     f"optim.encoder_learning_rate, fewer epochs or another objective may suit the texts better.")
-    if outcome.after.loss > outcome.before.loss:
-        found.append(f"The held-out loss rose from {outcome.before.loss:.3f} to {outcome.after.loss:.3f} nats, so the "
-                     f"encoder learned nothing that holds for other texts. Lower optim.encoder_learning_rate, or keep "
-                     f"the encoder as it was.")
-    return found
+        verdict = "Pretraining did harm" if probe["verdict"] == "worse" else "Pretraining may have done harm"
+        warnings.append(f"{verdict}: the encoder ranks the right title lower (mrr {probe['before']['mrr']:.3f} "
+                        f"before, {probe['after']['mrr']:.3f} after, 95% interval of the difference {low:+.3f} to "
+                        f"{high:+.3f}). Compare both encoders in a trained head before you use this one. A lower "
+                        f"optim.encoder_learning_rate, fewer epochs or another objective may work better.")
+    if results.after.loss > results.before.loss:
+        warnings.append(f"The held-out loss rose from {results.before.loss:.3f} to {results.after.loss:.3f} nats: the "
+                        f"training does not generalise to other texts. Lower optim.encoder_learning_rate, or use the "
+                        f"encoder as it was before.")
+    return warnings
 
 
-def show(outcome: Outcome, metrics: dict[str, Any]) -> None:
-    """Print what pretraining changed."""
-    before, after = outcome.before, outcome.after
+def show(results: PretrainingResults, metrics: dict[str, Any]) -> None:
+    """Print the metrics before and after pretraining, and warnings on stderr."""
+    before, after = results.before, results.after
     rows = [["loss (nats)", f"{before.loss:.3f}", f"{after.loss:.3f}"],
             ["accuracy", f"{before.accuracy:.1%}", f"{after.accuracy:.1%}"]]
     if probe := metrics["probe"]:
@@ -87,38 +88,39 @@ def show(outcome: Outcome, metrics: dict[str, Any]) -> None:
     if probe:
         print(f"probe ({probe['kind']}): {probe['question']} {probe['num_questions']:,} questions, "
               f"{probe['num_titles']:,} titles; {probe['verdict']}")
-    if outcome.task.head_is_new:
+    if results.task.head_is_new:
         print("The head was new, so the loss before says little about the encoder itself.")
     for warning in metrics["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
 
 
-def write_report(run_dir: RunDir, outcome: Outcome, metrics: dict[str, Any], cfg: PretrainConfig, data: PreparedData,
-                 seconds: float) -> None:
+def write_report(run_dir: RunDir, results: PretrainingResults, metrics: dict[str, Any], cfg: PretrainConfig,
+                 data: PreparedData, seconds: float) -> None:
     """Write report.html."""
     counts = data.manifest["counts"]
     facts = {
         "Data": [("Name", data.manifest["name"]), ("Items", f"{counts['items']:,}"),
                  ("Interactions", f"{counts['train']:,} in training"),
                  ("Fingerprint", data.manifest["fingerprint"][:16])],
-        "Corpus": [("Trained on", f"{len(outcome.task.train.texts):,} examples"),
-                   ("Held out", f"{len(outcome.task.held_out.texts):,} examples"),
+        "Corpus": [("Trained on", f"{len(results.task.train.texts):,} examples"),
+                   ("Held out", f"{len(results.task.held_out.texts):,} examples"),
                    *((key, str(value)) for key, value in asdict(cfg.objective).items()
                      if key != "kind" and value is not None)],
         "Training": [("Objective", cfg.objective.kind), ("Encoder", cfg.encoder.kind),
-                     ("Epochs", f"{len(outcome.trained.losses)}, best {outcome.trained.best_epoch}"),
+                     ("Epochs", f"{len(results.trained.losses)}, best {results.trained.best_epoch}"),
                      ("Batch", f"{cfg.optim.batch_size:,}"), ("Seed", str(cfg.seed)), ("Time", f"{seconds:,.0f} s")]}
-    texts = outcome.task.train.texts
-    content = Content(metrics, data.manifest["name"],
-                      {name: [(label, printable(value)) for label, value in rows] for name, rows in facts.items()},
-                      logged_losses(run_dir.file("log.jsonl")), _asked(outcome),
-                      [printable(texts[n * len(texts) // _NUM_SAMPLES]) for n in range(_NUM_SAMPLES)])
+    texts = results.task.train.texts
+    content = PretrainingReport(metrics, data.manifest["name"],
+                                {name: [(label, printable(value)) for label, value in rows]
+                                 for name, rows in facts.items()},
+                                logged_losses(run_dir.file("log.jsonl")), _probe_examples(results),
+                                [printable(texts[n * len(texts) // _NUM_SAMPLES]) for n in range(_NUM_SAMPLES)])
     write_bytes(run_dir.file("report.html"), render(content).encode("utf-8", "replace"))
 
 
-def _asked(outcome: Outcome) -> list[Asked]:
-    """Return a few questions with what came back; they are the first ones, however they were answered."""
-    probe, before, after = outcome.probe, outcome.asked_before, outcome.asked_after
+def _probe_examples(results: PretrainingResults) -> list[ProbeExample]:
+    """Return the first few probe questions with the nearest titles, whatever the answers."""
+    probe, before, after = results.probe, results.probe_before, results.probe_after
     if probe is None or before is None or after is None:
         return []
     titles, answer = [printable(title) for title in probe.titles], probe.answer
@@ -126,6 +128,6 @@ def _asked(outcome: Outcome) -> list[Asked]:
     def nearest(answers: Answers, n: int) -> list[tuple[str, bool]]:
         return [(titles[place], bool(place == answer[n])) for place in answers.nearest_QK[n]]
 
-    return [Asked(printable(probe.questions[n]), titles[answer[n]], nearest(before, n), nearest(after, n),
-                  float(before.rank_Q[n]), float(after.rank_Q[n]))
-            for n in range(min(_NUM_SHOWN, len(probe.questions)))]
+    return [ProbeExample(printable(probe.questions[n]), titles[answer[n]], nearest(before, n), nearest(after, n),
+                         float(before.rank_Q[n]), float(after.rank_Q[n]))
+            for n in range(min(_NUM_QUESTIONS, len(probe.questions)))]

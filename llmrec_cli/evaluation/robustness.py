@@ -1,4 +1,4 @@
-"""Robustness of lists to item texts that are mistyped, reworded or shortened when a list is requested."""
+"""Robustness of lists to item texts that are mistyped, reworded or shortened at recommendation time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,130 +11,132 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.candidates import Protocol
-from llmrec_cli.evaluation.metric_results import averaged
+from llmrec_cli.evaluation.metric_results import average_seeds
 from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
-from llmrec_cli.evaluation.models import Entrant
-from llmrec_cli.evaluation.predictions import Ranked, common, rank
-from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Disturb, disturbed, synonyms, truncated, typos
+from llmrec_cli.evaluation.models import LoadedModel
+from llmrec_cli.evaluation.predictions import RankedLists, common, rank
+from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Perturbation, perturb_texts, synonyms, truncation, typos
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 
 _AS_NEW = " (as if new)"
-_READ_AGAIN, _NEW_ONES, _NONE = "all items", "items without training interactions, as if they came new", "none"
+_ALL_TEXTS, _COLD_TEXTS, _NO_TEXTS = "all items", "items without training interactions, added as new items", "none"
 
 
-def disturbances(settings: RobustnessSettings) -> dict[str, Disturb]:
-    """Return what is done to texts, by name."""
+def perturbations(settings: RobustnessSettings) -> dict[str, Perturbation]:
+    """Return the text perturbations by name."""
     groups = read_synonyms(settings.synonym_file) if settings.synonym_file else SYNONYMS
     return {"typos": typos(settings.typos), "synonyms": synonyms(settings.synonyms, groups),
-            "truncated": truncated(settings.truncated)}
+            "truncated": truncation(settings.truncated)}
 
 
 def read_synonyms(file: str) -> list[list[str]]:
-    """Return the groups of words in a file, tabs between them."""
+    """Return the groups of synonyms in a file: one group per line, words separated by tabs."""
     try:
         lines = Path(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"robustness.synonym_file={file}: not readable ({error}); name a text file in UTF-8 with a "
-                        f"group of words a line, separated by tabs") from error
+        raise DataError(f"robustness.synonym_file={file}: not readable ({error}); use a UTF-8 text file with one "
+                        f"group of words per line, separated by tabs") from error
     groups = [[word.strip() for word in line.split("\t") if word.strip()] for line in lines]
     for number, group in enumerate(groups, 1):
         if len(group) == 1:
-            raise DataError(f"{file}:{number}: '{group[0]}' stands alone; write at least two words that mean the same, "
-                            f"separated by tabs")
+            raise DataError(f"{file}:{number}: '{group[0]}' has no synonym; write at least two words with the same "
+                            f"meaning, separated by tabs")
     groups = [group for group in groups if group]
     if not groups:
-        raise DataError(f"robustness.synonym_file={file}: no words in it; write a group of words a line, separated by "
-                        f"tabs")
+        raise DataError(f"robustness.synonym_file={file}: the file has no words; write one group of words per line, "
+                        f"separated by tabs")
     return groups
 
 
-def robustness(groups: Mapping[str, Sequence[Entrant]], data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
-               context: Context) -> dict[str, dict[str, list[Ranked]]]:
-    """Return what each model says with texts as they are (`clean`) and disturbed, one entry per seed.
+def rank_perturbed(models: Mapping[str, Sequence[LoadedModel]], data: PreparedData, protocol: Protocol,
+                   cfg: EvaluateConfig, context: Context) -> dict[str, dict[str, list[RankedLists]]]:
+    """Rank with each model once with the original texts (`clean`) and once per perturbation, one entry per seed.
 
-    Texts are disturbed where they are read when a recommendation is asked for: heads with an encoder at hand read all
-    of them again, of other heads that know texts the items without training interactions are put in anew. Heads that
-    read no texts, or none of these items, are left out.
+    Only texts that are read at recommendation time are perturbed. Heads with an encoder read all item texts again;
+    other heads that use texts get the items without training interactions again as new items. Heads that read no text
+    at recommendation time are left out.
     """
-    found: dict[str, dict[str, list[Ranked]]] = {}
-    for name, group in groups.items():
-        for entrant in group:
-            ranked = _of_entrant(entrant, data, protocol, cfg, context)
-            for kind, one in common(ranked).items() if ranked else ():
-                found.setdefault(name, {}).setdefault(kind, []).append(one)
-    return found
+    ranked_of: dict[str, dict[str, list[RankedLists]]] = {}
+    for name, seed_runs in models.items():
+        for model in seed_runs:
+            of_model = _rank_model(model, data, protocol, cfg, context)
+            for kind, one in common(of_model).items() if of_model else ():
+                ranked_of.setdefault(name, {}).setdefault(kind, []).append(one)
+    return ranked_of
 
 
-def read_of(entrant: Entrant, data: PreparedData) -> str:
-    """Return whose texts a model reads when it is asked."""
-    head = entrant.recommender.head
+def texts_read(model: LoadedModel, data: PreparedData) -> str:
+    """Return the label of the items whose texts a model reads at recommendation time."""
+    head = model.recommender.head
     if not head.supports_text_queries:
-        return _NONE
+        return _NO_TEXTS
     if head.rereads:
-        return _READ_AGAIN
-    return _NEW_ONES if len(_unchosen(entrant, data)) else _NONE
+        return _ALL_TEXTS
+    return _COLD_TEXTS if len(_cold_rows(model, data)) else _NO_TEXTS
 
 
-def _of_entrant(entrant: Entrant, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
-                context: Context) -> dict[str, Ranked]:
-    read = read_of(entrant, data)
-    if read == _NONE:
+def _rank_model(model: LoadedModel, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
+                context: Context) -> dict[str, RankedLists]:
+    read = texts_read(model, data)
+    if read == _NO_TEXTS:
         return {}
-    ways: dict[str, Disturb] = {"clean": lambda text, generator: text, **disturbances(cfg.robustness)}
-    found = {}
-    for kind, disturb in ways.items():
-        # What is asked is changed by it, so each time it is a copy from the model's folder.
-        known = load_recommender(entrant.folder, context)
-        texts = disturbed(data.items.texts, disturb, cfg.seed)
-        if read == _READ_AGAIN:
-            own = disturbed(known.items.texts, disturb, cfg.seed)
-            known.head.reread(own)
+    kinds: dict[str, Perturbation] = {"clean": lambda text, generator: text, **perturbations(cfg.robustness)}
+    ranked = {}
+    for kind, perturb in kinds.items():
+        # Perturbing changes the loaded model, so each perturbation loads its own copy.
+        recommender = load_recommender(model.folder, context)
+        texts = perturb_texts(data.items.texts, perturb, cfg.seed)
+        if read == _ALL_TEXTS:
+            own = perturb_texts(recommender.items.texts, perturb, cfg.seed)
+            recommender.head.reread(own)
             items = replace(data.items, texts=texts)
         else:
-            items = _as_new(data.items, texts, _unchosen(entrant, data))
-        context.log("robustness", texts=kind, changed=changed(data.items.texts, texts))
-        found[kind] = rank(known, replace(data, items=items), protocol, cfg, f"candidates={cfg.candidates}")
-    return found
+            items = _as_new(data.items, texts, _cold_rows(model, data))
+        context.log("robustness", texts=kind, changed=changed_share(data.items.texts, texts))
+        ranked[kind] = rank(recommender, replace(data, items=items), protocol, cfg, f"candidates={cfg.candidates}")
+    return ranked
 
 
-def _unchosen(entrant: Entrant, data: PreparedData) -> np.ndarray:
-    """Return the items of the data, int64, that the model was fitted on no interaction of."""
-    known = entrant.recommender
-    counts = np.bincount(known.history.indices, minlength=len(known.items))
-    place_M = known.items.find(data.items.ids)
+def _cold_rows(model: LoadedModel, data: PreparedData) -> np.ndarray:
+    """Return the items of the data, int64, without an interaction that the model was fitted on."""
+    recommender = model.recommender
+    counts = np.bincount(recommender.history.indices, minlength=len(recommender.items))
+    place_M = recommender.items.find(data.items.ids)
     return np.flatnonzero((place_M < 0) | (counts[place_M] == 0))
 
 
 def _as_new(items: Catalogue, texts: np.ndarray, rows: np.ndarray) -> Catalogue:
-    """Return the items, some under names that no model knows and with these texts."""
+    """Return the items with new ids and the given texts for `rows`, so that no model knows these items."""
     ids, own = items.ids.copy(), items.texts.copy()
     ids[rows] = [f"{key}{_AS_NEW}" for key in ids[rows]]
     own[rows] = texts[rows]
     return replace(items, ids=ids, texts=own)
 
 
-def changed(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the share of the texts, of those that say anything, that are others now."""
-    said = np.array([bool(str(text).strip()) for text in before], bool)
-    return float((before[said] != after[said]).mean()) if said.any() else 0.0
+def changed_share(before: np.ndarray, after: np.ndarray) -> float:
+    """Return the share of the non-empty texts that changed."""
+    has_text = np.array([bool(str(text).strip()) for text in before], bool)
+    return float((before[has_text] != after[has_text]).mean()) if has_text.any() else 0.0
 
 
-def robustness_content(ranked: Mapping[str, Mapping[str, Sequence[Ranked]]], groups: Mapping[str, Sequence[Entrant]],
-                       data: PreparedData, how: Measures, cfg: EvaluateConfig) -> dict[str, Any]:
-    """Return the entry `robustness` of metrics.json: each model clean and disturbed, and the paired differences."""
+def robustness_content(ranked: Mapping[str, Mapping[str, Sequence[RankedLists]]],
+                       loaded: Mapping[str, Sequence[LoadedModel]],
+                       data: PreparedData, measures: Measures, cfg: EvaluateConfig) -> dict[str, Any]:
+    """Return the entry `robustness` of metrics.json: each model with original and perturbed texts, and differences."""
     settings, models = cfg.robustness, {}
     for name, kinds in ranked.items():
-        measured = {kind: averaged([measure(one.lists, one.task, how) for one in seeds])
-                    for kind, seeds in kinds.items()}
-        models[name] = {"texts": read_of(groups[name][0], data), "clean": main_columns(measured["clean"].summary()),
+        results = {kind: average_seeds([measure(one.lists, one.task, measures) for one in seeds])
+                   for kind, seeds in kinds.items()}
+        models[name] = {"texts": texts_read(loaded[name][0], data), "clean": main_columns(results["clean"].summary()),
                         **{kind: {"metrics": main_columns(one.summary()),
-                                  "difference": main_columns(one.comparison(measured["clean"]))}
-                           for kind, one in measured.items() if kind != "clean"}}
+                                  "difference": main_columns(one.comparison(results["clean"]))}
+                           for kind, one in results.items() if kind != "clean"}}
     texts = data.items.texts
-    told = {kind: {"strength": getattr(settings, kind), "changed": changed(texts, disturbed(texts, way, cfg.seed))}
-            for kind, way in disturbances(settings).items()}
-    return {"texts": told, "synonyms": settings.synonym_file or "built in", "seed": cfg.seed, "models": models,
-            "unaffected": [name for name in groups if name not in ranked]}
+    about = {kind: {"strength": getattr(settings, kind),
+                    "changed": changed_share(texts, perturb_texts(texts, way, cfg.seed))}
+             for kind, way in perturbations(settings).items()}
+    return {"texts": about, "synonyms": settings.synonym_file or "built in", "seed": cfg.seed, "models": models,
+            "unaffected": [name for name in loaded if name not in ranked]}

@@ -1,10 +1,10 @@
-"""Texts perturbed as people mistype, reword and shorten them; the same text always in the same way.
+"""Perturbations of texts: typos, synonyms and truncation. A text and a seed always give the same result.
 
-They are no dictionaries: a few dozen common words of titles and products, written for this project. What share of the
-texts they change is reported with every result; `robustness.synonym_file` brings better ones.
+The word lists are small: a few dozen common words of titles and products, written for this project. Every result
+reports the share of the texts that changed; set `robustness.synonym_file` to use a better list.
 
-A unit is a letter with the marks that belong to it. Words are runs of letters of scripts that put spaces or other signs
-between words; Chinese, which does not, is disturbed character by character.
+A unit is a letter with its combining marks. Words are runs of letters in scripts that separate words; Chinese is
+perturbed character by character.
 """
 
 import re
@@ -21,7 +21,7 @@ LOOK_OR_SOUND_ALIKE = (
     "鸟乌", "兔免", "今令", "间问", "休体", "住往", "心必", "水永", "万方", "目且", "古占", "右石", "主住",
     "名明", "星新", "城成", "红虹", "花化", "山三", "爱哀", "国囯", "家稼", "机几", "电店", "影映", "战站",
     "梦蒙", "龙笼", "行形", "游由", "酒久", "美每", "馆管", "湖胡", "寺诗")
-"""Groups of Chinese characters that are mistaken for each other, by their looks or in typing by their sound."""
+"""Groups of Chinese characters that look or sound alike and are confused in typing."""
 
 SYNONYMS = (
     ("movie", "film"), ("story", "tale"), ("big", "large"), ("small", "little"), ("fast", "quick"),
@@ -47,30 +47,30 @@ SYNONYMS = (
     ("博物馆", "博物院"), ("寺庙", "寺院"), ("大学", "高校"), ("机场", "航空港"), ("火车站", "车站"),
     ("医生", "大夫"), ("孩子", "小孩"), ("朋友", "友人"), ("手机", "移动电话"), ("电脑", "计算机"),
     ("喜剧", "笑剧"), ("恐怖", "惊悚"), ("科幻", "科学幻想"), ("冒险", "探险"), ("动画", "卡通"), ("漂亮", "美丽"))
-"""Groups of words, the same in meaning or nearly so."""
+"""Groups of synonyms or near-synonyms."""
 
 
-Disturb = Callable[[str, np.random.Generator], str]
+Perturbation = Callable[[str, np.random.Generator], str]
 _WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
-"""A Chinese character, or what stands between spaces."""
+"""A Chinese character, or a run of other characters between spaces."""
 _SHORTEST = 3
-"""Letters of a word that gets a typo, at least."""
+"""Minimum number of letters of a word that gets a typo."""
 _ALIKE = {one: [other for other in group if other != one] for group in LOOK_OR_SOUND_ALIKE for one in group}
 
 
-def disturbed(texts: Sequence[str] | np.ndarray, disturb: Disturb, seed: int) -> np.ndarray:
-    """Return the texts after `disturb`, object array; what happens to a text depends on it and the seed alone."""
-    found = np.empty(len(texts), object)
+def perturb_texts(texts: Sequence[str] | np.ndarray, perturb: Perturbation, seed: int) -> np.ndarray:
+    """Return the perturbed texts, object array; the result depends only on the text and the seed."""
+    result = np.empty(len(texts), object)
     for n, text in enumerate(map(str, texts)):
         own = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-        found[n] = disturb(text, np.random.default_rng([seed, own]))
-    return found
+        result[n] = perturb(text, np.random.default_rng([seed, own]))
+    return result
 
 
-def typos(share: float) -> Disturb:
-    """Return a function that gives that share of the words, or Chinese characters, a typo."""
+def typos(share: float) -> Perturbation:
+    """Return a perturbation that puts a typo into this share of the words, or Chinese characters."""
 
-    def disturb(text: str, generator: np.random.Generator) -> str:
+    def perturb(text: str, generator: np.random.Generator) -> str:
         parts = []
         for run in _runs(_units(text)):
             if _is_chinese(run[0]):
@@ -81,42 +81,42 @@ def typos(share: float) -> Disturb:
                 parts += run
         return "".join(parts)
 
-    return disturb
+    return perturb
 
 
-def synonyms(share: float, groups: Sequence[Sequence[str]] = SYNONYMS) -> Disturb:
-    """Return a function that replaces that share of the words that `groups` know by another of their group."""
+def synonyms(share: float, groups: Sequence[Sequence[str]] = SYNONYMS) -> Perturbation:
+    """Return a perturbation that replaces this share of the words in `groups` by another word of their group."""
     others: dict[str, list[str]] = {}
     for group in groups:
         for word in group:
             others.setdefault(word.lower(), []).extend(other for other in group if other != word)
-    # The longest first, so that a word is not taken for its beginning; whole words only where words have an end.
+    # Longest first, so that a word does not match as the beginning of another; whole words only, except in Chinese.
     words = sorted(others, key=lambda word: (-len(word), word))
     either = (re.escape(w) if _is_chinese(w[0]) else rf"(?<!\w){re.escape(w)}(?!\w)" for w in words)
     pattern = re.compile("|".join(either), re.IGNORECASE)
 
-    def disturb(text: str, generator: np.random.Generator) -> str:
-        def other(found: re.Match[str]) -> str:
-            known = others.get(found[0].lower(), [])
-            if not known or generator.random() >= share:
-                return found[0]
-            chosen = known[generator.integers(len(known))]
-            return chosen[:1].upper() + chosen[1:] if found[0][:1].isupper() else chosen
+    def perturb(text: str, generator: np.random.Generator) -> str:
+        def other(match: re.Match[str]) -> str:
+            alternatives = others.get(match[0].lower(), [])
+            if not alternatives or generator.random() >= share:
+                return match[0]
+            replacement = alternatives[generator.integers(len(alternatives))]
+            return replacement[:1].upper() + replacement[1:] if match[0][:1].isupper() else replacement
 
         return pattern.sub(other, text)
 
-    return disturb
+    return perturb
 
 
-def truncated(share: float) -> Disturb:
-    """Return a function that cuts that share of a text's words off its end; a Chinese character is a word."""
+def truncation(share: float) -> Perturbation:
+    """Return a perturbation that removes this share of the words, or Chinese characters, at the end of a text."""
 
-    def disturb(text: str, generator: np.random.Generator) -> str:
-        ends = [found.end() for found in _WORD.finditer(text)]
-        kept = max(1, round(len(ends) * (1 - share)))
-        return text[:ends[kept - 1]] if len(ends) > 1 else text
+    def perturb(text: str, generator: np.random.Generator) -> str:
+        ends = [match.end() for match in _WORD.finditer(text)]
+        num_words = max(1, round(len(ends) * (1 - share)))
+        return text[:ends[num_words - 1]] if len(ends) > 1 else text
 
-    return disturb
+    return perturb
 
 
 def _units(text: str) -> list[str]:
@@ -130,7 +130,7 @@ def _units(text: str) -> list[str]:
 
 
 def _runs(units: Sequence[str]) -> list[list[str]]:
-    """Return the units cut where a word, Chinese or anything else begins."""
+    """Split the units into runs: words, Chinese characters, and other characters."""
     runs: list[list[str]] = []
     kind = None
     for unit in units:

@@ -1,11 +1,11 @@
 """A recommender on disk: all that scoring needs, so the folder can be copied to another machine.
 
-    config.yaml         the model config, with what validation chose filled in
+    config.yaml         the model config, with the settings that validation chose
     manifest.json       format, head, data fingerprint and cutoff, encoders, metrics, SHA-256 of every file
-    model.safetensors   what the head learned
+    model.safetensors   the learned state of the head
     histories.safetensors, users.parquet, items.parquet
     groups.parquet, group_members.parquet, where the data has groups
-    knowledge.parquet, where it has a knowledge graph: what reasons are told from
+    knowledge.parquet, where it has a knowledge graph: source of the reasons in lists
     encoders/<hash>/    encoders that are not a named package
 
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
@@ -38,17 +38,17 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
-from llmrec_cli.plugins import packages_of, remedy
+from llmrec_cli.plugins import packages_of, require_loaded
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, ModelConfig
 
 _FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
 _LISTED = "listed"
-"""Column of items.parquet: whether the catalogue has the item, where some it has not."""
+"""Boolean column of items.parquet: True if the item is in the catalogue; written only if some items are not."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
@@ -58,13 +58,12 @@ class Recommender:
 
     Attributes
     ----------
-    groups : the groups it knows, None where its data had none
+    groups : groups in the training data; None without groups
     history : CSR (num_users, num_items) of values, the interactions that the head was fitted on
-    seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
-        is left out of lists
-    times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
-    listed : bool (num_items,), the items that the catalogue has which the data was prepared with; None for all
-    files : the model's folder, open, so that what is read later is of the same version
+    seen : CSR (num_users, num_items), training, validation and other fitted interactions; left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None if the head uses no times
+    listed : bool (num_items,), True for items in the prepared catalogue; None if all are
+    files : the model's folder, open, so that later reads get the same version
     """
 
     head: Head
@@ -80,44 +79,43 @@ class Recommender:
 
     @property
     def listed_N(self) -> np.ndarray:
-        """The items, bool (num_items,), that the catalogue has which the data was prepared with; all without one.
+        """Mask of the items in the prepared catalogue, bool (num_items,); all True without a catalogue.
 
-        The others are in the log alone: nobody can have them any more.
+        The other items occur only in the interactions and are no longer on offer.
         """
         return np.ones(len(self.items), bool) if self.listed is None else self.listed
 
     @cached_property
     def usual_value(self) -> float:
-        """Value of an interaction without one: the median of the values in `history`."""
+        """Value of an interaction that comes without a value: the median of the values in `history`."""
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
 def encoders_of(config: ModelConfig) -> dict[str, str]:
     """Return the identity of each encoder that a model config uses, by its place in a model folder."""
-    found: dict[str, str] = {}
+    by_place: dict[str, str] = {}
 
-    def one(encoder: Any) -> Any:
-        found.update(identities(encoder))
+    def collect(encoder: Any) -> Any:
+        by_place.update(identities(encoder))
         return encoder
 
-    _mapped(config, one)
-    return found
+    _mapped(config, collect)
+    return by_place
 
 
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
                      facts: dict[str, Any], started_on: Mapping[str, str] | None = None) -> None:
-    """Write a recommender whole or not at all. `facts` go into the manifest.
+    """Write a recommender atomically. `facts` go into the manifest.
 
-    `started_on`, where given, are the encoders (`encoders_of`) that the training began with; raises ArtifactError where
-    one is another by now, since it would be saved with weights that were trained on top of the first.
+    `started_on`: encoders (`encoders_of`) at the start of training. Raises ArtifactError if one of them has been
+    replaced since, because the saved weights were trained on top of the original.
     """
     seen = tuple(dict.fromkeys([*fitted_on, "train", "valid"]))
     with whole_folder(folder) as temporary:
         config, encoders = _portable(head.tuned_config(), temporary)
         if started_on is not None and (others := sorted(encoders.items() - started_on.items())):
-            raise ArtifactError(f"{folder}: not saved, since the encoder {others[0][0]} was replaced while the model "
-                                f"was trained; put back the one that it began with and go on with resume=, or train "
-                                f"anew")
+            raise ArtifactError(f"{folder}: not saved: the encoder {others[0][0]} was replaced during training; put "
+                                f"the original encoder back and continue with resume=, or train again")
         write_bytes(temporary / "config.yaml", dump_yaml(to_plain(config)).encode())
         state = head.state()
         write_tensors(temporary / "model.safetensors", state)
@@ -125,10 +123,10 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
         groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
-            known = data.groups(*seen)
-            assert known is not None
+            seen_groups = data.groups(*seen)
+            assert seen_groups is not None
             histories |= (_history_arrays("group_history", groups.interactions, timed)
-                          | _csr_arrays("group_seen", known.interactions))
+                          | _csr_arrays("group_seen", seen_groups.interactions))
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
@@ -154,10 +152,10 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
 
 
 def _positives_of(data: PreparedData) -> dict[str, Any]:
-    """Return what made an interaction a positive when the data was prepared, for interactions that come later.
+    """Return the preparation settings that define a positive interaction, to apply them to later interactions.
 
-    min_value and event_weights, duplicates (what became of several rows of a pair) and has_values (whether there was a
-    column of values); None for what the manifest of an older llmrec does not say.
+    min_value, event_weights, duplicates (how several rows of a pair were merged) and has_values (True if there was a
+    value column). None for each that the manifest of an older llmrec lacks.
     """
     settings = data.manifest.get("inputs", {}).get("dataset", {})
     return {key: settings.get(key) for key in ("min_value", "event_weights")} | {
@@ -165,20 +163,20 @@ def _positives_of(data: PreparedData) -> dict[str, Any]:
         "has_values": data.manifest.get("has_values")}
 
 
-def model_folder(chosen: str, setting: str = "model") -> Path:
-    """Return the model folder that `model=` means: itself, that of a run, or that of the newest run."""
-    path = latest("finetune", chosen, setting)
+def model_folder(reference: str, setting: str = "model") -> Path:
+    """Return the model folder that `model=` names: a model folder, a run's folder, or the newest run."""
+    path = latest("finetune", reference, setting)
     inside = RunDir(path).model
     return inside if inside.is_dir() else path
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a model, of a format that this version reads."""
+    """Return a model's manifest; raise ArtifactError if this version cannot read its format."""
     return retried(lambda: _manifest(PinnedFolder(folder, REMEDY)))
 
 
 def import_head(folder: Path) -> None:
-    """Import the code of a model's head and its libraries, so that they are no part of what is measured after it."""
+    """Import a model's head and its libraries, so that later measurements of memory and time do not include them."""
     kind = read_facts(folder).get("head")
     if kind in HEADS:
         implementation_of(HEADS[kind])
@@ -192,19 +190,19 @@ def _manifest(files: PinnedFolder) -> dict[str, Any]:
                             f"reads; upgrade llmrec")
     if wrong := problems(manifest, MODEL):
         raise ArtifactError(f"{file}: is not the manifest of a model, or damaged: {'; '.join(wrong)}; {REMEDY}")
-    found: dict[str, Any] = manifest
-    return found
+    checked: dict[str, Any] = manifest
+    return checked
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:
-    """Return the recommender in a model folder, of one version, every file checked against the manifest."""
+    """Return the recommender in a model folder. Each file is checked against the manifest, so versions cannot mix."""
     return retried(lambda: _load(PinnedFolder(folder, REMEDY), context))
 
 
 def _load(files: PinnedFolder, context: Context) -> Recommender:
     file, manifest = files.path / "manifest.json", _manifest(files)
     if missing := sorted(FILES - manifest["files"].keys()):
-        raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
+        raise ArtifactError(f"{file}: damaged: does not list {', '.join(missing)}; {REMEDY}")
     files.pin(manifest["files"])
     _refuse_others(files)
     users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
@@ -225,7 +223,7 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
                             f"two models are mixed; {REMEDY}")
     head = build(config)
     head.load(state, users, items, context)
-    # Last, since what else is wrong with an exchanged encoder says more.
+    # Last, because the other checks explain an exchanged encoder better.
     check_encoders(files.path, manifest, REMEDY)
     return Recommender(head, users, items, history, seen, manifest, files, groups, times,
                        _listed(files, len(items), manifest))
@@ -244,20 +242,20 @@ def _known_groups(files: PinnedFolder, histories: TensorReader, shape: tuple[int
 
 
 def _listed(files: PinnedFolder, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
-    """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
+    """Return the mask of the items in the catalogue, bool (num_items,); None for all, as in models of older llmrec."""
     name = "items.parquet"
-    is_there = _LISTED in column_names(files, name)
-    if is_there != manifest.get("listed", is_there):
-        raise ArtifactError(f"{files.path / name}: the column '{_LISTED}' is {'there' if is_there else 'missing'}, and "
-                            f"manifest.json says otherwise; {REMEDY}")
-    if not is_there:
+    has_column = _LISTED in column_names(files, name)
+    if has_column != manifest.get("listed", has_column):
+        raise ArtifactError(f"{files.path / name}: the column '{_LISTED}' is {'present' if has_column else 'missing'}, "
+                            f"but manifest.json says otherwise; {REMEDY}")
+    if not has_column:
         return None
     return read_columns(files, name, {_LISTED: Column("truth")}, num_items)[_LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(files: PinnedFolder) -> None:
-    """Raise ArtifactError for a file that the manifest does not name: a copy onto another model leaves such."""
-    # What begins with a dot is the desktop's or the file system's, and nothing that is read.
+    """Raise ArtifactError for a file that the manifest does not name, as when one model was copied over another."""
+    # Dot files belong to the desktop or the file system and are never read.
     others = sorted(name for name in files.names() if name not in files and not Path(name).name.startswith("."))
     if others:
         raise ArtifactError(f"{files.path / others[0]}: is not in manifest.json, so files of two models may be mixed; "
@@ -265,52 +263,55 @@ def _refuse_others(files: PinnedFolder) -> None:
 
 
 def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
-    """Return the model config of a model, whose options may be of `packages`."""
+    """Return the config of a saved model; `packages` are the plugins that its options may come from."""
     file = files.path / "config.yaml"
     try:
         plain = parse_yaml(files.read("config.yaml"), str(file))
     except YamlError as error:
         raise ArtifactError(f"{error}; {REMEDY}") from error
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     config = builder.settings(ModelConfig, plain)
-    if builder.found or config is None:
-        raise ArtifactError(f"{file}: {'; '.join(builder.found)}{remedy(packages) or f'; {REMEDY}'}")
-    # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
+    if builder.problems or config is None:
+        require_loaded(packages, file, builder.problems)
+        raise ArtifactError(f"{file}: {'; '.join(builder.problems)}; use the version of llmrec that made the model, or "
+                            f"{REMEDY}")
+    # Links are resolved now: an encoder is opened when first needed, and by then a link may point to another model.
     return _mapped(config, lambda encoder: resolved(encoder, files.place))
 
 
 def _portable(config: ModelConfig, folder: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """Return the model config with encoders as the model folder has them, and what each must hash to."""
+    """Return the model config with its encoders copied into the model folder, and the expected hash of each."""
     identities: dict[str, str] = {}
 
-    def one(encoder: Any) -> Any:
-        moved, found = bundle(encoder, folder)
-        identities.update(found)
-        return moved
+    def export(encoder: Any) -> Any:
+        bundled, hashes = bundle(encoder, folder)
+        identities.update(hashes)
+        return bundled
 
-    return _mapped(config, one), identities
+    return _mapped(config, export), identities
 
 
 def _mapped(config: ModelConfig, change: Any) -> ModelConfig:
-    """Return the model config with `change` applied to each encoder that has an effect; the others are left out."""
-    def one(part: ModelConfig) -> ModelConfig:
-        used = "encoder" in part.head.uses() and part.encoder is not None
-        return replace(part, encoder=change(part.encoder) if used else None,
+    """Return the model config with `change` applied to each encoder in use and without the unused encoders."""
+    def change_part(part: ModelConfig) -> ModelConfig:
+        is_used = "encoder" in part.head.uses() and part.encoder is not None
+        return replace(part, encoder=change(part.encoder) if is_used else None,
                        peft=None if part.peft is None else part.peft.as_fitted())
 
-    mapped = config.mapped(one)
+    mapped = config.mapped(change_part)
     return replace(mapped, encoder=None) if config.head.combines else mapped
 
 
 def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
-    """Return the tensors of a file, by the names that the manifest gives; those of an older llmrec give none."""
+    """Return the tensors of a file and check their names against the manifest, where it lists them."""
     file = files.path / name
     try:
         tensors = read_tensors(files, name)
     except SafetensorError as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    named = set((manifest.get("tensors") or {}).get(name, tensors))
-    for names, why in ((named - tensors.keys(), "missing"), (tensors.keys() - named, "not named in manifest.json")):
+    expected = set((manifest.get("tensors") or {}).get(name, tensors))
+    for names, why in ((expected - tensors.keys(), "missing"),
+                       (tensors.keys() - expected, "not named in manifest.json")):
         if names:
             raise ArtifactError(f"{file}: {', '.join(sorted(names)[:5])}: {why}; {REMEDY}")
     return TensorReader(tensors, str(file), REMEDY, num_groups)
@@ -322,7 +323,7 @@ def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:
 
 
 def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[str, np.ndarray]:
-    """Return what `_csr` and `_times` read: values unless all are 1, times if `timed`."""
+    """Return the arrays that `_csr` and `_times` read: values unless all are 1, times if `timed`."""
     arrays = _csr_arrays(name, interactions)
     if (interactions.value != 1).any():
         arrays[f"{name}_values"] = interactions.value
@@ -330,17 +331,17 @@ def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[
 
 
 def _csr(tensors: TensorReader, name: str, shape: tuple[int, int]) -> sp.csr_array:
-    """Return the entries with their values; 1s where there are none, as in models of format 1."""
+    """Return the entries with their values; all 1 if the file has none, as in models of format 1."""
     return tensors.csr(f"{name}_", shape, optional_values=True)
 
 
 def _check_values(histories: TensorReader, history: sp.csr_array, positives: Mapping[str, Any] | None) -> None:
-    """Raise ArtifactError for a value that no positive can have by the manifest, where that says what positives are."""
+    """Raise ArtifactError for a value below the smallest positive value in the manifest; nothing without one."""
     if positives is None or "history_values" not in histories or not history.nnz:
         return
     least = float(history.data.min())
     if least < least_value(positives.get("min_value")):
-        raise histories.error("history_values", f"has {least:g}, and by manifest.json no such row is a positive")
+        raise histories.error("history_values", f"has {least:g}, below the smallest positive value in manifest.json")
 
 
 def _times(tensors: TensorReader, name: str, of: sp.csr_array) -> sp.csr_array | None:

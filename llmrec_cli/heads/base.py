@@ -1,4 +1,4 @@
-"""The interface of heads: fitted once, then asked for scores.
+"""The interface of heads: fit once, then score queries.
 
 Shapes: Q queries, N items of the catalogue, D dimensions.
 """
@@ -18,7 +18,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
-from llmrec_cli.scoring.groups import average, by_members
+from llmrec_cli.scoring.groups import average, score_by_members
 from llmrec_cli.scoring.scorer import pair_scores
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import ModelConfig
@@ -32,20 +32,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """Inputs of a fit beside the data.
+    """Inputs of a fit besides the data.
 
     Attributes
     ----------
     device : where to compute
     seed : seed of everything random in this fit
-    validation : the monitored metric on validation queries, higher is better; None in a refit, where nothing may be
-        chosen any more
-    folder : where checkpoints may be written; None to write none
-    resumed : whether to go on from the checkpoints in `folder`
-    tensorboard : where curves are written; None to write none
+    validation : the monitored metric on validation queries, higher is better; None in a refit, which chooses nothing
+    folder : folder for checkpoints; None to write none
+    resumed : True to resume from the checkpoints in `folder`
+    tensorboard : folder for TensorBoard curves; None to write none
     log : called with an event and its values
-    memo : raw vectors of texts that a frozen encoder has encoded in this run, by the encoder's settings
-    cache : folder where vectors of texts are kept across runs (`encoders.vector_cache`); None for none
+    memo : raw text vectors that a frozen encoder computed in this run, by the encoder's settings
+    cache : folder of text vectors shared across runs (`encoders.vector_cache`); None for none
     """
 
     device: "torch.device"
@@ -59,7 +58,7 @@ class Context:
     cache: Path | None = None
 
     def inside(self, name: str) -> "Context":
-        """Return the context of a part of what is fitted, with places of its own and its name in the log."""
+        """Return the context for fitting a member: subfolders of its own, and its name in the log."""
         return replace(self, folder=None if self.folder is None else self.folder / name,
                        tensorboard=None if self.tensorboard is None else self.tensorboard / name,
                        log=partial(self.log, part=name))
@@ -70,10 +69,10 @@ class Head(ABC):
 
     Attributes
     ----------
-    weighs_groups : whether `fit` weighs what groups did together too
-    learns_groups : whether groups are learned apart from users, so that a group of one is not its member
-    settings : those of the head itself, `config.head`
-    members : heads whose scores this one puts together, by name; empty for most
+    weighs_groups : True if `fit` weighs group interactions too
+    learns_groups : True if groups are learned apart from users, so that a group of one may score unlike its member
+    settings : settings of the head itself, `config.head`
+    members : heads whose scores this head combines, by name; empty for most heads
     """
 
     weighs_groups = False
@@ -81,7 +80,7 @@ class Head(ABC):
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        # Each head says in its class which settings these are; the table of heads sees to it.
+        # Each head narrows the type in its class; the table of heads guarantees it.
         self.settings = config.head
         self.members: dict[str, Head] = {}
         self.interaction_weights = InteractionWeights()
@@ -103,12 +102,12 @@ class Head(ABC):
 
     @property
     def uses_identity(self) -> bool:
-        """True if a known user's scores use parameters learned for this user beside the history."""
+        """True if a known user's scores use parameters learned for this user besides the history."""
         return False
 
     @property
     def without_fold_in(self) -> list[str]:
-        """Names of the parts that answer a known user by what was learned of this user, whatever the history."""
+        """Names of the parts that score a known user from learned user parameters and ignore the history."""
         return []
 
     @property
@@ -118,44 +117,44 @@ class Head(ABC):
 
     @property
     def rereads(self) -> bool:
-        """True if `reread` changes the texts of all items, and not only of those that `add_items` brings."""
+        """True if `reread` changes the texts of all items, not only of items appended by `add_items`."""
         return False
 
     def reread(self, texts: np.ndarray) -> None:
-        """Take other texts for the items of the catalogue (N,), as they would be read on being asked."""
-        raise NotImplementedError(f"{type(self).__name__} reads no text of a known item on being asked")
+        """Replace the texts of all items of the catalogue, (N,), for scoring."""
+        raise NotImplementedError(f"{type(self).__name__} does not read item texts when scoring")
 
     @property
     def score_meaning(self) -> str | None:
-        """Meaning of a score beside an order: the `value` of an interaction, the `logit` of a like, or None."""
+        """Meaning of a score: `value` of an interaction, `logit` of a like, or None if it only orders items."""
         return None
 
     @property
     def item_texts(self) -> "ItemTexts | None":
-        """The items' texts as this head reads them, where it does and is fitted."""
+        """Item texts as this head reads them; None if it reads none or is not fitted."""
         return None
 
     @property
     def text_vectors(self) -> np.ndarray | None:
-        """Vectors of the items' texts, float32 (N, D), where the head has an encoder and is fitted."""
+        """Vectors of the item texts, float32 (N, D); None without an encoder or before the fit."""
         return None if self.item_texts is None else self.item_texts.table.detach().cpu().numpy()
 
     @abstractmethod
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes that `fit` will take at its peak, beyond what the process holds before it."""
+        """Return the bytes that `fit` will add to the process's memory at its peak."""
 
     @abstractmethod
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Learn from the interactions of `data`; what validation chooses is kept in `tuned_config()`."""
+        """Learn from the interactions of `data`; `tuned_config()` then has the settings that validation chose."""
 
     def score(self, queries: Queries) -> "torch.Tensor":
-        """Return float32 scores (Q, N) of all items; higher is better. Finite for every query, of users and groups."""
-        asked = queries.groups
-        if asked is None:
+        """Return float32 scores (Q, N) of all items, for users and groups; higher is better. Always finite."""
+        members = queries.groups
+        if members is None:
             return self.score_users(queries)
-        if asked.is_group.all():
+        if members.is_group.all():
             return self.score_groups(queries)
-        users, groups = np.flatnonzero(~asked.is_group), np.flatnonzero(asked.is_group)
+        users, groups = np.flatnonzero(~members.is_group), np.flatnonzero(members.is_group)
         of_users = self.score_users(replace(queries.rows(users), groups=None))
         if not len(groups):
             return of_users
@@ -165,10 +164,10 @@ class Head(ABC):
 
     @abstractmethod
     def score_users(self, queries: Queries) -> "torch.Tensor":
-        """Return the scores (Q, N) of users, made from their histories; finite also for an empty one."""
+        """Return the scores (Q, N) of users from their histories; finite for an empty history too."""
 
     def unused_values(self, data: TrainingData) -> list[str]:
-        """Return a sentence where values of interactions differ and this head, fitted on them, made nothing of it."""
+        """Return a sentence for each kind of interaction whose differing values this head ignored when fitted."""
         reasons = [unused_values(data, self.config.head, groups) for groups in (False, True)[:1 + self.weighs_groups]]
         return [f"head={self.config.head.kind}: {reason}" for reason in reasons if reason is not None]
 
@@ -177,46 +176,47 @@ class Head(ABC):
         return {}
 
     def history(self, queries: Queries) -> sp.csr_array:
-        """Return the queries' histories, each entry with the weight that it would have had in `fit`."""
+        """Return the queries' histories; each entry is weighted as in `fit`."""
         return self.interaction_weights.history(queries)
 
     def score_groups(self, queries: Queries) -> "torch.Tensor":
-        """Return the scores (Q, N) of groups: the mean of what their members score, and of what they did together."""
-        return by_members(self.score_users, queries, average)
+        """Return the scores (Q, N) of groups: the mean over the members' scores and the group's own history."""
+        return score_by_members(self.score_users, queries, average)
 
     def score_text(self, texts: np.ndarray) -> "torch.Tensor":
-        """Return float32 scores (num_texts, N) of all items for what is said in words."""
+        """Return float32 scores (num_texts, N) of all items for text queries."""
         raise NotImplementedError(f"{type(self).__name__} has no text encoder")
 
     def score_pairs(self, queries: Queries, pairs_QN: sp.csr_array, block_size: int = 1024) -> np.ndarray:
-        """Return what `score_meaning` says of every entry of `pairs_QN`, in its order, float32 (num_pairs,)."""
+        """Return the score of each entry of `pairs_QN` in its order, float32 (num_pairs,), on `score_meaning`'s scale.
+        """
         return pair_scores(self.score, queries, pairs_QN, block_size=block_size)
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with what validation chose filled in; fitting it needs no validation."""
+        """Return the model config with the settings that validation chose; fitting it needs no validation."""
         return self.config
 
     @abstractmethod
     def add_items(self, items: Catalogue) -> None:
-        """Append items never seen in training to the catalogue, known by their text and attributes alone."""
+        """Append cold items to the catalogue, described by text and attributes only."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that was learned, by name; with the model config and the entities it is enough to score."""
+        """Return all learned arrays by name; with the model config and the catalogues they suffice to score."""
 
     def load(self, state: "dict[str, np.ndarray] | TensorReader", users: Catalogue, items: Catalogue,
              context: Context) -> None:
-        """Take what `state` returned, for the same users and items; raises ArtifactError for anything else."""
+        """Restore `state`, for the same users and items; raise ArtifactError for anything else."""
         tensors = state if isinstance(state, TensorReader) else TensorReader(state)
         self.read(tensors, users, items, context)
         tensors.refuse_others()
 
     @abstractmethod
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take each tensor of `state`, saying what it must be: this is the schema of what the head saves."""
+        """Read each tensor of `state` with its expected type, shape and range: the schema of the saved head."""
 
 
 def build(config: ModelConfig) -> Head:
-    """Return the head that a model config describes, not yet fitted."""
-    built: Head = implementation_of(config.head)(config)
-    return built
+    """Return the unfitted head of a model config."""
+    head: Head = implementation_of(config.head)(config)
+    return head

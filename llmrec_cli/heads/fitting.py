@@ -1,4 +1,4 @@
-"""Fitting a head: memory stated before, time and memory noted after."""
+"""Fitting a head: memory is estimated before; time and memory are logged after."""
 
 import sys
 import time
@@ -8,22 +8,22 @@ import numpy as np
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.memory import require_memory, taken_by
+from llmrec_cli.heads.memory import measure_memory_growth, require_memory
 from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.settings.head import ModelConfig
 
 
 def fit(config: ModelConfig, data: TrainingData, context: Context, quiet: bool = False) -> Head:
-    """Return the head of a model config, fitted. With `quiet` what it takes is only written to the log."""
+    """Build and fit the head of a model config. With `quiet`, notes go to the log only, not to stderr."""
     head = build(config)
     needed = require_memory(head, data, context.device)
     context.log("memory", head=config.head.kind, stated=needed)
     if not quiet:
         print(f"head={config.head.kind}: fitting takes about {in_bytes(needed)} of memory", file=sys.stderr)
     started = time.monotonic()
-    taken = taken_by(lambda: head.fit(data, context))
+    memory_growth = measure_memory_growth(lambda: head.fit(data, context))
     context.log("fitted", head=config.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
-                memory_taken=taken, trained_of_encoder=_trained_of_encoder(head))
+                memory_taken=memory_growth, trained_of_encoder=_count_trained_encoder_parameters(head))
     cut = CutHistories(head.history_limit)
     cut.add(np.diff(data.interactions.matrix.indptr))
     if sentence := cut.sentence(config.head.kind):
@@ -37,7 +37,7 @@ def fit(config: ModelConfig, data: TrainingData, context: Context, quiet: bool =
     return head
 
 
-def _trained_of_encoder(head: Head) -> int:
-    """Return how many numbers were trained in the head's text encoder, or of the map behind it."""
+def _count_trained_encoder_parameters(head: Head) -> int:
+    """Return the number of trained parameters in the head's text encoder and the adapter behind it."""
     texts = head.item_texts
     return 0 if texts is None or not texts.trained else sum(p.numel() for p in texts.parameters() if p.requires_grad)

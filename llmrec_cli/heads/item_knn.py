@@ -15,10 +15,10 @@ from llmrec_cli.settings.head import ItemKnnSettings
 class ItemKnn(ItemItemHead):
     """Score of an item: the summed similarities of the history's items to it (Sarwar et al. 2001, eq. 8).
 
-    With weights, items are compared as vectors of the weights of their interactions, and the sum is weighted by those
-    of the history.
+    With weights, items are compared as vectors of interaction weights, and the sum is weighted by the weights of the
+    history's interactions.
     Asymmetric cosine: Aiolli 2013, |target|^(2 asymmetry) |history|^(2 - 2 asymmetry) in the denominator.
-    Differs: shrinkage, a power of the norms, and not divided by the sum of the similarities, which is for ratings.
+    Differs: shrinkage, a power of the norms, and no division by the sum of the similarities, which is for ratings.
     """
 
     settings: ItemKnnSettings

@@ -1,4 +1,4 @@
-"""Items like those in the history, by what is said of them.
+"""Items similar to the history's items by content features.
 
 Shapes: Q queries, M items now, L items in the histories of a block.
 """
@@ -24,8 +24,8 @@ from llmrec_cli.settings.head import ItemSimilaritySettings, ModelConfig
 class ItemSimilarity(Head):
     """score(u, j) = sum over the history's items i of recency^age(i) max(cosine(i, j), 0)^exponent.
 
-    The content-based neighbourhood of Lops et al. 2011 (section 3.3.1) with all items as neighbours. Nothing depends
-    on interactions, so cold items stand beside the others, and users on what they chose alone.
+    The content-based neighbourhood of Lops et al. 2011 (section 3.3.1) with all items as neighbours. Similarities do
+    not depend on interactions, so cold items compete on equal terms, and a user's scores depend on their history only.
     """
 
     settings: ItemSimilaritySettings
@@ -42,27 +42,27 @@ class ItemSimilarity(Head):
 
     @property
     def rereads(self) -> bool:
-        """Always: nothing but what is said of items is known of them."""
+        """Always: items are represented by their content only."""
         return True
 
     def reread(self, texts: np.ndarray) -> None:
-        """Make the vectors of all items from other texts (N,)."""
+        """Recompute the vectors of all items from other texts (N,)."""
         assert self.features is not None
         self.features.reread(texts)
         self._unify()
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts where text has a weight."""
+        """Item texts, if text has a weight."""
         return None if self.features is None else self.features.text
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the items' features, trained where that is asked for, and of these at length 1."""
+        """Return the bytes of the item features, including their training if enabled, and of their unit vectors."""
         size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
         return features_memory(self.settings.features, self.config, data) + 2 * 4 * size * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Make the items' features, trained first where that is asked for."""
+        """Compute the item features, after training them if enabled."""
         self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.fit(data, context)
         self.interaction_weights = fit_weights(data, self.settings)
@@ -71,13 +71,13 @@ class ItemSimilarity(Head):
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the summed similarities (Q, M)."""
         history = self.history(queries)
-        chosen, place = np.unique(history.indices, return_inverse=True)
-        cosine_LM = self.unit.rows(chosen).cosine(self.unit, torch.device("cpu"))
-        weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(chosen)))
+        items_L, place = np.unique(history.indices, return_inverse=True)
+        cosine_LM = self.unit.rows(items_L).cosine(self.unit, torch.device("cpu"))
+        weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(items_L)))
         return torch.from_numpy(weights_QL @ (cosine_LM.clamp_min_(0) ** self.settings.exponent).numpy())
 
     def _recency(self, history: sp.csr_array) -> np.ndarray:
-        """Return the weight of each entry: recency to the power of how many came after it, times the interaction's."""
+        """Return each entry's weight: recency^(number of later entries in the row) x interaction weight."""
         ends = np.repeat(history.indptr[1:], np.diff(history.indptr))
         age = ends - 1 - np.arange(len(ends))
         return (self.settings.recency ** age).astype(np.float32) * history.data
@@ -88,12 +88,12 @@ class ItemSimilarity(Head):
         return self.item_texts.similarities(list(texts)).detach().cpu()
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        """Return the model config with the number of text-training epochs that validation chose."""
         features = self.settings.features if self.features is None else self.features.tuned_settings()
         return replace(self.config, head=replace(self.settings, features=features))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items known by their texts and attributes."""
+        """Append items described by texts and attributes."""
         assert self.features is not None
         self.features.add(items)
         self._unify()
@@ -104,7 +104,7 @@ class ItemSimilarity(Head):
         return self.features.state() | self.interaction_weights.state()
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.read(tensors, items)

@@ -1,8 +1,8 @@
-"""Memory: stated before work begins, refused where it is not there, and compared with what was taken.
+"""Memory: estimated before work begins, refused if not available, and compared with the measured peak.
 
-The estimate (`Head.estimate_memory`, and its like for evaluate and recommend) is the growth of the process's resident
-memory from the start of the work to its peak. A fit starts with the data loaded, the other two commands with the
-libraries loaded and nothing read. `taken_by` and `Watch` measure the same growth.
+The estimate (`Head.estimate_memory`, and its counterparts for evaluate and recommend) is the growth of the process's
+resident memory from the start of the work to its peak. A fit starts with the data loaded; the other two commands start
+with the libraries loaded and nothing read. `measure_memory_growth` and `Watch` measure the same growth.
 """
 
 import re
@@ -26,26 +26,26 @@ LIBRARIES = 8 * 2**20
 _TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
 _BESIDE_AN_ENCODER = 48 * 2**20
-"""The same where a text encoder, stated for itself, has loaded most of it."""
+"""The same if a text encoder, which has an estimate of its own, has loaded most of them."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
-    """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
+    """Return the bytes that fitting will take; raise ResourceError if fewer are available."""
     needed = head.estimate_memory(data) + libraries_memory(head.config.head.uses())
     available = available_memory(device)
     if needed > available:
-        of_members = ""
+        advice = ""
         if head.members:
-            taken = {name: member.estimate_memory(data) for name, member in head.members.items()}
-            name = max(taken, key=lambda name: taken[name])
-            of_members = f"leave out the largest member (head.members.{name}=null, {in_bytes(taken[name])}), "
+            estimates = {name: member.estimate_memory(data) for name, member in head.members.items()}
+            name = max(estimates, key=lambda name: estimates[name])
+            advice = f"leave out the largest member (head.members.{name}=null, {in_bytes(estimates[name])}), "
         raise ResourceError(f"head={head.config.head.kind}: fitting takes about {in_bytes(needed)} of memory for "
                             f"{len(data.users):,} users, {len(data.items):,} items and {len(data.interactions):,} "
-                            f"interactions, and {in_bytes(available)} are free; {of_members}prepare with a larger "
+                            f"interactions, but only {in_bytes(available)} are free; {advice}prepare with a larger "
                             f"dataset.min_item_interactions or dataset.min_user_interactions, choose another head "
-                            f"(head=item_knn and head=ials take less), or a machine with more memory")
+                            f"(head=item_knn and head=ials take less), or use a machine with more memory")
     return needed
 
 
@@ -57,34 +57,34 @@ def libraries_memory(uses: set[str]) -> int:
 
 
 def available_memory(device: torch.device) -> int:
-    """Return the bytes that are free where the head computes."""
+    """Return the free bytes on the device."""
     return int(psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
 
 
 class Watch:
-    """The memory that a command states, and takes from here on until it is done."""
+    """Estimated memory of a command, and its measured growth from construction to `done`."""
 
     def __init__(self, command: str, needed: int, device: torch.device, log: Callable[..., None]) -> None:
-        """Say what is needed; raise ResourceError where there is not as much."""
+        """Print the estimate; raise ResourceError if less memory is available."""
         available = available_memory(torch.device("cpu"))
         if device.type == "cpu" and needed > available:
-            raise ResourceError(f"{command}: takes about {in_bytes(needed)} of memory, and {in_bytes(available)} are "
-                                f"free; choose a smaller block_size or fewer models at a time, free memory, or choose "
+            raise ResourceError(f"{command}: takes about {in_bytes(needed)} of memory, but only {in_bytes(available)} "
+                                f"are free; choose a smaller block_size or fewer models at a time, free memory, or use "
                                 f"a machine with more")
         print(f"{command}: takes about {in_bytes(needed)} of memory", file=sys.stderr)
         self.command, self.needed, self.log = command, needed, log
-        self.forgotten = _forget_peak()
-        self.held, self.before = psutil.Process().memory_info().rss, peak()
+        self.has_reset_peak = _reset_peak()
+        self.start, self.start_peak = psutil.Process().memory_info().rss, peak()
 
     def done(self) -> None:
-        """Note in the log what was taken."""
-        after = peak()
-        taken = max(0, after - self.held) if self.forgotten or after > self.before else None
-        self.log("memory_taken", command=self.command, stated=self.needed, taken=taken)
+        """Write the measured growth to the log."""
+        end_peak = peak()
+        growth = max(0, end_peak - self.start) if self.has_reset_peak or end_peak > self.start_peak else None
+        self.log("memory_taken", command=self.command, stated=self.needed, taken=growth)
 
 
 def model_memory(folder: Path) -> int:
-    """Return the bytes that a model in a folder holds once it is loaded: its arrays and its catalogue."""
+    """Return the bytes that a loaded model takes: its arrays and its catalogues."""
     files = [file for file in (folder / "model.safetensors", folder / "histories.safetensors") if file.is_file()]
     tables = [file for file in folder.glob("*.parquet") if file.is_file()]
     return (sum(file.stat().st_size for file in files)
@@ -92,36 +92,36 @@ def model_memory(folder: Path) -> int:
 
 
 def entities_memory(folder: Path) -> int:
-    """Return the bytes of the users and items of prepared data, with their texts; 0 where there are none."""
+    """Return the bytes of the users and items of prepared data, with their texts; 0 if the files are missing."""
     files = [folder / f"{kind}.parquet" for kind in ("users", "items")]
     return CATALOGUE_FACTOR * sum(file.stat().st_size for file in files if file.is_file())
 
 
 def num_rows(table: Path) -> int:
-    """Return the rows of a Parquet file, 0 where it cannot be read: that is said where it is checked and read."""
+    """Return the rows of a Parquet file; 0 if it is unreadable, which the later checked read reports."""
     try:
-        # A pipe in its place would be waited for.
+        # Only regular files: opening a pipe would block.
         return int(pq.read_metadata(table).num_rows) if table.is_file() else 0
     except (OSError, pa.ArrowException, ValueError):
         return 0
 
 
-def taken_by(work: Callable[[], None]) -> int | None:
-    """Do the work and return the bytes of memory that the process took for it at most, beyond what it held before.
+def measure_memory_growth(work: Callable[[], None]) -> int | None:
+    """Do the work and return the growth of the process's memory in bytes, from the start to the peak.
 
-    None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
+    None if an earlier peak of the process hides it: only Linux can reset the peak.
     """
-    # What reading the data freed would else be taken again without a trace.
+    # Otherwise memory freed after reading the data would be reused without being measured.
     return_freed_memory()
-    forgotten = _forget_peak()
-    held, before = psutil.Process().memory_info().rss, peak()
+    has_reset_peak = _reset_peak()
+    start, start_peak = psutil.Process().memory_info().rss, peak()
     work()
-    after = peak()
-    return max(0, after - held) if forgotten or after > before else None
+    end_peak = peak()
+    return max(0, end_peak - start) if has_reset_peak or end_peak > start_peak else None
 
 
-def _forget_peak() -> bool:
-    """Let the peak be what is held now, and return whether the system can (proc(5), clear_refs)."""
+def _reset_peak() -> bool:
+    """Set the recorded peak to the present memory; return False if the system cannot (proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     except OSError:
@@ -130,9 +130,9 @@ def _forget_peak() -> bool:
 
 
 def peak() -> int:
-    """Return the most bytes this process has held."""
+    """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text("utf-8"))):
+    if status.is_file() and (match := re.search(r"VmHWM:\s*(\d+) kB", status.read_text("utf-8"))):
         # Not ru_maxrss: on Linux it begins with the peak of the process that started this one.
-        return int(found[1]) * 2**10
+        return int(match[1]) * 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)

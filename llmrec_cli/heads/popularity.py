@@ -1,4 +1,4 @@
-"""The same list for everybody."""
+"""Popularity: the same list for everybody."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from llmrec_cli.settings.head import ModelConfig
 
 
 class Popularity(Head):
-    """Items by their training interactions, counted or weighed: the baseline any recommender must beat."""
+    """Items by their number or total weight of training interactions: the baseline any recommender must beat."""
 
     weighs_groups = True
 
@@ -45,22 +45,22 @@ class Popularity(Head):
         return torch.from_numpy(self.counts_N).expand(len(queries), -1)
 
     def score_groups(self, queries: Queries) -> torch.Tensor:
-        """Return what groups chose together, counted, once per query (Q, N); what users chose where none did."""
+        """Return the counts of group interactions, once per query (Q, N); counts of users if groups have none."""
         return torch.from_numpy(self.together_N).expand(len(queries), -1)
 
     def add_items(self, items: Catalogue) -> None:
         """Append items that nobody has interacted with yet."""
-        nothing = np.zeros(len(items), np.float32)
-        self.counts_N = np.concatenate([self.counts_N, nothing])
-        self.together_N = np.concatenate([self.together_N, nothing])
+        zeros_K = np.zeros(len(items), np.float32)
+        self.counts_N = np.concatenate([self.counts_N, zeros_K])
+        self.together_N = np.concatenate([self.together_N, zeros_K])
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the counts."""
         return {"counts": self.counts_N, "together": self.together_N}
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take the counts."""
+        """Restore the counts."""
         self.counts_N = self.together_N = tensors.take("counts", FLOAT, (len(items),), low=0)
-        # Models from before groups were read have none.
+        # Models saved before group support have none.
         if "together" in tensors:
             self.together_N = tensors.take("together", FLOAT, (len(items),), low=0)

@@ -20,16 +20,16 @@ class Rp3Beta(ItemItemHead):
     """Score of an item: probability of reaching it in three steps, user to item to user to item, damped by popularity.
 
     score(u, j) = sum over i and v of (p(u, i) p(i, v) p(v, j))^alpha / d(j)^beta (RP3beta, Christoffel et al. 2015,
-    with the alpha of P3alpha, Cooper et al. 2014). p is the weight of an interaction over the sum of its user's or
-    item's weights, d(j) the sum of the item's. Differs: no walk ends at the item that it passed; each item takes only
-    the k items from which walks reach it most; scores are divided by the mean of the item-to-item values kept, which
-    changes no ranking and keeps the scores of large graphs from vanishing.
+    with the alpha of P3alpha, Cooper et al. 2014). p is the weight of an interaction divided by the sum of its user's
+    or item's weights; d(j) is the sum of item j's weights. Differs: a walk never returns to its first item; only the k
+    strongest source items of each target item are kept; scores are divided by the mean of the kept item-to-item
+    values, which changes no ranking and keeps the scores of large graphs from vanishing.
     """
 
     settings: Rp3BetaSettings
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the steps from users and from items, a block of walks and the items kept."""
+        """Return the bytes of both transition matrices, a block of walks and the kept items."""
         return fit_memory(data, self.settings.k, is_turned=True) + 4 * len(data.interactions)
 
     def fit(self, data: TrainingData, context: Context) -> None:

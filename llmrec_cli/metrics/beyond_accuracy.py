@@ -1,4 +1,4 @@
-"""Metrics of the items on the lists: how much of the catalogue is shown, how popular, how varied.
+"""Beyond-accuracy metrics: coverage, popularity, novelty and diversity of the recommended items.
 
 Shapes: Q queries, C cutoffs, M candidates. An empty list has no average: NaN.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmrec_cli.metrics.metric import Metric, Shown
+from llmrec_cli.metrics.metric import Metric, ViewPositions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ def coverage(lists: RecommendedLists) -> np.ndarray:
 def gini(lists: RecommendedLists) -> np.ndarray:
     """Inequality of how often candidate items are recommended (Gini coefficient): 0 all equally, near 1 only a few.
 
-    (M - 1) / M: always the same item. NaN where nothing is recommended.
+    (M - 1) / M if every list has the same single item. NaN where nothing is recommended.
     """
     import numpy as np
 
@@ -36,8 +36,8 @@ def gini(lists: RecommendedLists) -> np.ndarray:
 def novelty(lists: RecommendedLists) -> np.ndarray:
     """Mean self-information of the items on a list: -log2 of their share of the training interactions, in bits.
 
-    Zhou et al. 2010. An item without training interactions counts as if it had one, since its information would be
-    infinite.
+    Zhou et al. 2010. An item without training interactions counts as if it had one; otherwise its information would
+    be infinite.
     """
     import numpy as np
 
@@ -53,18 +53,18 @@ def arp(lists: RecommendedLists) -> np.ndarray:
 
 
 def tail_share(lists: RecommendedLists) -> np.ndarray:
-    """Share of the list that is in the slice item:tail, the 80% least popular items of training."""
+    """Share of the items on a list that are in the slice item:tail, the 80% least popular training items."""
     return lists.mean(lists.tail_N)
 
 
 LISTS = (
-    Metric(coverage, whole=True, axis="share of the catalogue that is shown",
-           shown=Shown(table=10, leaderboard=4, terminal=6)),
-    Metric(gini, whole=True, empty=float("nan"), shown=Shown(table=14)),
-    Metric(novelty, highest=float("inf"), empty=float("nan"), shown=Shown(table=11)),
-    Metric(arp, highest=float("inf"), empty=float("nan"), shown=Shown(table=15)),
-    Metric(tail_share, empty=float("nan"), axis="share of the lists that the 80% least popular items have",
-           shown=Shown(table=12, leaderboard=5)),
+    Metric(coverage, whole=True, axis="share of the catalogue that is recommended",
+           positions=ViewPositions(table=10, leaderboard=4, terminal=6)),
+    Metric(gini, whole=True, empty=float("nan"), positions=ViewPositions(table=14)),
+    Metric(novelty, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=11)),
+    Metric(arp, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=15)),
+    Metric(tail_share, empty=float("nan"), axis="share of the lists taken up by the 80% least popular items",
+           positions=ViewPositions(table=12, leaderboard=5)),
 )
 """Metrics of `RecommendedLists`."""
 
@@ -74,5 +74,5 @@ def diversity(lists: VectorLists) -> np.ndarray:
     return 1 - lists.mean_cosine()
 
 
-VARIETY = (Metric(diversity, shortest=2, highest=2.0, empty=float("nan"), shown=Shown(table=13)),)
+VARIETY = (Metric(diversity, shortest=2, highest=2.0, empty=float("nan"), positions=ViewPositions(table=13)),)
 """Metrics of `VectorLists`."""

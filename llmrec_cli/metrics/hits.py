@@ -2,8 +2,8 @@
 
 Shapes: Q queries, K ranks (best first, from 1), C cutoffs, H hits, I items of the ideal list.
 
-Metrics are written on the methods of `Hits` (metrics.ranking), so each has one definition for both. What a method sums
-up to a cutoff stays the same beyond the end of a list.
+The metrics in `metrics.ranking` use the methods of `Hits`, so each has one definition for both orders. Sums up to a
+cutoff do not change beyond the end of a list.
 
 Items of equal score form a tie block that takes up consecutive ranks; the last block may reach beyond the list. Within
 a block every order is equally likely (McSherry and Najork 2008), so at rank i, the j-th of a block with m items, r of
@@ -26,19 +26,19 @@ import numpy as np
 from llmrec_cli.metrics.table import METRICS
 
 Places = tuple[np.ndarray, ...]
-"""Rows and columns of the hits in lists, in order."""
+"""Row and column indices of the hits in the lists, sorted."""
 Worth = Callable[[np.ndarray], np.ndarray]
-"""The worth of a hit at each rank, float64 (K,), from the ranks 1 to K."""
+"""Function from the ranks 1 to K to the value of a hit at each rank, float64 (K,)."""
 
 
 @dataclass(frozen=True)
-class Graded:
-    """Gains for ndcg.
+class Gains:
+    """Gains relevance for ndcg.
 
     Attributes
     ----------
-    gains_QK : float64 (Q, K), the gain of each entry of the lists, 0 for what is not relevant
-    ideal_QI : float64 (Q, I), the gains of all relevant items of a query, highest first, then 0
+    gains_QK : float64 (Q, K), the gain of each entry of the lists, 0 for irrelevant items
+    ideal_QI : float64 (Q, I), the gains of all relevant items of a query, highest first, padded with 0
     """
 
     gains_QK: np.ndarray
@@ -47,14 +47,14 @@ class Graded:
 
 @dataclass(frozen=True)
 class TieBlocks:
-    """The block of equal scores that each rank lies in.
+    """The tie block (items of equal score) at each rank.
 
     Attributes
     ----------
-    size_QK : int (Q, K), its items, also those beyond the list; 1 beyond the end of a short list
-    relevant_QK : int (Q, K), how many of them are relevant; 0 there
-    place_QK : int (Q, K), the rank's place in the block, from 0
-    gain_QK : float64 (Q, K), the sum of their gains; None for binary relevance
+    size_QK : int (Q, K), items in the block, including those beyond the cutoff; 1 beyond the end of a short list
+    relevant_QK : int (Q, K), relevant items in the block; 0 beyond the end of a short list
+    place_QK : int (Q, K), position of the rank within the block, from 0
+    gain_QK : float64 (Q, K), sum of the gains in the block; None for binary relevance
     """
 
     size_QK: np.ndarray
@@ -66,8 +66,8 @@ class TieBlocks:
 class Hits(ABC):
     """Sums over the hits of each list within each cutoff, float64 (Q, C).
 
-    `num_relevant_Q`, each at least 1, also counts relevant items that are on no list. `ideal_QI` are the gains of
-    `Graded`, None for gains of 1.
+    `num_relevant_Q`, each at least 1, also counts relevant items that are on no list. `ideal_QI` is that of `Gains`;
+    None for binary relevance.
     """
 
     def __init__(self, num_relevant_Q: np.ndarray, cutoffs: Sequence[int], ideal_QI: np.ndarray | None = None) -> None:
@@ -89,7 +89,7 @@ class Hits(ABC):
 
     @abstractmethod
     def sum(self, worth: Worth) -> np.ndarray:
-        """Return the sum of the worth of the ranks of the hits."""
+        """Return the sum of `worth(rank)` over the hits."""
 
     @abstractmethod
     def any(self) -> np.ndarray:
@@ -101,14 +101,14 @@ class Hits(ABC):
 
     @abstractmethod
     def precision_at_hits(self) -> np.ndarray:
-        """Return the sum over the hits of the precision at their rank."""
+        """Return the sum of the precision at the rank of each hit."""
 
     @abstractmethod
     def dcg(self) -> np.ndarray:
         """Return the sum of the discounted gains of the hits."""
 
     def ideal_dcg(self) -> np.ndarray:
-        """Return the discounted gain of the best list: the highest gains at its top."""
+        """Return the DCG of the ideal list, which has the highest gains at its top."""
         if self.ideal_QI is not None:
             return at(np.cumsum(self.ideal_QI * _discounts(self.ideal_QI.shape[1]), axis=1), self.cutoffs)
         ideal = np.concatenate([[0.0], np.cumsum(_discounts(max(self.cutoffs)))])
@@ -116,10 +116,10 @@ class Hits(ABC):
 
 
 class OrderedHits(Hits):
-    """Hits of lists whose order counts; equal scores were put in order before.
+    """Hits of lists in a fixed order; ties have been broken before.
 
-    `query_H`, `rank_H` and `gain_H` (None for 1) are in order of query and rank. Hits are few beside places on lists,
-    so that sums over them are fast.
+    `query_H`, `rank_H` and `gain_H` (None: binary relevance) are sorted by query and rank. Lists have far fewer hits
+    than places, so sums over hits are fast.
     """
 
     def __init__(self, query_H: np.ndarray, rank_H: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int],
@@ -157,7 +157,7 @@ class OrderedHits(Hits):
 
     @cached_property
     def _within(self) -> list[np.ndarray]:
-        """The hits within each cutoff, by their places."""
+        """Indices of the hits within each cutoff."""
         return [np.flatnonzero(self.rank_H <= k) for k in self.cutoffs]
 
 
@@ -185,7 +185,7 @@ class TiedHits(Hits):
 
     def precision_at_hits(self) -> np.ndarray:
         size_QK, relevant_QK, place_QK = self.blocks.size_QK, self.blocks.relevant_QK, self.blocks.place_QK
-        # Hits of earlier blocks are all on the list; the own block adds its earlier places, not independent of this.
+        # Hits of earlier blocks are all on the list. Earlier places of the own block are not independent of this hit.
         until_QK = np.cumsum(self._hits_QK, axis=1)
         earlier_blocks_QK = until_QK - self._hits_QK * (place_QK + 1)
         own_block_QK = place_QK * (relevant_QK - 1) / np.maximum(size_QK - 1, 1)
@@ -216,10 +216,10 @@ class TiedHits(Hits):
 
 
 class MemberHits:
-    """Hits of groups' lists for each member alone.
+    """Hits of group recommendation lists, judged by each member's own held-out items.
 
-    `hits` has a query for each pair of a group and a member; `group_P` is the row of the group, ascending, of
-    `num_groups`. NaN for a group without members here.
+    `hits` has a query for each pair of a group and a member; `group_P` is the group's row in 0..num_groups - 1,
+    ascending. Groups without such a pair get NaN.
     """
 
     def __init__(self, hits: Hits, group_P: np.ndarray, num_groups: int) -> None:
@@ -227,17 +227,17 @@ class MemberHits:
 
     def mean(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the mean of a metric over the members of each group, (Q, C)."""
-        return self._reduced(np.add, metric) / np.bincount(self.group_P, minlength=self.num_groups)[:, None]
+        return self._reduce(np.add, metric) / np.bincount(self.group_P, minlength=self.num_groups)[:, None]
 
     def least(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the lowest value among the members of each group."""
-        return self._reduced(np.minimum, metric)
+        return self._reduce(np.minimum, metric)
 
     def most(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the highest value among the members of each group."""
-        return self._reduced(np.maximum, metric)
+        return self._reduce(np.maximum, metric)
 
-    def _reduced(self, reduce: np.ufunc, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
+    def _reduce(self, reduce: np.ufunc, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         values_PC = metric(self.hits)
         starts = np.flatnonzero(np.diff(self.group_P, prepend=-1))
         values_QC = np.full((self.num_groups, values_PC.shape[1]), np.nan)
@@ -247,29 +247,29 @@ class MemberHits:
 
 
 def ordered_hits(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int],
-                 graded: Graded | None = None) -> OrderedHits:
-    """Return the hits of lists from which of their entries are relevant, bool (Q, K)."""
-    return hits_at(np.nonzero(hits_QK), num_relevant_Q, cutoffs, graded)
+                 gains: Gains | None = None) -> OrderedHits:
+    """Return the hits of lists; `hits_QK` (Q, K) is True for relevant entries."""
+    return hits_at(np.nonzero(hits_QK), num_relevant_Q, cutoffs, gains)
 
 
 def hits_at(places: Places, num_relevant_Q: np.ndarray, cutoffs: Sequence[int],
-            graded: Graded | None = None) -> OrderedHits:
-    """Return the hits of lists from their places."""
+            gains: Gains | None = None) -> OrderedHits:
+    """Return the hits of lists from the indices of their relevant entries."""
     query_H, place_H = places
-    if graded is None:
+    if gains is None:
         return OrderedHits(query_H, place_H + 1, num_relevant_Q, cutoffs)
-    return OrderedHits(query_H, place_H + 1, num_relevant_Q, cutoffs, graded.gains_QK[places], graded.ideal_QI)
+    return OrderedHits(query_H, place_H + 1, num_relevant_Q, cutoffs, gains.gains_QK[places], gains.ideal_QI)
 
 
 def monitored_values(monitor: str, hits_QK: np.ndarray, num_relevant_Q: np.ndarray) -> np.ndarray:
-    """Return `monitor` (`ndcg@10`, ...) of each query, float64 (Q,)."""
+    """Return the value of the metric `monitor` (such as `ndcg@10`) for each query, float64 (Q,)."""
     name, _, k = monitor.partition("@")
     values_Q: np.ndarray = METRICS[name].function(ordered_hits(hits_QK, num_relevant_Q, [int(k)]))[:, 0]
     return values_Q
 
 
 def at(cumulative_QK: np.ndarray, cutoffs: Sequence[int], before: float = 0.0) -> np.ndarray:
-    """Return the columns of the cutoffs; beyond the last rank nothing changes, `before` is the value before rank 1."""
+    """Return cumulative values at the cutoffs: the last value beyond the last rank, `before` ahead of rank 1."""
     padded = np.pad(cumulative_QK.astype(np.float64), ((0, 0), (1, 0)), constant_values=before)
     return padded[:, np.minimum(np.asarray(cutoffs), padded.shape[1] - 1)]
 
@@ -279,5 +279,5 @@ def _discount(rank_K: np.ndarray) -> np.ndarray:
 
 
 def _discounts(num_ranks: int) -> np.ndarray:
-    """Return what a gain at each rank is multiplied by, (K,)."""
+    """Return the discount of a gain at each rank, (K,)."""
     return _discount(np.arange(1, num_ranks + 1))

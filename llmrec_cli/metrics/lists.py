@@ -1,4 +1,4 @@
-"""Recommended lists as metrics beyond accuracy read them: items on lists, their exposure and their variety.
+"""Recommended lists as input of the beyond-accuracy metrics: items, exposure and item vectors.
 
 Shapes: Q queries, K ranks, N items, C cutoffs, A attributes or dimensions of a vector, G groups of items, B queries of
 a block, M candidates. `items_QK` are lists padded with -1.
@@ -16,11 +16,11 @@ from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
 Vectors = np.ndarray | sp.csr_array
 """Vectors of items, (N, A): dense, such as text vectors, or sparse, such as words or attributes."""
 _DIVERSITY_BLOCK = 1024
-"""Queries whose vectors are added up at a time."""
+"""Number of queries whose item vectors are summed at a time."""
 
 
 class WeightedHits:
-    """Hits of lists whose items weigh differently.
+    """Hits of lists with a weight per item.
 
     Attributes
     ----------
@@ -37,17 +37,14 @@ class WeightedHits:
 
 
 class RecommendedLists:
-    """Lists with the training interactions of the items and the candidates that were ranked.
-
-    `counts_N` are training interactions, `candidates_N` (N,) bool.
-    """
+    """Lists, with the number of training interactions of each item (`counts_N`) and the candidates (bool, (N,))."""
 
     def __init__(self, items_QK: np.ndarray, counts_N: np.ndarray, candidates_N: np.ndarray,
                  cutoffs: Sequence[int]) -> None:
         self.items_QK, self.counts_N, self.candidates_N, self.cutoffs = items_QK, counts_N, candidates_N, cutoffs
 
     def mean(self, values_N: np.ndarray) -> np.ndarray:
-        """Return the mean of a value of items over each list, (Q, C); NaN for an empty list."""
+        """Return the mean item value of each list, (Q, C); NaN for an empty list."""
         return np.stack([_list_mean(values_N, self.items_QK[:, :k]) for k in self.cutoffs], axis=1)
 
     @property
@@ -64,13 +61,13 @@ class RecommendedLists:
 
 
 class VectorLists:
-    """Lists with a vector of each item; an item whose vector is 0 resembles none."""
+    """Lists with a vector of each item; an item with a zero vector has cosine 0 to all others."""
 
     def __init__(self, items_QK: np.ndarray, vectors_NA: Vectors, cutoffs: Sequence[int]) -> None:
         self.items_QK, self.vectors_NA, self.cutoffs = items_QK, vectors_NA, cutoffs
 
     def mean_cosine(self) -> np.ndarray:
-        """Return the mean cosine between two items of each list, (Q, C); NaN for lists of fewer than two items."""
+        """Return the mean cosine over the pairs of items of each list, (Q, C); NaN for fewer than two items."""
         items_QK, vectors_NA, cutoffs = self.items_QK, self.vectors_NA, self.cutoffs
         lengths_N = _lengths(vectors_NA)
         inverse_N = np.divide(1.0, lengths_N, out=np.zeros_like(lengths_N), where=lengths_N > 0)
@@ -87,40 +84,41 @@ class VectorLists:
                 added = lists_BN @ unit_NA
                 sums = added if c == 0 else sums + added
                 alone_B += lists_BN @ (lengths_N > 0)
-                # The cosines of all pairs add up to the squared length of the sum, less each item with itself.
+                # The cosines of all pairs add up to the squared length of the sum minus each item with itself.
                 pairs_QC[rows, c] = _lengths(sums) ** 2 - alone_B
                 num_QC[rows, c] = (items_QK[rows, :high] >= 0).sum(1)
         return np.divide(pairs_QC, num_QC * (num_QC - 1), out=np.full(num_QC.shape, np.nan), where=num_QC > 1)
 
 
 def inverse_propensity(counts_N: np.ndarray, exponent: float) -> np.ndarray:
-    """Return 1 / propensity up to a factor, float64 (N,): how easily an item is observed grows as count^exponent.
+    """Return 1 / propensity up to a constant factor, float64 (N,).
 
-    An item without training interactions counts as if it had one.
+    The propensity (probability that an item is observed) is modelled as count^exponent. An item without training
+    interactions counts as if it had one.
     """
     return np.maximum(counts_N, 1).astype(np.float64) ** -exponent
 
 
 def group_shares(items_QK: np.ndarray, groups_NG: sp.csr_array, counts_N: np.ndarray,
                  relevant_QN: sp.csr_array) -> dict[str, np.ndarray]:
-    """Return the share of each group of items, by what is shared, each (G,).
+    """Return each item group's share of exposure, catalogue, training and held-out interactions, each (G,).
 
-    exposure: of the places on the lists, each worth 1 / log2(rank + 1) (Singh and Joachims 2018); catalogue: of the
-    items; training: of the training interactions; held_out: of what was to be found. An item of several groups counts
-    in equal parts for each, one of none is left out, so that shares add up to 1.
+    exposure: places on the lists, each worth 1 / log2(rank + 1) (Singh and Joachims 2018); catalogue: items; training:
+    training interactions; held_out: relevant items. An item of several groups is split evenly between them; an item of
+    no group is left out, so shares add up to 1.
     """
     num_N = np.asarray(groups_NG.sum(axis=1)).ravel()
     part_NG = sp.diags_array(np.divide(1.0, num_N, out=np.zeros(len(num_N)), where=num_N > 0)) @ groups_NG
     worth_QK = np.where(items_QK >= 0, 1 / np.log2(np.arange(items_QK.shape[1]) + 2), 0.0)
-    shown_N = np.bincount(np.maximum(items_QK, 0).ravel(), worth_QK.ravel(), minlength=len(num_N))
-    found_N = np.bincount(relevant_QN.indices, minlength=len(num_N))
-    parts = {"exposure": shown_N, "catalogue": np.ones(len(num_N)), "training": counts_N, "held_out": found_N}
+    exposure_N = np.bincount(np.maximum(items_QK, 0).ravel(), worth_QK.ravel(), minlength=len(num_N))
+    held_out_N = np.bincount(relevant_QN.indices, minlength=len(num_N))
+    parts = {"exposure": exposure_N, "catalogue": np.ones(len(num_N)), "training": counts_N, "held_out": held_out_N}
     sums = {name: amount_N @ part_NG for name, amount_N in parts.items()}
     return {name: sum_G / max(sum_G.sum(), 1e-300) for name, sum_G in sums.items()}
 
 
 def exposure(items_QK: np.ndarray, num_items: int) -> np.ndarray:
-    """Return how many lists each item is on, int64 (N,)."""
+    """Return the number of lists that each item is on, int64 (N,)."""
     return np.bincount(items_QK[items_QK >= 0], minlength=num_items)
 
 
@@ -138,7 +136,7 @@ def _list_mean(values_N: np.ndarray, items_QK: np.ndarray) -> np.ndarray:
 
 
 def _incidence(items_QK: np.ndarray, num_items: int) -> sp.csr_array:
-    """Return which items are on which list, CSR float32 (Q, N)."""
+    """Return the query-item incidence matrix of the lists, CSR float32 (Q, N)."""
     valid_QK = items_QK >= 0
     indptr = np.concatenate([[0], np.cumsum(valid_QK.sum(1))])
     ones = np.ones(indptr[-1], np.float32)

@@ -1,4 +1,4 @@
-"""Metrics of groups' lists for each member alone.
+"""Metrics of a group's list for its single members.
 
 Shapes: Q queries of groups, C cutoffs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmrec_cli.metrics.metric import HIGHER, Metric, Shown
+from llmrec_cli.metrics.metric import HIGHER, Metric, ViewPositions
 from llmrec_cli.metrics.ranking import ndcg
 
 if TYPE_CHECKING:
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 
 
 def member_ndcg(members: MemberHits) -> np.ndarray:
-    """Mean over the members of a group of the ndcg of the group's list for their own held-out items."""
+    """Mean ndcg of the group's list over its members, each with the member's own held-out items."""
     return members.mean(ndcg)
 
 
 def least_member_ndcg(members: MemberHits) -> np.ndarray:
-    """The ndcg of the group's list for the member it serves worst."""
+    """Lowest ndcg of the group's list among its members."""
     return members.least(ndcg)
 
 
 def member_spread(members: MemberHits) -> np.ndarray:
-    """Highest less lowest ndcg of the group's list among the members."""
+    """Highest minus lowest ndcg of the group's list among its members."""
     return members.most(ndcg) - members.least(ndcg)
 
 
-MEMBERS = (Metric(member_ndcg, HIGHER, shown=Shown(table=16)), Metric(least_member_ndcg, HIGHER, shown=Shown(table=17)),
-           Metric(member_spread, shown=Shown(table=18)))
+MEMBERS = (Metric(member_ndcg, HIGHER, positions=ViewPositions(table=16)),
+           Metric(least_member_ndcg, HIGHER, positions=ViewPositions(table=17)),
+           Metric(member_spread, positions=ViewPositions(table=18)))
 """Metrics of `MemberHits`."""

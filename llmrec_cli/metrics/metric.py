@@ -1,8 +1,8 @@
-"""One metric of the table: its function, and everything that the commands need to know about it.
+"""A metric of the table: its function and its properties (direction, bounds, views).
 
 Shapes: Q queries, C cutoffs (list lengths k), P pairs of a user and an item.
 
-Modules of metrics import numpy where they use it, since `--help` and composing a config read the table.
+Modules of metrics import numpy inside functions, since `--help` and composing a config read the table.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ HIGHER, LOWER = "higher", "lower"
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Place of a metric in each view, lowest first; 0: not in the view. Equal places keep the order of the table.
+class ViewPositions:
+    """Position of a metric in each view, lowest first; 0: not in the view. Equal positions keep the table's order.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Shown:
     leaderboard : columns of the leaderboard
     terminal : columns of the table that `evaluate` prints
     panels, lengths : plots of the means, and of the means by list length
-    summary : figures in the manifest of a run, and columns of tables with a row per variant of a model
+    summary : metrics in a run's manifest, and columns of tables with a row per model variant
     """
 
     table: int = 0
@@ -37,20 +37,20 @@ class Shown:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric; its name is that of the function, its definition the first sentence of the function's docstring.
+    """A metric, named after its function and defined by the first sentence of the function's docstring.
 
     Attributes
     ----------
-    function : from the input of its family to values: (Q, C), without `by_length` (Q,), with `whole` (C,) or a number
+    function : maps the family's input to values: (Q, C), without `by_length` (Q,), with `whole` (C,) or a number
     better : higher | lower; empty where neither is better, so that differences are not tested
-    by_length : a value for each list length k, named `<name>@<k>`
+    by_length : has a value for each list length k, named `<name>@<k>`
     whole : one value for all lists together, without an interval over queries
-    expected : the function takes `TiedHits` too, so that ties=expected gives the mean over all orders of equal scores
-    monitored : may choose on validation, `monitor=<name>@<k>`
-    sliced : reported for slices
-    shortest : least k that it is defined for
-    weight : from the input of its family to the weight of each query in the mean, float64 (Q,); None: equal weights
-    root : values of queries are squares, the metric is the root of their mean
+    expected : supports `TiedHits`, so that ties=expected gives the mean over all orders of equal scores
+    monitored : allowed for model selection on validation, `monitor=<name>@<k>`
+    sliced : reported for slices of users and items
+    shortest : smallest k that it is defined for
+    weight : maps the family's input to the weight of each query in the mean, float64 (Q,); None: equal weights
+    root : values of queries are squares and the metric is the root of their mean
     highest : upper bound; the lower bound is 0
     empty : value for a query with an empty list
     axis : label of its axis in the plot of accuracy against variety; empty: not in the plot
@@ -69,7 +69,7 @@ class Metric:
     highest: float = 1.0
     empty: float = 0.0
     axis: str = ""
-    shown: Shown = field(default_factory=Shown)
+    positions: ViewPositions = field(default_factory=ViewPositions)
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class Metric:
 
     @property
     def tested(self) -> bool:
-        """True if differences between recommenders are tested: there are values of queries, and a direction."""
+        """True if differences between recommenders are tested: the metric has a direction and a value per query."""
         return bool(self.better) and not self.whole
 
     def column(self, k: int | str) -> str:
@@ -91,7 +91,7 @@ class Metric:
         return f"{self.name}@{k}" if self.by_length else self.name
 
     def columns(self, cutoffs: Sequence[int]) -> dict[str, int]:
-        """Return the names at all list lengths that the metric is defined for -> place in `cutoffs`."""
+        """Return {column name: index in `cutoffs`} for the list lengths that the metric is defined for."""
         if not self.by_length:
             return {self.name: 0}
         return {self.column(k): c for c, k in enumerate(cutoffs) if k >= self.shortest}
@@ -99,10 +99,10 @@ class Metric:
 
 def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], *, whole: bool = False,
                  by_cutoff: bool = False) -> dict[str, Any]:
-    """Return the values of the metrics of a family by column: all lengths of a metric, then the next metric.
+    """Return the values of a family's metrics by column: all lengths of a metric, then the next metric.
 
-    With `whole` those of all lists together, else those of queries. With `by_cutoff` all metrics of a length come
-    first, then the next length.
+    `whole` selects the metrics with one value for all lists; otherwise those with a value per query. `by_cutoff` orders
+    columns by length first: all metrics of a length, then the next length.
     """
     columns: list[tuple[int, str, Any]] = []
     for metric in family:
@@ -116,6 +116,6 @@ def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], 
 
 
 def weights_of(family: Iterable[Metric], source: Any, cutoffs: Sequence[int]) -> dict[str, Any]:
-    """Return the weights of the queries by column, float64 (Q,), for the metrics that weigh them."""
+    """Return {column: query weights, float64 (Q,)} for the metrics that weight queries."""
     return {column: metric.weight(source) for metric in family if metric.weight is not None
             for column in metric.columns(cutoffs)}

@@ -1,21 +1,21 @@
-"""Metrics of where the relevant items are on ranked lists.
+"""Ranking metrics: relevant items and their ranks on recommended lists.
 
 Shapes: Q queries, C cutoffs.
 
-Each function is written once on `Hits`, which knows the order of the lists: fixed, or in expectation over the order of
-equal scores. Relevance is binary; only ndcg uses gains.
+Each function uses `Hits`, which handles the order of the lists: fixed, or in expectation over the order of equal
+scores. Relevance is binary; only ndcg uses gains.
 
 Policies, the same for every metric:
 - A list shorter than a cutoff has no hits beyond its end: a query without any recommendation scores 0 and is counted.
-- Queries without relevant items have no defined recall; the caller leaves them out.
-- Everything lies in 0..1, also where a cutoff exceeds the relevant items or the list.
+- Recall is not defined for queries without relevant items; the caller leaves them out.
+- Values lie in 0..1, also where a cutoff exceeds the number of relevant items or the length of the list.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmrec_cli.metrics.metric import HIGHER, Metric, Shown
+from llmrec_cli.metrics.metric import HIGHER, Metric, ViewPositions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def recall(hits: Hits) -> np.ndarray:
 
 
 def precision(hits: Hits) -> np.ndarray:
-    """Share of the k places of the list that have relevant items, k also where the list is shorter."""
+    """Number of relevant items on the list divided by k, also where the list is shorter than k."""
     return hits.count() / hits.cutoffs_C
 
 
@@ -46,10 +46,10 @@ def hit(hits: Hits) -> np.ndarray:
 
 
 def ndcg(hits: Hits) -> np.ndarray:
-    """Discounted cumulative gain (relevant items count 1 / log2(rank + 1)) divided by that of the best list.
+    """Discounted cumulative gain (relevant items count 1 / log2(rank + 1)) divided by that of the ideal list.
 
-    Järvelin and Kekäläinen 2002. The best list has min(k, relevant) hits at its top. Gains are 1; with graded=true they
-    are the values of the interactions, linear as in trec_eval, so a 5 is worth five times a 1.
+    Järvelin and Kekäläinen 2002. The ideal list has min(k, relevant) hits at its top. Gains are 1; with graded=true
+    they are the values of the interactions, linear as in trec_eval, so a 5 is worth five times a 1.
     """
     return hits.dcg() / hits.ideal_dcg()
 
@@ -57,8 +57,8 @@ def ndcg(hits: Hits) -> np.ndarray:
 def map(hits: Hits) -> np.ndarray:
     """Mean over the relevant items of the precision at the rank of each, 0 for those not on the list.
 
-    Divided by all relevant items, as trec_eval's map_cut and ranx do, not by min(k, relevant) as some libraries do:
-    with more than k relevant items even a perfect list stays below 1.
+    Divided by the number of all relevant items, as in trec_eval's map_cut and ranx. Some libraries divide by
+    min(k, relevant). With more than k relevant items even a perfect list stays below 1.
     """
     return hits.precision_at_hits() / hits.num_relevant_Q1
 
@@ -70,15 +70,16 @@ def mrr(hits: Hits) -> np.ndarray:
 
 RANKING = (
     Metric(recall, HIGHER, expected=True, monitored=True, sliced=True,
-           shown=Shown(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2)),
-    Metric(precision, HIGHER, expected=True, monitored=True, shown=Shown(table=3, terminal=3, panels=3, lengths=3)),
-    Metric(f1, HIGHER, expected=True, monitored=True, shown=Shown(table=4)),
+           positions=ViewPositions(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2)),
+    Metric(precision, HIGHER, expected=True, monitored=True,
+           positions=ViewPositions(table=3, terminal=3, panels=3, lengths=3)),
+    Metric(f1, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=4)),
     Metric(hit, HIGHER, expected=True, monitored=True, sliced=True,
-           shown=Shown(table=5, leaderboard=3, terminal=5, panels=6)),
+           positions=ViewPositions(table=5, leaderboard=3, terminal=5, panels=6)),
     Metric(ndcg, HIGHER, expected=True, monitored=True, sliced=True,
-           shown=Shown(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1)),
-    Metric(map, HIGHER, expected=True, monitored=True, shown=Shown(table=6, terminal=4, panels=4)),
-    Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, shown=Shown(table=7, panels=5)),
+           positions=ViewPositions(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1)),
+    Metric(map, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=6, terminal=4, panels=4)),
+    Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, positions=ViewPositions(table=7, panels=5)),
 )
 """Metrics of `Hits`."""
 
@@ -89,15 +90,15 @@ def auc(areas: Areas) -> np.ndarray:
 
 
 def gauc(areas: Areas) -> np.ndarray:
-    """Mean auc, each user or group weighted by its number of relevant items.
+    """Mean auc, weighted by the number of relevant items of each user or group.
 
     Zhou et al. 2018, eq. 7, who weight by impressions or clicks.
     """
     return areas.auc_Q
 
 
-AREAS = (Metric(auc, HIGHER, by_length=False, empty=float("nan"), shown=Shown(table=19, leaderboard=6)),
-         Metric(gauc, HIGHER, by_length=False, empty=float("nan"), shown=Shown(table=20),
+AREAS = (Metric(auc, HIGHER, by_length=False, empty=float("nan"), positions=ViewPositions(table=19, leaderboard=6)),
+         Metric(gauc, HIGHER, by_length=False, empty=float("nan"), positions=ViewPositions(table=20),
                 weight=lambda areas: areas.num_relevant_Q.astype("float64")))
 """Metrics of `Areas`."""
 
@@ -117,7 +118,7 @@ def stratified_recall(hits: WeightedHits) -> np.ndarray:
 
 
 WEIGHTED_RECALL = (
-    Metric(ips_recall, HIGHER, shown=Shown(table=9)),
-    Metric(stratified_recall, HIGHER, shown=Shown(table=8), weight=lambda hits: hits.total_Q),
+    Metric(ips_recall, HIGHER, positions=ViewPositions(table=9)),
+    Metric(stratified_recall, HIGHER, positions=ViewPositions(table=8), weight=lambda hits: hits.total_Q),
 )
 """Metrics of `WeightedHits`."""

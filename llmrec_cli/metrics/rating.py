@@ -1,4 +1,4 @@
-"""Metrics of scores that predict single interactions: values (ratings) or likes.
+"""Metrics of predicted interactions: values (ratings) or likes.
 
 Shapes: P pairs of a user and an item, at least one. Values of pairs are averaged over the pairs of each user.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmrec_cli.metrics.metric import HIGHER, LOWER, Metric, Shown
+from llmrec_cli.metrics.metric import HIGHER, LOWER, Metric, ViewPositions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of pairs and the truth.
+    """Scores and true values of pairs.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Predictions:
 
     @property
     def num_right(self) -> float:
-        """Number of pairs that are predicted to be likes and are."""
+        """Number of true positives: likes that are predicted to be likes."""
         return float(((self.scores_P > 0) & self.truth_P).sum())
 
 
@@ -48,9 +48,10 @@ def mae(predictions: Predictions) -> np.ndarray:
     return abs(predictions.scores_P.astype("float64") - predictions.truth_P)
 
 
-VALUES = (Metric(rmse, LOWER, by_length=False, root=True, highest=float("inf"), shown=Shown(table=21, leaderboard=7)),
-          Metric(mse, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=22)),
-          Metric(mae, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=23, leaderboard=8)))
+VALUES = (Metric(rmse, LOWER, by_length=False, root=True, highest=float("inf"),
+                 positions=ViewPositions(table=21, leaderboard=7)),
+          Metric(mse, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=22)),
+          Metric(mae, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=23, leaderboard=8)))
 """Metrics of `Predictions` of values."""
 
 
@@ -66,7 +67,7 @@ def logloss(predictions: Predictions) -> np.ndarray:
 
 
 def accuracy(predictions: Predictions) -> np.ndarray:
-    """Share of the likes and dislikes that are predicted right; a score above 0 predicts a like."""
+    """Share of the likes and dislikes that are predicted correctly; a score above 0 predicts a like."""
     return ((predictions.scores_P > 0) == predictions.truth_P).astype("float64")
 
 
@@ -78,7 +79,7 @@ def auc_pairs(predictions: Predictions) -> float:
 
 
 def precision_pairs(predictions: Predictions) -> float:
-    """Share of the pairs predicted to be likes that are, 0 where none is predicted."""
+    """Share of the predicted likes that are likes, 0 without a predicted like."""
     return float(predictions.num_right / max(1, (predictions.scores_P > 0).sum()))
 
 
@@ -94,15 +95,16 @@ def f1_pairs(predictions: Predictions) -> float:
 
 
 def likes_share(predictions: Predictions) -> float:
-    """Share of the pairs that are likes: precision_pairs of predicting every pair to be one."""
+    """Share of the pairs that are likes, which is the precision_pairs of predicting a like for every pair."""
     return float(predictions.truth_P.mean())
 
 
-LIKES = (Metric(logloss, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=24, leaderboard=9)),
-         Metric(accuracy, HIGHER, by_length=False, shown=Shown(table=25, leaderboard=10)),
-         Metric(auc_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=26, leaderboard=11)),
-         Metric(precision_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=27)),
-         Metric(recall_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=28)),
-         Metric(f1_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=29)),
-         Metric(likes_share, by_length=False, whole=True, shown=Shown(table=30)))
+LIKES = (Metric(logloss, LOWER, by_length=False, highest=float("inf"),
+                positions=ViewPositions(table=24, leaderboard=9)),
+         Metric(accuracy, HIGHER, by_length=False, positions=ViewPositions(table=25, leaderboard=10)),
+         Metric(auc_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=26, leaderboard=11)),
+         Metric(precision_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=27)),
+         Metric(recall_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=28)),
+         Metric(f1_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=29)),
+         Metric(likes_share, by_length=False, whole=True, positions=ViewPositions(table=30)))
 """Metrics of `Predictions` of likes."""

@@ -1,8 +1,9 @@
 """Confidence intervals of means, and tests of differences between recommenders.
 
-Intervals: the bootstrap over queries (Efron 1979), percentiles. Tests: the paired t-test (Student 1908), which agrees
-with the bootstrap and the randomisation test on ranking metrics (Smucker et al. 2007; Urbano et al. 2019) and, unlike
-them, is not bounded below by the number of resamples, so that a correction for many comparisons can still reject.
+Intervals: percentiles of the bootstrap over queries (Efron 1979). Tests: the paired t-test (Student 1908). It agrees
+with the bootstrap and the randomisation test on ranking metrics (Smucker et al. 2007; Urbano et al. 2019). Unlike
+theirs, its p-values are not bounded below by the number of resamples, so a correction for many comparisons can still
+reject.
 
 Shapes: Q queries, M metrics, B resamples, W distinct weights, P pairs of recommenders.
 """
@@ -24,7 +25,7 @@ class Bootstrap:
     Attributes
     ----------
     mean_M : float64 (M,)
-    resampled_BM : float64 (B, M), the means over the queries of each resample; NaN where it drew no defined value
+    resampled_BM : float64 (B, M), the means of each resample; NaN where a resample has no defined value
     """
 
     mean_M: np.ndarray
@@ -40,9 +41,9 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
               cluster_Q: np.ndarray | None = None) -> Bootstrap:
     """Resample the queries with replacement, all metrics together, so that differences between columns are paired.
 
-    A mean is sum(w v) / sum(w). Without `weights_QM` every defined value weighs 1 and a NaN 0: not defined for this
-    query, such as a slice in which it has no relevant item. With `cluster_Q` (Q,), integers from 0, whole clusters of
-    queries are drawn (Cameron, Gelbach and Miller 2008), for queries of one user are alike.
+    A mean is sum(w v) / sum(w). Without `weights_QM` every defined value has weight 1. NaN has weight 0: the value is
+    not defined for this query, for example in a slice without relevant items. With `cluster_Q` (Q,), integers from 0,
+    whole clusters of queries are resampled (Cameron, Gelbach and Miller 2008), since queries of one user are similar.
     """
     generator = np.random.default_rng(seed)
     weights_QM = default_weights(values_QM) if weights_QM is None else weights_QM
@@ -50,9 +51,9 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
     weighed_QM = np.where(weights_QM > 0, np.nan_to_num(values_QM) * weights_QM, 0.0)
     limits_2M = _limits(values_QM, weights_QM)
     mean_M = _ratio(weighed_QM.sum(0), weights_QM.sum(0, dtype=np.float64)).clip(*limits_2M)
-    # What is left around the mean keeps its digits in single precision, and a constant stays one.
-    left_QM = (weighed_QM - weights_QM * np.nan_to_num(mean_M)).astype(np.float32)
-    both_QC = np.concatenate([left_QM, weights_QW], axis=1, dtype=np.float32)
+    # Deviations from the mean keep their digits in single precision, and those of a constant stay 0.
+    deviation_QM = (weighed_QM - weights_QM * np.nan_to_num(mean_M)).astype(np.float32)
+    both_QC = np.concatenate([deviation_QM, weights_QW], axis=1, dtype=np.float32)
     if cluster_Q is not None:
         both_QC = cluster_sums(both_QC, cluster_Q)
     num_queries = len(both_QC)
@@ -60,7 +61,7 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
                            for rows in _blocks(num_resamples, num_queries)]).astype(np.float64)
     num_metrics = len(weight_M)
     resampled_BM = mean_M + _ratio(sums[:, :num_metrics], sums[:, num_metrics:][:, weight_M])
-    # A mean lies between its values; single precision alone would put a recall at 1.00000001.
+    # A mean lies between its values; single precision without clipping could give a recall of 1.00000001.
     return Bootstrap(mean_M, resampled_BM.clip(*limits_2M))
 
 
@@ -72,7 +73,7 @@ def cluster_sums(values_QM: np.ndarray, cluster_Q: np.ndarray) -> np.ndarray:
 
 
 def _limits(values_QM: np.ndarray, weights_QM: np.ndarray) -> np.ndarray:
-    """Return the least and the largest value with a weight of each column, (2, M); NaN where there is none."""
+    """Return the lowest and highest value with positive weight in each column, (2, M); NaN where there is none."""
     defined_QM = (weights_QM > 0) & ~np.isnan(values_QM)
     limits_2M = np.stack([np.where(defined_QM, values_QM, np.inf).min(0, initial=np.inf),
                           np.where(defined_QM, values_QM, -np.inf).max(0, initial=-np.inf)])
@@ -94,37 +95,38 @@ def paired_difference(ours: Bootstrap, theirs: Bootstrap) -> tuple[np.ndarray, n
 
 
 def influence(values_QM: np.ndarray, weights_QM: np.ndarray, cluster_Q: np.ndarray | None = None) -> np.ndarray:
-    """Return how much each query moves each mean, float64 (Q, M): w (v - mean) / mean(w), 0 where w is 0.
+    """Return the influence of each query on each mean, float64 (Q, M): w (v - mean) / mean(w), 0 where w is 0.
 
-    With `cluster_Q` how much each cluster of queries does, (clusters, M): sum(w (v - mean)) / mean of its sums of w.
+    With `cluster_Q`, the influence of each cluster of queries, (clusters, M): sum(w (v - mean)) / mean over clusters of
+    sum(w).
     """
     total_M = weights_QM.sum(0, dtype=np.float64)
     weighed_QM = np.where(weights_QM > 0, np.nan_to_num(values_QM) * weights_QM, 0.0)
     mean_M = np.nan_to_num(_ratio(weighed_QM.sum(0), total_M))
-    left_QM = weighed_QM - weights_QM * mean_M
+    deviation_QM = weighed_QM - weights_QM * mean_M
     if cluster_Q is not None:
-        left_QM = cluster_sums(left_QM, cluster_Q)
-    return left_QM / np.maximum(total_M / len(left_QM), 1e-300)
+        deviation_QM = cluster_sums(deviation_QM, cluster_Q)
+    return deviation_QM / np.maximum(total_M / len(deviation_QM), 1e-300)
 
 
 def paired_test(difference_M: np.ndarray, ours_QM: np.ndarray, theirs_QM: np.ndarray) -> np.ndarray:
-    """Return the two-sided p-value (M,) that two means differ by chance, from what each query moves them.
+    """Return two-sided p-values (M,) of the differences between two recommenders' means.
 
-    For plain means it is the paired t-test; for weighted ones the same of their linearisation. 1 where every query
-    gives the same values, also where there is one query alone.
+    `ours_QM` and `theirs_QM` are the `influence` of each query. For plain means this is the paired t-test; for weighted
+    means, the t-test of their linearisation. 1 where no query differs, and where there is a single query.
     """
     num_queries = len(ours_QM)
     if num_queries < 2:
         return np.ones(len(difference_M))
     error_M = (ours_QM - theirs_QM).std(axis=0, ddof=1) / np.sqrt(num_queries)
-    # Below this the errors differ by rounding alone: a difference that is the same for every query is certain.
+    # Errors below this are rounding: a difference that is the same for every query is certain.
     tiny = 1e-12
     t_M = np.abs(difference_M) / np.maximum(error_M, tiny * np.maximum(np.abs(difference_M), tiny))
     return np.where(np.abs(difference_M) <= tiny, 1.0, 2 * stdtr(num_queries - 1, -t_M))
 
 
 def holm(p_P: np.ndarray) -> np.ndarray:
-    """Return p-values corrected for their number (Holm 1979), (P,): rejecting those up to .05 is wrong once in 20."""
+    """Return Holm-corrected p-values (Holm 1979), (P,); rejecting at .05 has a family-wise error rate of at most 5%."""
     order = np.argsort(p_P, kind="stable")
     stepped = np.minimum(1.0, p_P[order] * np.arange(len(p_P), 0, -1))
     corrected = np.empty(len(p_P))
@@ -133,9 +135,9 @@ def holm(p_P: np.ndarray) -> np.ndarray:
 
 
 def letters(means: np.ndarray, differ: np.ndarray) -> list[str]:
-    """Return the compact letter display (Piepho 2004): recommenders that share a letter cannot be told apart.
+    """Return the compact letter display (Piepho 2004): recommenders that share a letter do not differ significantly.
 
-    `means` (S,) order the letters, a is the best; `differ` (S, S) bool, symmetric, says which pairs are significant.
+    `means` (S,) order the letters, a is the best; `differ` (S, S), bool and symmetric, marks the significant pairs.
     Insert and absorb: start with one group of all, split it at each significant pair, drop groups within others.
     """
     groups = [set(range(len(means)))] if len(means) else []
@@ -145,7 +147,7 @@ def letters(means: np.ndarray, differ: np.ndarray) -> list[str]:
             split += [group - {one}, group - {other}] if {one, other} <= group else [group]
         groups = []
         for group in sorted(split, key=len, reverse=True):
-            if not any(group <= kept for kept in groups):
+            if not any(group <= larger for larger in groups):
                 groups.append(group)
     rank = np.empty(len(means), int)
     rank[np.argsort(-means, kind="stable")] = np.arange(len(means))
@@ -158,10 +160,10 @@ def _letter(place: int) -> str:
 
 
 def _counts(generator: np.random.Generator, num_rows: int, num_queries: int) -> np.ndarray:
-    """Return how often each resample drew each query, float32 (num_rows, Q)."""
-    drawn = generator.integers(0, num_queries, (num_rows, num_queries), dtype=np.int64)
-    drawn += np.arange(num_rows)[:, None] * num_queries
-    counts = np.bincount(drawn.ravel(), minlength=num_rows * num_queries)
+    """Return the number of times that each resample contains each query, float32 (num_rows, Q)."""
+    cells = generator.integers(0, num_queries, (num_rows, num_queries), dtype=np.int64)
+    cells += np.arange(num_rows)[:, None] * num_queries
+    counts = np.bincount(cells.ravel(), minlength=num_rows * num_queries)
     return counts.reshape(num_rows, num_queries).astype(np.float32)
 
 
@@ -171,7 +173,7 @@ def _blocks(num_resamples: int, num_queries: int) -> list[int]:
 
 
 def _distinct(weights_QM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct columns (Q, W), and the one of each metric, (M,): most metrics share theirs."""
+    """Return the distinct weight columns (Q, W) and the index of each metric's column, (M,): most metrics share one."""
     places: dict[bytes, int] = {}
     first, weight_M = list[int](), list[int]()
     for m in range(weights_QM.shape[1]):

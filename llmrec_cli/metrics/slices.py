@@ -1,4 +1,4 @@
-"""Slices: items by popularity and queries by history, so that a mean cannot hide who pays for it.
+"""Slices of items by popularity and of queries by history length, which show differences that a mean hides.
 
 Shapes: Q queries, K ranks, N items.
 """
@@ -13,11 +13,11 @@ _USER_SLICES = ("few", "many", "cold")
 
 
 def item_slices(counts_N: np.ndarray) -> np.ndarray:
-    """Return the slice of each item, (N,): its place in ITEM_SLICES.
+    """Return the slice of each item as an index into ITEM_SLICES, (N,).
 
-    `counts_N` are training interactions. Items with none are cold. Of the others the most popular 5% are head, the
-    next 15% mid, the rest tail; shares round up, so the smallest catalogue has a head. Among equally popular items
-    the one with the lower integer comes first, which is the order of ids in prepared data.
+    `counts_N` are numbers of training interactions. Items with none are cold. Of the others the most popular 5% are
+    head, the next 15% mid, the rest tail. Shares round up, so the smallest catalogue has a head. Equally popular items
+    are in the order of their integers, which is the order of ids in prepared data.
     """
     slices_N = np.full(len(counts_N), ITEM_SLICES.index(COLD), np.int8)
     order = np.argsort(-counts_N.astype(np.int64), kind="stable")[: np.count_nonzero(counts_N)]
@@ -29,10 +29,11 @@ def item_slices(counts_N: np.ndarray) -> np.ndarray:
 
 
 def user_slices(history_lengths_Q: np.ndarray) -> dict[str, np.ndarray]:
-    """Return which queries are in each user slice, bool (Q,) by name.
+    """Return a mask of the queries in each user slice, {name: bool (Q,)}.
 
     Queries without training history are cold. Of the others, `few` are the third with the shortest history and
-    `many` the third with the longest, rounded down; among equally long ones the lower integer counts as shorter.
+    `many` the third with the longest, rounded down. Among histories of equal length, the query with the lower index
+    counts as shorter.
     """
     warm = np.flatnonzero(history_lengths_Q)
     ordered = warm[np.argsort(history_lengths_Q[warm], kind="stable")]
@@ -43,10 +44,10 @@ def user_slices(history_lengths_Q: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def quantiles(values: np.ndarray, number: int) -> dict[str, np.ndarray]:
-    """Return `number` groups of about equal size from the lowest values to the highest, `{"3-17": bool (size,)}`.
+    """Return masks of `number` groups of about equal size, from the lowest values up, `{"3-17": bool (size,)}`.
 
-    Equal values are in the same group, so there may be fewer groups, and they may differ in size. NaN is in none. A
-    group is called by its lowest and highest value.
+    Equal values are in the same group, so there may be fewer groups, and they may differ in size. NaN is in no group.
+    The name of a group is its lowest and highest value.
     """
     some = np.flatnonzero(~np.isnan(values))
     if len(some) == 0:
@@ -64,20 +65,20 @@ def quantiles(values: np.ndarray, number: int) -> dict[str, np.ndarray]:
 
 
 def attribute_values(attributes: sp.csr_array, names: Sequence[str], column: str) -> dict[str, np.ndarray]:
-    """Return who has each value of an attribute, `{value: bool (num_entities,)}`, in the order of the values.
+    """Return a mask of the rows with each value of an attribute, `{value: bool (num_rows,)}`, in the order of `names`.
 
-    `names` are `column=value`, one per column of `attributes` (num_entities, A).
+    `names` are `column=value`, one per column of `attributes` (num_rows, A).
     """
-    chosen = [n for n, name in enumerate(names) if name.startswith(f"{column}=")]
-    members = sp.csc_array(attributes[:, chosen])
-    found = {}
-    for place, n in enumerate(chosen):
+    matches = [n for n, name in enumerate(names) if name.startswith(f"{column}=")]
+    members = sp.csc_array(attributes[:, matches])
+    masks = {}
+    for place, n in enumerate(matches):
         mask = np.zeros(attributes.shape[0], bool)
         mask[members.indices[members.indptr[place]:members.indptr[place + 1]]] = True
-        found[names[n][len(column) + 1:]] = mask
-    return found
+        masks[names[n][len(column) + 1:]] = mask
+    return masks
 
 
 def columns_of(names: Sequence[str]) -> list[str]:
-    """Return the attributes that `column=value` names speak of, each once."""
+    """Return the distinct columns in names of the form `column=value`."""
     return list(dict.fromkeys(name.partition("=")[0] for name in names))

@@ -1,6 +1,6 @@
-"""The table of metrics, from which every list of metric names comes, and its glossary as text.
+"""The table of metrics, the only source of metric names, and the page docs/metrics.md.
 
-A metric is an entry of its family, written beside its function: `ranking` (hits on lists, areas under ROC curves,
+Each family of metrics lists its entries beside its functions: `ranking` (hits on lists, areas under ROC curves,
 weighted recall), `beyond_accuracy`, `members`, `rating`. Importing the table imports no numpy.
 
 `python -m llmrec_cli.metrics.table` prints docs/metrics.md; `make docs` writes it.
@@ -16,37 +16,38 @@ METRICS = {metric.name: metric
            for metric in (*RANKING, *AREAS, *WEIGHTED_RECALL, *LISTS, *VARIETY, *MEMBERS, *VALUES, *LIKES)}
 """Name -> metric."""
 MONITORED = tuple(metric.name for metric in METRICS.values() if metric.monitored)
-"""Names of the metrics that may choose on validation."""
+"""Names of the metrics that are allowed for model selection on validation."""
 
 
 def metric_of(column: str) -> Metric:
-    """Return the metric of a column of metrics.json, `ndcg@10` or `auc`."""
+    """Return the metric of a column of metrics.json, such as `ndcg@10` or `auc`."""
     return METRICS[column.partition("@")[0]]
 
 
-def shown(view: str) -> list[Metric]:
-    """Return the metrics of a view, an attribute of `Shown`, in their order there."""
-    chosen = [metric for metric in METRICS.values() if getattr(metric.shown, view)]
-    return sorted(chosen, key=lambda metric: int(getattr(metric.shown, view)))
+def view_metrics(view: str) -> list[Metric]:
+    """Return the metrics of a view (an attribute of `ViewPositions`) in the order of their positions."""
+    metrics = [metric for metric in METRICS.values() if getattr(metric.positions, view)]
+    return sorted(metrics, key=lambda metric: int(getattr(metric.positions, view)))
 
 
 def columns(view: str, k: int) -> list[str]:
-    """Return the columns of metrics.json that a view shows at list length k."""
-    return [metric.column(k) for metric in shown(view)]
+    """Return the columns of metrics.json in a view at list length k."""
+    return [metric.column(k) for metric in view_metrics(view)]
 
 
 _PAGE = """# Metrics
 
-Written from the table of metrics by `make docs`; `llmrec evaluate --help` and report.html print the same sentences.
+`make docs` writes this page from the table of metrics; `llmrec evaluate --help` and report.html print the same
+definitions.
 
-`<metric>@k` is about the first k places of each list, for every `k=` of `llmrec evaluate`. Means are over users or
-groups with held-out interactions; an empty list scores 0 in metrics of accuracy and has no value in metrics of its
-items. Differences between recommenders are tested where one direction is better and each user or group has a value.
+`<metric>@k` uses the first k places of each list, for every `k=` of `llmrec evaluate`. Means are over users or groups
+with held-out interactions. An empty list scores 0 in accuracy metrics and has no value in metrics of the items on it.
+Differences between recommenders are tested where one direction is better and each user or group has a value.
 
-- monitor: `llmrec finetune monitor=<metric>@<k>` chooses by it on validation.
-- slices: reported for slices of users and items.
-- ties: `ties=expected` gives its mean over all orders of equal scores; other metrics use the order by hash.
-- lists: one value for all lists or pairs together, without an interval.
+- monitor: usable for model selection on validation, `llmrec finetune monitor=<metric>@<k>`.
+- slices: also reported for slices of users and items.
+- ties: `ties=expected` gives the mean over all orders of equal scores; other metrics break ties by hash.
+- lists: one value for all lists or pairs together, without a confidence interval.
 
 | metric | definition | better | |
 |---|---|---|---|
@@ -54,7 +55,7 @@ items. Differences between recommenders are tested where one direction is better
 
 
 def sentence(metric: Metric) -> str:
-    """Return the definition, and the direction where it is not the usual one."""
+    """Return the definition of a metric, and a note where lower values are better."""
     return f"{metric.definition} Lower is better." if metric.better == LOWER else metric.definition
 
 

@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file that needs no network and no script, and the audit itself beside it."""
+"""Audit page: one HTML file that needs no network and no script, with the same numbers in audit.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,83 +12,86 @@ _SPLITS_AND_ALL = ("train", "valid", "test", "all")
 _FILTERED = {"below_min_value": "value below dataset.min_value",
              "below_core": "user or item with fewer than dataset.min_*_interactions",
              "event_without_weight": "event whose weight is 0",
-             "not_positive": "value of 0 or below; dataset.min_value=0 keeps those of 0",
+             "not_positive": "value of 0 or below; dataset.min_value=0 keeps values of 0",
              "dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
              "after_newest": "after dataset.newest", "before_oldest": "before dataset.oldest",
-             "dislike_of_unknown": "dislike whose user or item is in no interaction",
-             "in_earlier_split": "held out, and in an earlier split too; split.leaks"}
+             "dislike_of_unknown": "dislike whose user or item has no interaction",
+             "in_earlier_split": "held-out pair that is also in an earlier split; split.leaks"}
 
 
 def rows_table(audit: Mapping[str, Any]) -> Table:
-    """Return where the rows went: how many, which share, and why."""
+    """Return the row accounting: number, share and reason per outcome."""
     rows = audit["rows"]
-    lines = [("read", rows["read"], ""), ("prepared before", rows["earlier"], "sound rows that were there"),
-             ("rejected", rows["rejected"], "unreadable or invalid; listed in rejects.parquet"),
-             ("merged", rows["duplicates"], "repeats of a user and an item; dataset.duplicates")]
+    lines = [("read", rows["read"], ""), ("prepared before", rows["earlier"], "valid rows of earlier runs"),
+             ("rejected", rows["rejected"], "unreadable or invalid; in rejects.parquet"),
+             ("merged", rows["duplicates"], "repeated pairs of user and item; dataset.duplicates")]
     lines += [("filtered", number, _FILTERED.get(reason, reason))
               for reason, number in rows["filtered_by_reason"].items()]
     lines += [("negatives", rows["negatives"], "dislikes; in negatives.parquet"),
               ("kept", rows["kept"], "in interactions.parquet"), ("  train", rows["train"], ""),
-              ("  valid", rows["valid"], "for tuning"), ("  test", rows["test"], "for the final evaluation only"),
-              ("unaccounted", rows["unaccounted"], "in none of these places, which is a bug")]
+              ("  valid", rows["valid"], "for model selection"), ("  test", rows["test"], "for the final evaluation"),
+              ("unaccounted", rows["unaccounted"], "in none of the rows above; this is a bug")]
     always = ("read", "kept", "  train", "  valid", "  test")
-    return Table(["rows", "of those read", "why"],
+    return Table(["rows", "share of rows read", "note"],
                  [Row(name.replace("  ", " – "), [Cell(f"{number:,}", ""), Cell(_percent(number, rows["read"]), ""),
                                                   Cell(why, "")])
                   for name, number, why in lines if number or name in always])
 
 
 def ties_table(audit: Mapping[str, Any]) -> Table:
-    """Return the table of interactions that share their time with another of their user or group."""
+    """Return the table of interactions with the same time as another one of their user or group."""
     return Table(["tied interactions", "with a tied held-out interaction", "equal times are ordered by"],
-                 [Row(whose, [Cell(f"{told['interactions']:,}", f"{told['share']:.1%}"),
-                              Cell(f"{told[f'held_out_{whose}']:,} {whose}", f"{told['held_out_share']:.1%}"),
-                              Cell(", ".join(told["rule"][1:]), "")]) for whose, told in audit["ties"].items()])
+                 [Row(audience, [Cell(f"{counts['interactions']:,}", f"{counts['share']:.1%}"),
+                                 Cell(f"{counts[f'held_out_{audience}']:,} {audience}",
+                                      f"{counts['held_out_share']:.1%}"),
+                                 Cell(", ".join(counts["rule"][1:]), "")])
+                  for audience, counts in audit["ties"].items()])
 
 
 def splits_table(audit: Mapping[str, Any]) -> Table:
-    """Return a row per split: how many, how sparse, how cold, from when to when."""
-    found = []
+    """Return a row per split: size, density, cold users and items, and time span."""
+    rows = []
     for split in _SPLITS_AND_ALL:
-        told = audit["splits"][split]
-        times = Cell("–", "") if told["first"] is None else Cell(_time(told["first"]), f"to {_time(told['last'])}")
-        found.append(Row(split, [
-            Cell(f"{told['interactions']:,}", ""), Cell(f"{told['users']:,}", ""), Cell(f"{told['items']:,}", ""),
-            Cell(f"{told['density']:.3%}", ""), *(_cold(told, kind, split) for kind in ("users", "items")),
-            Cell(f"{told['users_with_one_interaction']:,}", ""), times]))
-    return Table(["interactions", "users", "items", "density", "cold users", "cold items", "users with one",
-                  "from"], found)
+        counts = audit["splits"][split]
+        times = Cell("–", "") if counts["first"] is None else Cell(_time(counts["first"]),
+                                                                   f"to {_time(counts['last'])}")
+        rows.append(Row(split, [
+            Cell(f"{counts['interactions']:,}", ""), Cell(f"{counts['users']:,}", ""), Cell(f"{counts['items']:,}", ""),
+            Cell(f"{counts['density']:.3%}", ""), *(_cold(counts, kind, split) for kind in ("users", "items")),
+            Cell(f"{counts['users_with_one_interaction']:,}", ""), times]))
+    return Table(["interactions", "users", "items", "density", "cold users", "cold items",
+                  "users with one interaction", "from"], rows)
 
 
-def _cold(told: Mapping[str, Any], kind: str, split: str) -> Cell:
+def _cold(counts: Mapping[str, Any], kind: str, split: str) -> Cell:
     if split == "train":
         return Cell("–", "")
-    return Cell(f"{told[f'cold_{kind}']:,}",
-                f"{told[f'cold_{kind}_share']:.1%} of interactions" if told[f"cold_{kind}"] else "")
+    return Cell(f"{counts[f'cold_{kind}']:,}",
+                f"{counts[f'cold_{kind}_share']:.1%} of interactions" if counts[f"cold_{kind}"] else "")
 
 
 def distributions_table(audit: Mapping[str, Any]) -> Table:
-    """Return how many interactions users and items have, in each split."""
+    """Return the distribution of interactions per user and per item, in each split."""
     rows = []
     for kind in ("user", "item"):
         for split in _SPLITS_AND_ALL:
-            told = audit["splits"][split][f"per_{kind}"]
-            if told["num"]:
-                rows.append(Row(f"per {kind}, {split}", [Cell(f"{told[key]:,}", "") for key in
+            summary = audit["splits"][split][f"per_{kind}"]
+            if summary["num"]:
+                rows.append(Row(f"per {kind}, {split}", [Cell(f"{summary[key]:,}", "") for key in
                                                          ("min", "q1", "median", "q3", "max")]
-                                + [Cell(f"{told['mean']:,.1f}", "")]))
-    return Table(["least", "lowest quarter up to", "median", "highest quarter from", "most", "mean"], rows)
+                                + [Cell(f"{summary['mean']:,.1f}", "")]))
+    return Table(["minimum", "lower quartile", "median", "upper quartile", "maximum", "mean"], rows)
 
 
 def texts_table(audit: Mapping[str, Any]) -> Table:
-    """Return what the texts of items and users are like, and those of groups where there are any."""
-    told = list(audit["texts"].values())
-    rows = [Row("all", [Cell(f"{texts['num']:,}", "") for texts in told]),
-            Row("without text", [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in told]),
-            Row("title is the id", [Cell(f"{texts['title_is_id']:,}", "") for texts in told])]
-    for name, cell in (("same text as another", _duplicated), ("length, characters", _length), ("longest", _longest),
-                       ("mostly in the script", _scripts), ("scripts mixed", _mixed)):
-        rows.append(Row(name, [cell(texts) if texts["duplicated"] else Cell("–", "") for texts in told]))
+    """Return statistics of the texts of items, users and, if there are any, groups."""
+    entries = list(audit["texts"].values())
+    rows = [Row("all", [Cell(f"{texts['num']:,}", "") for texts in entries]),
+            Row("without text", [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in entries]),
+            Row("title is the id", [Cell(f"{texts['title_is_id']:,}", "") for texts in entries])]
+    for name, cell in (("duplicate text", _duplicated), ("length, characters", _length), ("longest", _longest),
+                       ("main script", _scripts), ("several scripts", _mixed)):
+        rows.append(Row(name, [cell(texts) if texts["duplicated"] else Cell("–", "") for texts in entries]))
     return Table([f"{kind}s" for kind in audit["texts"]], rows)
 
 
@@ -98,7 +101,7 @@ def _duplicated(texts: Mapping[str, Any]) -> Cell:
 
 def _length(texts: Mapping[str, Any]) -> Cell:
     lengths = texts["lengths"]
-    return Cell(f"{lengths['median']:,}", f"median; half of them {lengths['q1']:,} to {lengths['q3']:,}")
+    return Cell(f"{lengths['median']:,}", f"median; quartiles {lengths['q1']:,} and {lengths['q3']:,}")
 
 
 def _longest(texts: Mapping[str, Any]) -> Cell:
@@ -108,9 +111,9 @@ def _longest(texts: Mapping[str, Any]) -> Cell:
 
 def _scripts(texts: Mapping[str, Any]) -> Cell:
     scripts = texts["scripts"]
-    told = [f"{name} {_percent(number, scripts['looked_at'])}" for name, number in scripts["dominant"].items()]
+    shares = [f"{name} {_percent(number, scripts['looked_at'])}" for name, number in scripts["dominant"].items()]
     sampled = f"; of {scripts['looked_at']:,} texts" if scripts["every"] > 1 else ""
-    return Cell(told[0], ", ".join(told[1:4]) + ("…" if told[4:] else "") + sampled)
+    return Cell(shares[0], ", ".join(shares[1:4]) + ("…" if shares[4:] else "") + sampled)
 
 
 def _mixed(texts: Mapping[str, Any]) -> Cell:
@@ -118,7 +121,7 @@ def _mixed(texts: Mapping[str, Any]) -> Cell:
 
 
 def top_table(audit: Mapping[str, Any]) -> Table:
-    """Return the most popular items of training."""
+    """Return the items with the most training interactions."""
     return Table(["id", "interactions", "share"],
                  [Row(item["title"], [Cell(item["item_id"][:40], ""), Cell(f"{item['interactions']:,}", ""),
                                       Cell(f"{item['share']:.1%}", "")]) for item in
@@ -154,7 +157,7 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     cards = [("Interactions", f"{audit['rows']['kept']:,}", f"of {audit['rows']['read']:,} rows read"),
              ("Users", f"{kept['users']:,}", _each(kept["per_user"])),
              ("Items", f"{kept['items']:,}", _each(kept["per_item"])),
-             ("Density", f"{kept['density']:.3%}", "of all pairs of a user and an item are there")]
+             ("Density", f"{kept['density']:.3%}", "of all pairs of user and item have an interaction")]
     values = {"audit": audit, "about": about, "split": _split(about["split"]), "cards": cards, "span": _span(kept),
               "rows": rows_table(audit), "ties": ties_table(audit), "splits": splits_table(audit),
               "distributions": distributions_table(audit), "texts": texts_table(audit),
@@ -169,12 +172,12 @@ def _each(summary: Mapping[str, Any]) -> str:
 
 
 def _split(split: Mapping[str, Any]) -> str:
-    """Return the split and its settings as one would write them."""
-    # What is as it would be without being said is not: split=given has a seed that decides nothing.
-    idle = {"kind", "cutoff", *(("valid", "seed") if split["kind"] == "given" and not split.get("valid") else ())}
-    told = [f"{key}={value}" for key, value in split.items()
-            if key not in idle and value not in (None, "") and (key, value) != ("leaks", "auto")]
-    return f"split={split['kind']}" + (f" ({', '.join(told)})" if told else "")
+    """Return the split and its settings in command-line form."""
+    # Defaults are left out; with split=given and no carved validation the seed has no effect.
+    hidden = {"kind", "cutoff", *(("valid", "seed") if split["kind"] == "given" and not split.get("valid") else ())}
+    parts = [f"{key}={value}" for key, value in split.items()
+             if key not in hidden and value not in (None, "") and (key, value) != ("leaks", "auto")]
+    return f"split={split['kind']}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _span(kept: Mapping[str, Any]) -> str:
@@ -186,28 +189,28 @@ def _day(moment: str | int) -> str:
 
 
 def _charts(audit: Mapping[str, Any]) -> dict[str, list[charts.Chart]]:
-    """Return the charts by the section they are in."""
-    values, found = audit["values"], []
+    """Return the charts by section of the page."""
+    values, when = audit["values"], []
     if audit["time"]:
         time = audit["time"]
         edges = [_moment(edge) for edge in time["edges"]]
         num = len(edges) - 1
         places = sorted({round(num * n / 3) for n in range(4)})
-        what = "place in the order" if time["unit"] == "order" else "time (UTC)"
-        found.append(charts.bars("Interactions over time", what, f"interactions in each of {num} spans", edges[:-1],
-                                 _by_split(time), [(n, _day(time["edges"][n])) for n in places]))
+        label = "position in the order" if time["unit"] == "order" else "time (UTC)"
+        when.append(charts.bars("Interactions over time", label, f"interactions in each of {num} spans", edges[:-1],
+                                _by_split(time), [(n, _day(time["edges"][n])) for n in places]))
     names = [f"{value:.6g}" for value in values["values"]] if values["edges"] is None else \
         [f"{edge:.4g}" for edge in values["edges"][:-1]]
-    found.append(charts.bars("Values", "value" if values["edges"] is None else "value, from", "interactions", names,
-                             _by_split(values)))
+    when.append(charts.bars("Values", "value" if values["edges"] is None else "value, from", "interactions", names,
+                            _by_split(values)))
     diagonal = [[0.0, 0.0], [1.0, 1.0]]
-    tail = charts.curve("The long tail", "share of the trained items, most popular first",
+    tail = charts.curve("The long tail", "share of the training items, most popular first",
                         "share of training interactions",
                         {"these items": audit["popularity"]["curve"], "all equally popular": diagonal})
     each = [charts.bars(f"Interactions per {kind}", "interactions", f"{kind}s", [_range(b) for b in histogram],
                         {f"{kind}s": [b["num"] for b in histogram]})
             for kind in ("user", "item") for histogram in [audit["histograms"][f"per_{kind}"]]]
-    return {"when": found, "popularity": [tail, *each]}
+    return {"when": when, "popularity": [tail, *each]}
 
 
 def _moment(edge: str | int) -> str:

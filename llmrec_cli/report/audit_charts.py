@@ -1,6 +1,6 @@
 """Charts of the audit as plain geometry, which a template draws as SVG.
 
-Not matplotlib, as for the evaluation: its import alone takes longer than preparing a small data set.
+matplotlib, which the evaluation report uses, takes longer to import than a small data set takes to prepare.
 """
 
 import math
@@ -14,7 +14,7 @@ _INNER_WIDTH, _INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 @dataclass(frozen=True)
 class Tick:
-    """A label at a place of an axis, in the picture's units."""
+    """A label on an axis; `at` is in units of the picture."""
 
     at: float
     label: str
@@ -23,7 +23,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle of one series; `label` is what a pointer over it shows."""
+    """A rectangle of one series; `label` is its tooltip."""
 
     x: float
     y: float
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture of WIDTH x HEIGHT: bars or lines between two axes, and what they are called."""
+    """A picture of WIDTH x HEIGHT with bars or lines, axis labels and a legend."""
 
     title: str
     x_label: str
@@ -57,34 +57,34 @@ class Chart:
 
 def bars(title: str, x_label: str, y_label: str, names: Sequence[str], series: dict[str, list[int]],
          ticks: Sequence[tuple[float, str]] | None = None) -> Chart:
-    """Return stacked bars, one for each of `names`; `ticks` (place in bars, label) where names are too many to show."""
-    shown = {name: counts for name, counts in series.items() if any(counts)}
-    top, steps = scale(max((sum(counts) for counts in zip(*shown.values(), strict=True)), default=1))
+    """Return stacked bars, one per name; `ticks` (position in bars, label) replace the names on the axis."""
+    filled = {name: counts for name, counts in series.items() if any(counts)}
+    top, steps = scale(max((sum(counts) for counts in zip(*filled.values(), strict=True)), default=1))
     slot = _INNER_WIDTH / max(1, len(names))
     gap = min(6.0, slot * 0.15)
-    drawn = []
+    rectangles = []
     for place, name in enumerate(names):
         below = 0
-        for split, counts in shown.items():
+        for split, counts in filled.items():
             if counts[place]:
                 y = _y((below + counts[place]) / top)
                 label = f"{name}: {counts[place]:,}" + (f" {split}" if len(series) > 1 else "")
-                drawn.append(Bar(_round(LEFT + place * slot + gap / 2), y, _round(slot - gap),
-                                 _round(_y(below / top) - y), list(series).index(split), label))
+                rectangles.append(Bar(_round(LEFT + place * slot + gap / 2), y, _round(slot - gap),
+                                      _round(_y(below / top) - y), list(series).index(split), label))
             below += counts[place]
     placed = ticks if ticks is not None else [(n + 0.5, name) for n, name in _some(names)]
     return Chart(title, x_label, y_label, _x_ticks([(at / max(1, len(names)), label) for at, label in placed]),
-                 [Tick(_y(step / top), short(step), "end") for step in steps], bars=drawn,
+                 [Tick(_y(step / top), short(step), "end") for step in steps], bars=rectangles,
                  legend=list(series) if len(series) > 1 else [])
 
 
 def curve(title: str, x_label: str, y_label: str, lines: dict[str, list[list[float]]]) -> Chart:
-    """Return lines of points from 0 to 1 in both directions, as shares."""
+    """Return a chart of lines whose points are shares, 0 to 1, on both axes."""
     shares = (0, 0.25, 0.5, 0.75, 1)
-    drawn = [Line(" ".join(f"{_round(LEFT + x * _INNER_WIDTH)},{_y(y)}" for x, y in points), number)
-             for number, points in enumerate(lines.values())]
+    polylines = [Line(" ".join(f"{_round(LEFT + x * _INNER_WIDTH)},{_y(y)}" for x, y in points), number)
+                 for number, points in enumerate(lines.values())]
     return Chart(title, x_label, y_label, _x_ticks([(share, f"{share:.0%}") for share in shares]),
-                 [Tick(_y(share), f"{share:.0%}", "end") for share in shares], lines=drawn, legend=list(lines))
+                 [Tick(_y(share), f"{share:.0%}", "end") for share in shares], lines=polylines, legend=list(lines))
 
 
 def scale(most: float) -> tuple[float, list[float]]:
@@ -99,7 +99,7 @@ def scale(most: float) -> tuple[float, list[float]]:
 
 
 def short(number: float) -> str:
-    """Return a number as it fits beside an axis: 1,200, 45k, 2.5M."""
+    """Format a number briefly for an axis: 1,200, 45k, 2.5M."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= 10 * unit or (unit > 1e3 and number >= unit):
             return f"{number / unit:.4g}{name}"
@@ -112,7 +112,7 @@ def _x_ticks(places: Sequence[tuple[float, str]]) -> list[Tick]:
 
 
 def _some(names: Sequence[str]) -> list[tuple[int, str]]:
-    """Return as many of the names, evenly chosen, as there is room for."""
+    """Return as many of the names, evenly spaced, as fit on the axis."""
     room = max(1, int(_INNER_WIDTH / (7 * max((len(name) for name in names), default=1) + 8)))
     every = math.ceil(len(names) / room)
     return [(n, name) for n, name in enumerate(names) if n % every == 0]

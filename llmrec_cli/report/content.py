@@ -1,4 +1,4 @@
-"""Content of a report as plain data."""
+"""Content of an evaluation report as plain data."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -13,13 +13,13 @@ from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 
-_NUM_EXAMPLES, _NUM_LIKED, _LIST_LENGTH, _NUM_DUELS = 12, 8, 10, 3
+_NUM_EXAMPLES, _MAX_HISTORY, _LIST_LENGTH, _NUM_DISAGREEMENTS = 12, 8, 10, 3
 MOST_POINTS = 300
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A title in an example; `hit` where the recommendation and what was liked afterwards meet."""
+    """A title in an example; `hit`: the item is both recommended and held out."""
 
     title: str
     hit: bool = False
@@ -27,19 +27,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Example:
-    """One user: what was liked, what is recommended, what was liked afterwards; and how many more there are."""
+    """One user or group: the newest history, the recommendations, the held-out items, and the two total counts."""
 
     user: str
-    liked: list[Entry]
+    history: list[Entry]
     recommended: list[Entry]
-    went_on: list[Entry]
-    num_liked: int
-    num_went_on: int
+    held_out: list[Entry]
+    num_history: int
+    num_held_out: int
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A model's lists, which of their entries are relevant, and what each user got by the main metric, (Q,)."""
+class ModelLists:
+    """A model's lists, a mask of their relevant entries, and the main metric of each query, (Q,)."""
 
     lists: Lists
     hits_QK: np.ndarray
@@ -47,8 +47,8 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Duel:
-    """A user with whom two models differ: the example with the list of the first, the second's, and what each got."""
+class Disagreement:
+    """A user on whom two models differ: example with the first model's list, the second's list, and both metrics."""
 
     example: Example
     other: list[Entry]
@@ -57,26 +57,26 @@ class Duel:
 
 @dataclass(frozen=True)
 class Curve:
-    """A training curve: what it shows, and (step, value) points."""
+    """A training curve: its name and its (step, value) points."""
 
     name: str
     points: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Content:
-    """All of a report.
+class EvaluationReport:
+    """Content of an evaluation report.
 
     Attributes
     ----------
     model : name of the head
     facts : groups of (label, value) about data, model and protocol
     metrics : the content of metrics.json
-    cutoff : the list length that headline and examples use
-    counts_N, exposure : training interactions of each candidate item, and how often each recommender shows it
-    curves : loss and validation curves, empty where the model has none
-    examples : a few users, drawn without looking at their results
-    duels, rivals : the users with whom two models, the rivals, differ most, those with whom the first does better first
+    cutoff : list length for headline and examples
+    counts_N, exposure : training interactions of each candidate item, and number of lists of each recommender with it
+    curves : loss and validation curves, empty if the model has none
+    examples : a few users, chosen independently of their results
+    disagreements, compared_models : users on whom the two models differ most, first those that favour the first model
     """
 
     model: str
@@ -87,40 +87,41 @@ class Content:
     exposure: dict[str, np.ndarray]
     curves: list[Curve]
     examples: list[Example]
-    duels: list[Duel] = field(default_factory=list)
-    rivals: tuple[str, str] = ("", "")
+    disagreements: list[Disagreement] = field(default_factory=list)
+    compared_models: tuple[str, str] = ("", "")
 
 
 def main_cutoff(cutoffs: list[int]) -> int:
-    """Return the list length to talk about: 10 where it was measured, else the one nearest to it."""
+    """Return the list length for headline and examples: 10 if measured, else the nearest to 10."""
     return min(cutoffs, key=lambda k: (abs(k - _LIST_LENGTH), k))
 
 
 def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Catalogue, cutoff: int) -> list[Example]:
-    """Return a dozen users, the first in the order of their hashed ids: chance, not their results, picks them."""
-    chosen = np.argsort(item_hash_ranks(task.queries.ids, "examples"))[:_NUM_EXAMPLES]
-    return [_example(int(q), task, lists, hits_QK, items, min(cutoff, _LIST_LENGTH)) for q in chosen]
+    """Return a dozen examples, the first in the order of hashed ids, so the choice does not depend on results."""
+    rows = np.argsort(item_hash_ranks(task.queries.ids, "examples"))[:_NUM_EXAMPLES]
+    return [_example(int(q), task, lists, hits_QK, items, min(cutoff, _LIST_LENGTH)) for q in rows]
 
 
-def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Catalogue, cutoff: int) -> list[Duel]:
-    """Return the users with whom two models differ most, _NUM_DUELS in favour of each."""
+def find_disagreements(task: HeldOut, ours: ModelLists, theirs: ModelLists, items: Catalogue,
+                       cutoff: int) -> list[Disagreement]:
+    """Return the users on whom two models differ most, _NUM_DISAGREEMENTS in favour of each model."""
     difference_Q = ours.values_Q - theirs.values_Q
     order = np.argsort(-difference_Q, kind="stable")
-    chosen = [*order[:_NUM_DUELS][difference_Q[order[:_NUM_DUELS]] > 0],
-              *order[::-1][:_NUM_DUELS][difference_Q[order[::-1][:_NUM_DUELS]] < 0]]
-    length, found = min(cutoff, _LIST_LENGTH), []
-    for q in map(int, chosen):
+    rows = [*order[:_NUM_DISAGREEMENTS][difference_Q[order[:_NUM_DISAGREEMENTS]] > 0],
+            *order[::-1][:_NUM_DISAGREEMENTS][difference_Q[order[::-1][:_NUM_DISAGREEMENTS]] < 0]]
+    length, result = min(cutoff, _LIST_LENGTH), []
+    for q in map(int, rows):
         relevant = task.relevant_QN.indices[task.relevant_QN.indptr[q]:task.relevant_QN.indptr[q + 1]]
         hit = (*ours.hits_QK[q, :length], *theirs.hits_QK[q, :length])
-        shown = (*ours.lists.items_QK[q, :length], *theirs.lists.items_QK[q, :length])
-        seen = {int(item) for item, found_it in zip(shown, hit, strict=True) if found_it}
+        item_rows = (*ours.lists.items_QK[q, :length], *theirs.lists.items_QK[q, :length])
+        hit_items = {int(item) for item, is_hit in zip(item_rows, hit, strict=True) if is_hit}
         example = _example(q, task, ours.lists, ours.hits_QK, items, length)
-        went_on = [Entry(_title(items, n), n in seen)
-                   for n in sorted(relevant.tolist(), key=lambda item: item not in seen)[:_LIST_LENGTH]]
-        found.append(Duel(replace(example, went_on=went_on),
-                          _recommended(q, theirs.lists, theirs.hits_QK, items, length),
-                          (float(ours.values_Q[q]), float(theirs.values_Q[q]))))
-    return found
+        held_out = [Entry(_title(items, n), n in hit_items)
+                    for n in sorted(relevant.tolist(), key=lambda item: item not in hit_items)[:_LIST_LENGTH]]
+        result.append(Disagreement(replace(example, held_out=held_out),
+                                   _recommended(q, theirs.lists, theirs.hits_QK, items, length),
+                                   (float(ours.values_Q[q]), float(theirs.values_Q[q]))))
+    return result
 
 
 def _recommended(q: int, lists: Lists, hits_QK: np.ndarray, items: Catalogue, length: int) -> list[Entry]:
@@ -130,15 +131,17 @@ def _recommended(q: int, lists: Lists, hits_QK: np.ndarray, items: Catalogue, le
 
 def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Catalogue, length: int) -> Example:
     history, relevant = task.queries.history, task.relevant_QN
-    liked = history.indices[history.indptr[q]:history.indptr[q + 1]]
-    went_on = relevant.indices[relevant.indptr[q]:relevant.indptr[q + 1]]
-    shown = lists.items_QK[q, :length]
-    shown_hits = hits_QK[q, :length]
-    found = set(shown[shown_hits].tolist())
-    ordered = sorted(went_on.tolist(), key=lambda item: item not in found)
-    return Example(printable(str(task.queries.ids[q])), [Entry(_title(items, n)) for n in liked[::-1][:_NUM_LIKED]],
+    history_items = history.indices[history.indptr[q]:history.indptr[q + 1]]
+    held_out = relevant.indices[relevant.indptr[q]:relevant.indptr[q + 1]]
+    recommended = lists.items_QK[q, :length]
+    is_hit = hits_QK[q, :length]
+    hit_items = set(recommended[is_hit].tolist())
+    ordered = sorted(held_out.tolist(), key=lambda item: item not in hit_items)
+    return Example(printable(str(task.queries.ids[q])), [Entry(_title(items,
+                                                                      n)) for n in history_items[::-1][:_MAX_HISTORY]],
                    _recommended(q, lists, hits_QK, items, length),
-                   [Entry(_title(items, n), n in found) for n in ordered[:_LIST_LENGTH]], len(liked), len(went_on))
+                   [Entry(_title(items, n), n in hit_items) for n in ordered[:_LIST_LENGTH]], len(history_items),
+                   len(held_out))
 
 
 def _title(items: Catalogue, item: int) -> str:
@@ -146,9 +149,9 @@ def _title(items: Catalogue, item: int) -> str:
 
 
 def training_curves(log: Path) -> list[Curve]:
-    """Return the curves that a finetune run logged: losses by step, then the validation metric by epoch.
+    """Return the curves in the log of a finetune run: losses by step, then the validation metric by epoch.
 
-    A fit that begins anew (another member, a refit) begins a new curve.
+    Each fit (another member, a refit) is a curve of its own.
     """
     if not log.is_file():
         return []

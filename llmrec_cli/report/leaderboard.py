@@ -1,21 +1,21 @@
-"""Several recommenders side by side: the leaderboard, the heat map of slices, exposure of groups."""
+"""Tables of several recommenders: leaderboard, heat map of slices, and exposure per attribute."""
 
 from typing import Any
 
 from llmrec_cli.metrics.table import columns
-from llmrec_cli.report.content import Content
-from llmrec_cli.report.pages import Cell, Row, Table, described, slice_name
+from llmrec_cli.report.content import EvaluationReport
+from llmrec_cli.report.pages import Cell, Row, Table, mean_cell, slice_name
 
 _NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""
-_MOST_GROUPS = 25
+_MAX_VALUES = 25
 
 
-def leaderboard(content: Content) -> Table:
-    """Return a row per recommender, the best first: its group, then the means with their intervals."""
+def leaderboard(content: EvaluationReport) -> Table:
+    """Return a row per recommender, best first: its letters, then the means with their intervals."""
     metrics, k = content.metrics, content.cutoff
-    everyone = everyone_of(content)
-    models = [values for name, values in everyone.items() if name not in metrics["baselines"]]
+    metrics_of = all_metrics(content)
+    models = [values for name, values in metrics_of.items() if name not in metrics["baselines"]]
     names = [name for name in columns("leaderboard", k) if all(name in values for values in models)]
     rows = []
     for place, entry in enumerate(metrics["leaderboard"]["rows"], 1):
@@ -23,30 +23,30 @@ def leaderboard(content: Content) -> Table:
         about = ["baseline"] if entry["baseline"] and not name.endswith("baseline") else []
         seeds = metrics.get("models", {}).get(name, {}).get("seeds", 1)
         about += [f"{seeds} seeds, sd {entry['sd']:.4f}"] if seeds > 1 else []
-        cells = [Cell(entry["letters"], "", "letters"), *(described(everyone[name], metric) for metric in names)]
+        cells = [Cell(entry["letters"], "", "letters"), *(mean_cell(metrics_of[name], metric) for metric in names)]
         rows.append(Row(f"{place}. {name}", cells, ", ".join(about), ours=name == content.model))
     return Table(["group", *names], rows)
 
 
-def heat_map(content: Content) -> Table:
-    """Return a row per slice with what each model reaches in it, shaded within the row."""
+def heat_map(content: EvaluationReport) -> Table:
+    """Return a row per slice with the metric of each model, shaded within the row."""
     models, k = content.metrics["models"], content.cutoff
     sizes, metric = content.metrics["protocol"]["slice_queries"], f"ndcg@{k}"
     rows = []
     for which in content.metrics["slices"]:
         means = [one["slices"][which].get(metric, {}).get("mean") for one in models.values()]
-        known = [mean for mean in means if mean is not None]
-        if known:
-            rows.append(Row(slice_name(which), [_heat(mean, min(known), max(known)) for mean in means],
-                            f"{sizes[which]:,} users"))
+        defined = [mean for mean in means if mean is not None]
+        if defined:
+            rows.append(Row(slice_name(which), [_heat(mean, min(defined), max(defined)) for mean in means],
+                            f"{sizes[which]:,} {content.metrics['protocol'].get('audience', 'users')}"))
     return Table(list(models), rows)
 
 
-def exposure_tables(content: Content) -> dict[str, Table]:
-    """Return for each attribute a row per value, the most frequent first: its shares, and the lists' per catalogue."""
+def exposure_tables(content: EvaluationReport) -> dict[str, Table]:
+    """Return a table per attribute: a row per value, most frequent first, with its shares and their ratios."""
     tables = {}
     for column, values in content.metrics.get("exposure", {}).items():
-        order = sorted(values, key=lambda value: -values[value]["catalogue"])[:_MOST_GROUPS]
+        order = sorted(values, key=lambda value: -values[value]["catalogue"])[:_MAX_VALUES]
         rows = []
         for value in order:
             share = values[value]
@@ -54,12 +54,12 @@ def exposure_tables(content: Content) -> dict[str, Table]:
             times = [Cell(f"{share['exposure'] / share[of]:.2f}" if share[of] else "–", "")
                      for of in ("catalogue", "training")]
             rows.append(Row(value, [*cells, *times]))
-        tables[column] = Table(["of the lists", "of the catalogue", "of training", "of what was liked",
+        tables[column] = Table(["of the lists", "of the catalogue", "of training", "of held-out items",
                                 "lists / catalogue", "lists / training"], rows)
     return tables
 
 
-def everyone_of(content: Content) -> dict[str, Any]:
+def all_metrics(content: EvaluationReport) -> dict[str, Any]:
     """Return the metrics of the models and the baselines, the report's own model first."""
     metrics = content.metrics
     others = {name: one["metrics"] for name, one in metrics.get("models", {}).items()}

@@ -1,4 +1,4 @@
-"""Pages of HTML without network or script, and tables of formatted cells."""
+"""HTML pages without network or script, and tables of formatted cells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from markupsafe import Markup
 
 from llmrec_cli import __version__
 from llmrec_cli.metrics.metric import LOWER, Metric
-from llmrec_cli.metrics.table import shown
+from llmrec_cli.metrics.table import view_metrics
 
-if TYPE_CHECKING:  # `prepare` makes a page too and must not wait for torch.
-    from llmrec_cli.report.content import Content
+if TYPE_CHECKING:  # `prepare` renders a page too and must not import torch.
+    from llmrec_cli.report.content import EvaluationReport
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and what stands below it; `kind` is better, worse, letters, a shade of heat or empty."""
+    """A value with a note below it; `kind` is better, worse, letters, a shade of the heat map, or empty."""
 
     value: str
     note: str
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; `note` stands below the name, `ours` is the line that the page is about."""
+    """A row of a table with a note below its name; `ours` marks the model that the page is about."""
 
     name: str
     cells: list[Cell]
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Names of the columns after the first, and the rows."""
+    """Column names, without the first column, and rows."""
 
     columns: list[str]
     rows: list[Row]
@@ -45,48 +45,48 @@ class Table:
 
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",
           "item:cold": "Items: not in training", "item:warm": "Items: in training",
-          "user:few": "Users: third with the shortest history",
-          "user:many": "Users: third with the longest history", "user:cold": "Users: none in the training split",
-          "user:warm": "Users: some in the training split", "group:few": "Groups: third with the shortest history",
-          "group:many": "Groups: third with the longest history", "group:cold": "Groups: none in the training split"}
+          "user:few": "Users: third with the shortest histories",
+          "user:many": "Users: third with the longest histories", "user:cold": "Users: no training interactions",
+          "user:warm": "Users: with training interactions", "group:few": "Groups: third with the shortest histories",
+          "group:many": "Groups: third with the longest histories", "group:cold": "Groups: no training interactions"}
 
 
-def metrics_table(content: "Content") -> Table:
-    """Return a row per metric: the mean of each recommender, then the difference to each baseline."""
+def metrics_table(content: "EvaluationReport") -> Table:
+    """Return a row per metric: the mean of each recommender, then the differences to each baseline."""
     metrics, k = content.metrics, content.cutoff
-    named = [metrics["metrics"], *metrics["baselines"].values()]
+    recommenders = [metrics["metrics"], *metrics["baselines"].values()]
     rows = []
-    for metric in measured(content):
+    for metric in table_metrics(content):
         name = metric.column(k)
         differences = [difference_cell(compared.get(name), -1 if metric.better == LOWER else 1)
                        for who, compared in metrics["comparisons"].items() if who in metrics["baselines"]]
-        rows.append(Row(name, [*(described(values, name) for values in named), *differences]))
+        rows.append(Row(name, [*(mean_cell(values, name) for values in recommenders), *differences]))
     return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["baselines"])], rows)
 
 
-def measured(content: "Content") -> list[Metric]:
-    """Return the metrics of the table that metrics.json has, in their order."""
-    return [metric for metric in shown("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
+def table_metrics(content: "EvaluationReport") -> list[Metric]:
+    """Return the metrics in metrics.json that the table shows, in their order."""
+    return [metric for metric in view_metrics("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
 
 
-def slices_table(content: "Content") -> Table:
-    """Return a row per slice with what the model reaches in it."""
+def slices_table(content: "EvaluationReport") -> Table:
+    """Return a row per slice with the metrics of the model."""
     metrics, k = content.metrics, content.cutoff
-    names = [metric.column(k) for metric in shown("table") if metric.sliced]
+    names = [metric.column(k) for metric in view_metrics("table") if metric.sliced]
     sizes = metrics["protocol"]["slice_queries"]
-    rows = [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""), *(described(values, name) for name in names)])
+    rows = [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""), *(mean_cell(values, name) for name in names)])
             for which, values in metrics["slices"].items()]
     return Table([metrics["protocol"].get("audience", "users"), *names], rows)
 
 
 def slice_name(which: str) -> str:
-    """Return the name of a slice for people: item:genres=Drama as "Items: genres Drama"."""
+    """Return a readable name of a slice: item:genres=Drama as "Items: genres Drama"."""
     side, _, rest = which.partition(":")
     return SLICES.get(which) or f"{side.title()}s: {rest.replace('=', ' ', 1)}"
 
 
-def described(metrics: dict[str, Any], name: str) -> Cell:
-    """Return the mean of a metric over its interval."""
+def mean_cell(metrics: dict[str, Any], name: str) -> Cell:
+    """Return a cell with the mean of a metric and its interval below."""
     if name not in metrics:
         return Cell("–", "")
     limits = metrics[name]["ci95"]
@@ -94,7 +94,7 @@ def described(metrics: dict[str, Any], name: str) -> Cell:
 
 
 def difference_cell(comparison: dict[str, Any] | None, good: int) -> Cell:
-    """Return a paired difference over its interval; `good` is 1 where more is better, -1 where less is."""
+    """Return a cell with a paired difference and its interval; `good` is 1 if higher is better, -1 if lower is."""
     if comparison is None:
         return Cell("", "")
     low, high = comparison["ci95"]
@@ -110,12 +110,12 @@ def _number(value: float) -> str:
 
 
 _FOLDER = Path(__file__).parent
-# One for the process: a template is compiled where it is first asked for, which takes longer than most pages.
+# One environment per process, since compiling a template takes longer than rendering most pages.
 _TEMPLATES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
 def page(template: str, values: Mapping[str, Any]) -> str:
-    """Return the page; everything that comes from data is escaped, `style` and `version` are added."""
-    # The style is ours, not the data's.
+    """Render the template with `values`, `style` and `version`; values from data are escaped."""
+    # The style sheet is part of the package, so it needs no escaping.
     style = Markup((_FOLDER / "style.css").read_text("utf-8"))
     return _TEMPLATES.get_template(template).render(values, version=__version__, style=style)

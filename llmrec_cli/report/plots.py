@@ -1,6 +1,6 @@
-"""Plots as inline SVG whose colours are CSS variables, so that they follow the page's light or dark theme.
+"""Plots as inline SVG with CSS variables as colours, so that they follow the page's light or dark theme.
 
-No item titles here: fonts of a plot lack scripts that a browser has.
+Plots contain no item titles: their fonts lack scripts that a browser can show.
 """
 
 import io
@@ -15,20 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from llmrec_cli.metrics.table import METRICS, columns, shown
+from llmrec_cli.metrics.table import METRICS, columns, view_metrics
 from llmrec_cli.report.content import Curve
 
 _INK, _SOFT, _RULE = "#010101", "#020202", "#030303"
 _SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
-"""Colours that the page replaces: text, lesser text, lines, the model, and each of the others."""
+"""Placeholder colours that the page replaces: text, secondary text, lines, the model, and other recommenders."""
 _BASELINE = _SERIES[4]
 """Grey."""
 _NEAR = 0.02
-"""Share of a picture within which two dots have one label."""
+"""Distance, as a share of the plot, within which two dots share a label."""
 _VARIABLES = {_INK: "--ink", _SOFT: "--soft", _RULE: "--rule",
               **{colour: f"--series-{n}" for n, colour in enumerate(_SERIES)}}
-MOST_POINTS = 1500
-"""Points that one line or cloud has at most: a picture of a large catalogue must stay small."""
+MAX_POINTS = 1500
+"""Maximum number of points of a line or cloud, so that the file stays small for a large catalogue."""
 _STYLE: Any = {
          "svg.fonttype": "none", "svg.hashsalt": "llmrec", "font.size": 10, "text.color": _INK, "axes.edgecolor": _RULE,
          "axes.labelcolor": _SOFT, "xtick.color": _RULE, "ytick.color": _RULE, "xtick.labelcolor": _SOFT,
@@ -40,44 +40,46 @@ _STYLE: Any = {
 def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> str:
     """Return a panel per metric: the mean of each recommender with its 95% interval."""
     names = columns("panels", cutoff)
-    named = {model: metrics["metrics"], **metrics["baselines"]}
+    recommenders = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(named)), layout=ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12))
+        figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(recommenders)), layout=ConstrainedLayoutEngine(h_pad=0.14,
+                                                                                                      w_pad=0.12))
         for axes, name in zip(_panels(figure, len(names)), names, strict=True):
-            for row, (_who, values) in enumerate(named.items()):
+            for row, (_who, values) in enumerate(recommenders.items()):
                 mean, (low, high) = values[name]["mean"], values[name]["ci95"]
                 axes.plot([low, high], [row, row], color=_colour(row), linewidth=3, alpha=0.45, solid_capstyle="round")
                 axes.plot(mean, row, "o", color=_colour(row), markersize=7)
                 axes.annotate(f"{mean:.3f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=_INK)
             axes.set_title(name)
-            axes.set_yticks(range(len(named)), list(named))
-            axes.set_ylim(len(named) - 0.5, -0.7)
+            axes.set_yticks(range(len(recommenders)), list(recommenders))
+            axes.set_ylim(len(recommenders) - 0.5, -0.7)
             axes.margins(x=0.18)
             axes.grid(axis="x")
             axes.tick_params(length=0)
             axes.xaxis.set_major_locator(_ticks(4))
             axes.spines[["left"]].set_visible(False)
-        return _svg(figure, "metrics", f"Means with 95% intervals of {', '.join(named)} for {', '.join(names)}")
+        return _svg(figure, "metrics", f"Means with 95% intervals of {', '.join(recommenders)} for {', '.join(names)}")
 
 
 def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str) -> str:
     """Return the main metrics over the list length, intervals as bands."""
-    names = [metric.name for metric in shown("lengths")]
-    named = {model: metrics["metrics"], **metrics["baselines"]}
+    names = [metric.name for metric in view_metrics("lengths")]
+    recommenders = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
-            for row, (who, values) in enumerate(named.items()):
+            for row, (recommender, values) in enumerate(recommenders.items()):
                 means = [values[f"{name}@{k}"]["mean"] for k in cutoffs]
                 low, high = zip(*(values[f"{name}@{k}"]["ci95"] for k in cutoffs), strict=True)
                 axes.fill_between(cutoffs, low, high, color=_colour(row), alpha=0.18, linewidth=0)
-                axes.plot(cutoffs, means, "o-", color=_colour(row), markersize=4, label=who)
+                axes.plot(cutoffs, means, "o-", color=_colour(row), markersize=4, label=recommender)
             axes.set_title(name)
             axes.set_xticks(cutoffs)
             axes.set_xlabel("list length k")
-            _open(axes)
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(named))
-        return _svg(figure, "lengths", f"{', '.join(names[:-1])} and {names[-1]} by list length for {', '.join(named)}")
+            _style_axes(axes)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(recommenders))
+        return _svg(figure, "lengths",
+                    f"{', '.join(names[:-1])} and {names[-1]} by list length for {', '.join(recommenders)}")
 
 
 def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
@@ -88,29 +90,29 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.8), layout="constrained")
         items, shares = figure.subplots(1, 2)
-        drawn = _some(np.flatnonzero(exposure[model][order]))
-        items.plot(rank[drawn], exposure[model][order][drawn], "o", color=_SERIES[0], markersize=3, alpha=0.45,
-                   linewidth=0, label=f"lists of {model} it is on")
+        points = _some(np.flatnonzero(exposure[model][order]))
+        items.plot(rank[points], exposure[model][order][points], "o", color=_SERIES[0], markersize=3, alpha=0.45,
+                   linewidth=0, label=f"number of lists ({model})")
         num_trained = max(1, int(np.count_nonzero(counts_N)))
-        drawn = np.unique(np.geomspace(1, num_trained, MOST_POINTS).astype(int)) - 1
-        items.plot(rank[drawn], counts_N[order][drawn], color=_INK, linewidth=1.8, label="training interactions")
+        points = np.unique(np.geomspace(1, num_trained, MAX_POINTS).astype(int)) - 1
+        items.plot(rank[points], counts_N[order][points], color=_INK, linewidth=1.8, label="training interactions")
         items.set_yscale("log")
         items.set_xscale("log")
         items.set_title("Each item, most popular first")
         items.set_xlabel("popularity rank")
         items.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         items.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        drawn = _some(np.arange(len(order)))
+        points = _some(np.arange(len(order)))
         for n, (label, values) in enumerate({"training interactions": counts_N, **exposure}.items()):
             share = np.cumsum(values[order]) / max(1, values.sum())
-            shares.plot(np.r_[0, rank[drawn] / len(rank)], np.r_[0, share[drawn]], label=label, linewidth=1.8,
+            shares.plot(np.r_[0, rank[points] / len(rank)], np.r_[0, share[points]], label=label, linewidth=1.8,
                         color=_colour(n - 1) if n else _INK, linestyle="-" if n <= len(_SERIES) else "--")
-        shares.set_title("Share that goes to the most popular")
+        shares.set_title("Share of the most popular items")
         shares.set_xlabel("share of the catalogue, most popular first")
         for axis in (shares.xaxis, shares.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         for axes in (items, shares):
-            _open(axes)
+            _style_axes(axes)
             axes.legend(loc="best")
         return _svg(figure, "popularity", "Popularity of items and how often each is recommended")
 
@@ -123,22 +125,22 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
         figure = Figure(figsize=(10.4, 4.2), layout="constrained")
         panels = figure.subplots(1, len(others), sharey=True, squeeze=False).flat
         for axes, (name, label) in zip(panels, others, strict=True):
-            drawn = [(place, entry["baseline"], everyone[entry["name"]]) for place, entry in enumerate(board, 1)
-                     if name in everyone[entry["name"]]]
-            # Baselines first: where a model and a baseline are the same, the model is seen.
-            for _place, is_baseline, values in sorted(drawn, key=lambda one: not one[1]):
+            entries = [(place, entry["baseline"], everyone[entry["name"]]) for place, entry in enumerate(board, 1)
+                       if name in everyone[entry["name"]]]
+            # Baselines first, so that models are drawn on top.
+            for _place, is_baseline, values in sorted(entries, key=lambda one: not one[1]):
                 x, (low, high) = values[name]["mean"], values[ours]["ci95"]
                 colour = _BASELINE if is_baseline else _SERIES[0]
                 axes.plot([x, x], [low, high], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
                 axes.plot(x, values[ours]["mean"], "o", color=colour, markersize=6)
-            points = {place: (values[name]["mean"], values[ours]["mean"]) for place, _, values in drawn}
+            points = {place: (values[name]["mean"], values[ours]["mean"]) for place, _, values in entries}
             for places, point in _labels(points):
                 axes.annotate(places, point, (7, 3), textcoords="offset points", color=_INK, fontweight="bold")
             axes.set_xlabel(label)
             axes.xaxis.set_major_locator(_ticks(5))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
             axes.margins(x=0.12, y=0.12)
-            _open(axes)
+            _style_axes(axes)
             axes.grid(axis="x")
         figure.axes[0].set_ylabel(ours)
         return _svg(figure, "tradeoffs", f"{ours} against coverage and tail share, numbered as in the leaderboard")
@@ -156,7 +158,7 @@ def training(curves: Sequence[Curve]) -> str:
                           label=f"fit {n + 1}")
             axes.set_title(name)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            _open(axes)
+            _style_axes(axes)
             if n:
                 axes.legend(loc="best")
         return _svg(figure, "training", f"Training curves: {', '.join(names)}")
@@ -171,7 +173,7 @@ def _panels(figure: Figure, number: int) -> list[Axes]:
 
 
 def _labels(points: dict[int, tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:
-    """Return a label for each point, one for those that lie too near to each other to have their own."""
+    """Return a label per point; points that are too near to each other share a label."""
     width, height = (max(np.ptp(axis), 1e-9) for axis in zip(*points.values(), strict=True)) if points else (1, 1)
     groups: list[list[int]] = []
     for place, (x, y) in points.items():
@@ -186,22 +188,22 @@ def _ticks(number: int) -> MaxNLocator:
 
 
 def _some(places: np.ndarray) -> np.ndarray:
-    """Return at most MOST_POINTS of `places`, evenly chosen, the first and the last among them."""
-    return places[np.unique(np.linspace(0, len(places) - 1, MOST_POINTS).astype(int))] if len(places) else places
+    """Return at most MOST_POINTS of `places`, evenly spaced, including the first and the last."""
+    return places[np.unique(np.linspace(0, len(places) - 1, MAX_POINTS).astype(int))] if len(places) else places
 
 
 def _colour(row: int) -> str:
     return _SERIES[row % len(_SERIES)]
 
 
-def _open(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.grid(axis="y")
     axes.tick_params(length=0)
     axes.spines[["left"]].set_visible(False)
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """Return the figure as an SVG element with ids of its own, without a declaration and links to namespaces."""
+    """Return the figure as an SVG element with unique ids, without declaration and namespaces."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The report of a pretraining: one HTML file that needs no network and no script."""
+"""Pretraining report: one HTML file that needs no network and no script."""
 
 import json
 from collections.abc import Sequence
@@ -16,9 +16,12 @@ _MOST_POINTS = 300
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question of the probe: the right title, the nearest titles before and after (with whether they are right),
-    and the rank of the right one before and after."""
+class ProbeExample:
+    """A question of the probe with its right title.
+
+    `before` and `after` pretraining are the nearest titles, each with True if it is the right one; `rank_before` and
+    `rank_after` are the ranks of the right title.
+    """
 
     question: str
     right: str
@@ -29,8 +32,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Content:
-    """All of the report.
+class PretrainingReport:
+    """Content of a pretraining report.
 
     Attributes
     ----------
@@ -38,35 +41,35 @@ class Content:
     data : name of the data
     facts : groups of (label, value)
     losses : (step, training loss) of every step
-    asked : a few questions of the probe
-    sample : a few of the texts that were trained on
+    probe_examples : a few questions of the probe
+    sample : a few training texts
     """
 
     metrics: dict[str, Any]
     data: str
     facts: dict[str, list[tuple[str, str]]]
     losses: list[tuple[float, float]]
-    asked: list[Asked]
+    probe_examples: list[ProbeExample]
     sample: list[str]
 
 
 def logged_losses(log: Path) -> list[tuple[float, float]]:
-    """Return (step, training loss) from a run's log; of steps that a resumed run took again, the last counts."""
+    """Return (step, training loss) from a run's log; if a resumed run repeated a step, its last loss counts."""
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
     return sorted({record["step"]: record["loss"] for record in records if record["event"] == "step"}.items())
 
 
-def render(content: Content) -> str:
+def render(content: PretrainingReport) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
     values = {"content": content, "title": _title(content.metrics), "cards": _cards(content.metrics),
               "epochs": _epochs(content.metrics), "probe": _probe(content.metrics),
-              # Not the data's: what goes in as markup is only what matplotlib wrote.
+              # Markup only from matplotlib, never from the data.
               "curves": Markup(plots.training(_curves(content)))}
     return page("pretraining.html.j2", values)
 
 
 def _title(metrics: dict[str, Any]) -> str:
-    """Return in a sentence what came of it; the probe speaks first, for it is about what the encoder is for."""
+    """Return the result in one sentence; the probe comes first, since it measures retrieval, the encoder's purpose."""
     loss = f"held-out loss {metrics['before']['loss']:.2f} to {metrics['after']['loss']:.2f}"
     probe = metrics["probe"]
     if probe is None:
@@ -78,7 +81,7 @@ def _title(metrics: dict[str, Any]) -> str:
 
 def _cards(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     before, after, probe = metrics["before"], metrics["after"], metrics["probe"]
-    chance = "" if after["chance"] is None else f"; guessing has {after['chance']:.1%}"
+    chance = "" if after["chance"] is None else f"; by chance {after['chance']:.1%}"
     cards = [("Held-out loss", f"{after['loss']:.3f}",
               f"nats, {before['loss']:.3f} before, over {after['num_scored']:,} {metrics['scored']}"),
              ("Accuracy", f"{after['accuracy']:.1%}", f"{before['accuracy']:.1%} before{chance}")]
@@ -106,7 +109,7 @@ def _probe(metrics: dict[str, Any]) -> Table | None:
     for name in probe["before"]:
         cells = [Cell(f"{probe[when][name]:.4f}", "") for when in ("before", "after")]
         difference = probe["after"][name] - probe["before"][name]
-        # Only mrr is tested: a verdict for each of three numbers would be three chances to be wrong.
+        # Only mrr is tested: a verdict per metric would be three chances of a false positive.
         kind = {"better": "better", "worse": "worse"}.get(probe["verdict"], "") if name == "mrr" else ""
         interval = probe["mrr_difference"]["ci95"]
         note = f"{interval[0]:+.4f} to {interval[1]:+.4f}" if name == "mrr" else ""
@@ -114,7 +117,7 @@ def _probe(metrics: dict[str, Any]) -> Table | None:
     return Table(["before", "after", "difference"], rows)
 
 
-def _curves(content: Content) -> list[Curve]:
+def _curves(content: PretrainingReport) -> list[Curve]:
     held_out = [(0.0, content.metrics["before"]["loss"]),
                 *((float(n), epoch["held_out_loss"]) for n, epoch in enumerate(content.metrics["epochs"], 1))]
     return [Curve("training loss by step", _thinned(content.losses))] * bool(content.losses) + [

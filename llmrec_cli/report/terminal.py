@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmrec_cli.metrics.table import columns as metric_columns
-from llmrec_cli.report.candidates import measured_on
+from llmrec_cli.report.candidates import query_count
 
 _JOINERS = "\u200c\u200d"
-"""Invisible characters that words of some scripts, and emoji, are written with."""
+"""Invisible characters that some scripts and emoji need."""
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories that can move the cursor, turn the text around or break a line."""
+"""Unicode categories that can move the cursor, reverse the text direction or break a line."""
 
 
 def printable(text: str) -> str:
-    """Return `text` with what could act on a terminal written out: ESC as \\x1b, a line break as \\n."""
+    """Return `text` with control characters escaped: ESC as \\x1b, a line break as \\n."""
     return "".join(c if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE
                    else c.encode("unicode_escape").decode() for c in text)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, the first column to the left and the others to the right."""
+    """Return a table as text, the first column left-aligned and the others right-aligned."""
     table = [[printable(cell) for cell in row] for row in [header, *rows]]
     widths = [max(display_width(row[n]) for row in table) for n in range(len(header))]
     lines = []
@@ -33,18 +33,18 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def display_width(text: str) -> int:
-    """Return how many cells of a terminal a text takes; East Asian wide characters take two, combining ones none."""
+    """Return the width of a text in terminal cells; East Asian wide characters take two, combining ones none."""
     return sum(0 if unicodedata.combining(c) or c in _JOINERS else
                2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
-    """Return the main metrics of the model and of what it is compared with; `content` is that of metrics.json.
+    """Return the main metrics of the model, the other models and the baselines; `content` is that of metrics.json.
 
-    p-values are those corrected for the number of comparisons by Holm's method.
+    p-values are corrected for the number of comparisons (Holm).
     """
     names = metric_columns("terminal", cutoff)
-    header = [measured_on(content["protocol"]), *names]
+    header = [query_count(content["protocol"]), *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}

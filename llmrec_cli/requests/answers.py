@@ -1,16 +1,15 @@
-"""Answering queries: which of a model's ways of scoring a query gets, and what is done where it has none.
+"""Lists for queries: the source of the scores of each query, and fallbacks.
 
 Shapes: Q queries, N items.
 
-    model, history   scores from what the model knows of the user and the history the query gives
-    group            scores from what the model knows of the group and its members
-    text             scores from words, for a query without a usable history; from a user's text and attributes where
-                     the head reads profiles
-    popularity       head=popularity on the model's training interactions, for a query of which nothing is known
+    model, history   scores from the history that the model knows and the history in the query
+    group            scores from the history and the members of the group
+    text             scores from text, for a query without a usable history; from a user's text and attributes if the
+                     head uses profiles
+    popularity       head=popularity on the model's training interactions, for a query without history, profile or text
 
-A query with a history and a text of its own gets the sum of both, each scaled to mean 0 and deviation 1 over the
-catalogue, so that neither decides alone. A history or a text of which the head can make nothing, so that all items
-score the same, counts as none.
+A query with a history and a text gets the sum of both scores, each scaled to mean 0 and deviation 1 over the catalogue,
+so that both count. A history or text for which all items get the same score counts as missing.
 """
 
 from collections.abc import Callable
@@ -30,15 +29,15 @@ SOURCES = ("model", "history", "group", "text", "popularity")
 
 
 class Scores(Protocol):
-    """Part of a head's interface that answers use."""
+    """Part of the interface of heads that this module uses."""
 
     @property
     def supports_text_queries(self) -> bool:
-        """True if it scores words."""
+        """True if the head scores texts."""
 
     @property
     def uses_user_profiles(self) -> bool:
-        """True if it scores users by their texts and attributes."""
+        """True if the head scores users by their texts and attributes."""
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return scores (Q, N) by history."""
@@ -49,13 +48,13 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Answers:
-    """Lists and where they come from.
+    """Lists and their sources.
 
     Attributes
     ----------
     sources : object array (Q,) of names in SOURCES
-    with_text : bool (Q,), whether a text was added to a history
-    reasons : of each query and place what it is there for (stages.reasons); None where nobody asked
+    with_text : bool (Q,), True if the scores of a text were added to those of a history
+    reasons : reasons of each query and list place (requests.reasons); None if not requested
     """
 
     queries: Queries
@@ -68,7 +67,7 @@ class Answers:
 def answer(head: Scores, queries: Queries, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
            exclude_seen: bool = True, candidates_N: np.ndarray | None = None,
            candidates_QN: sp.csr_array | None = None) -> Answers:
-    """Return the lists of one block of queries; the candidates are those for all, and those of each query."""
+    """Return the lists of one block of queries, with candidates for all queries, per query, or both."""
     with torch.inference_mode():
         scores_QN, sources, with_text = score(head, queries, popularity_N)
         lists = block_lists(scores_QN, queries, k, ranks_N, exclude_seen=exclude_seen,
@@ -77,14 +76,15 @@ def answer(head: Scores, queries: Queries, popularity_N: np.ndarray, ranks_N: np
 
 
 def score(head: Scores, queries: Queries, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Return the scores (Q, N) of a block of queries, the source of each, and which have history and text added."""
+    """Return the scores (Q, N) of a block of queries, their sources, and a mask of queries with history and text."""
     informed = queries.informed
-    asked = informed | queries.described if head.uses_user_profiles else informed
-    history_rows, history = _told(head.score, queries, asked, len(popularity_N))
-    said = (queries.texts != "") & head.supports_text_queries
+    has_history_or_profile = informed | queries.described if head.uses_user_profiles else informed
+    history_rows, history = _informative_scores(head.score, queries, has_history_or_profile, len(popularity_N))
+    has_text = (queries.texts != "") & head.supports_text_queries
     if head.uses_user_profiles and queries.profiles is not None:
-        said &= queries.texts != queries.profiles  # It has been read with the rest of what is known of the user.
-    text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries, said, len(popularity_N))
+        has_text &= queries.texts != queries.profiles  # The profile is already part of the history scores.
+    text_rows, text = _informative_scores(lambda rows: head.score_text(rows.texts), queries, has_text,
+                                          len(popularity_N))
     sources = np.full(len(queries), "popularity", object)
     sources[text_rows] = "text"
     by_history = np.full(len(queries), "model", object)
@@ -106,14 +106,14 @@ def score(head: Scores, queries: Queries, popularity_N: np.ndarray) -> tuple[tor
     return scores_QN, sources, np.isin(np.arange(len(queries)), rows)
 
 
-def _told(score: Callable[[Queries], torch.Tensor], queries: Queries, asked_Q: np.ndarray,
-          num_items: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Return the queries, of those asked for, whose scores tell items apart, as int64 (R,), and the scores (R, N)."""
-    rows = np.flatnonzero(asked_Q)
+def _informative_scores(score: Callable[[Queries], torch.Tensor], queries: Queries, mask_Q: np.ndarray,
+                        num_items: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Score the queries in `mask_Q`; return those with different scores, int64 (R,), and their scores (R, N)."""
+    rows = np.flatnonzero(mask_Q)
     if not len(rows):
         return rows, torch.empty((0, num_items))
     scores_RN = score(queries if len(rows) == len(queries) else queries.rows(rows))
     names = queries.ids[rows]
     require_finite(scores_RN, f"query '{names[0]}'" + (f" to '{names[-1]}'" if len(names) > 1 else ""))
-    tells = (scores_RN.amax(dim=1) > scores_RN.amin(dim=1)).cpu().numpy()
-    return (rows, scores_RN) if tells.all() else (rows[tells], scores_RN[tells])
+    differs = (scores_RN.amax(dim=1) > scores_RN.amin(dim=1)).cpu().numpy()
+    return (rows, scores_RN) if differs.all() else (rows[differs], scores_RN[differs])

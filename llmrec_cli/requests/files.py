@@ -1,7 +1,6 @@
-"""Files that are given beside a model: queries, new items and users, candidates. Read whole, any bad row refused.
+"""Files for `recommend`: queries, new items and users, candidates. They are read whole; any bad row is an error.
 
-The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .zst; ids are text, whatever they look
-like.
+The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .zst. Ids are always text.
 """
 
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ class Rows:
 
     Attributes
     ----------
-    paths : the files; `file` and `line` say of each row which one it is in, and where
+    paths : the files; `file` (index into paths) and `line` locate each row
     columns : name -> its values, None where a row has none
     """
 
@@ -43,24 +42,24 @@ class Rows:
         return f"{self.paths[self.file[row]]}: line {self.line[row]}"
 
     def refuse_unused(self, key: str, used: Sequence[str], remedy: str) -> None:
-        """Raise DataError naming the first column that has no effect: one that is not among those that are `used`."""
+        """Raise DataError with the first column that is not in `used` and so has no effect."""
         for name in self.columns:
             if name not in used:
                 raise DataError(f"{self.paths[0]}: the column '{name}' has no effect in {key}="
                                 f"{nearest(name, used)}; {remedy}")
 
     def texts(self, column: str) -> list[str]:
-        """Return a column with "" for what is missing, also where the whole column is."""
+        """Return a column with "" for missing values, also if the whole column is missing."""
         return [value or "" for value in self.columns.get(column, [None] * len(self))]
 
     def ids(self, column: str) -> list[str]:
-        """Return a column of ids, each there and there once, or raise DataError naming the row."""
+        """Return a column of unique, non-empty ids, or raise DataError with the row."""
         values = self.filled(column)
         self.refuse_repeated(values, column, "name it once")
         return values
 
     def filled(self, column: str) -> list[str]:
-        """Return a column that every row needs, or raise DataError naming the row without it."""
+        """Return a column in which every row has a value, or raise DataError with the first empty row."""
         if column not in self.columns:
             raise DataError(f"{self.paths[0]}: no column '{column}'; there are {', '.join(self.columns)}; rename the "
                             f"column that holds it{nearest(column, self.columns)}")
@@ -71,7 +70,7 @@ class Rows:
         return values
 
     def refuse_repeated(self, values: list[str], column: str, remedy: str) -> None:
-        """Raise DataError for the first of `values`, one per row, that an earlier row has too."""
+        """Raise DataError for the first of `values`, one per row, that repeats an earlier row."""
         if len(set(values)) == len(values):
             return
         first: dict[str, int] = {}
@@ -81,21 +80,20 @@ class Rows:
                                 f"{remedy}")
 
 
-def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = ()) -> Rows:
-    """Return the rows of the file, or the files of the pattern, that the setting `key` names.
+def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = ()) -> Rows:
+    """Read the rows of the file, or the files of a pattern, in the setting `key`.
 
-    `ours` are the columns that come first where they are there; all others follow, and the paths `inside` arrays and
-    objects.
+    Columns in `ours` come first, then all others, then the paths `inside` arrays and objects.
     """
-    paths = find(named, key)
+    paths = find(pattern, key)
     with temporary_folder() as folder:
         staged = stage([_source(path, inside) for path in paths], folder / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
-            shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
+            examples = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
             size = sum(staged.num_read)
-            raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
-                            f"The first:\n{shown}")
+            raise DataError(f"{key}={pattern}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
+                            f"The first:\n{examples}")
         for note in staged.notes:
             print_sentence(note)
         table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
@@ -104,35 +102,35 @@ def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ..
 
 
 def _source(path: Path, inside: tuple[str, ...] = ()) -> Source:
-    return Source(path, columns_key="", paths=inside)  # There is no setting by which a column could be mapped.
+    return Source(path, columns_key="", paths=inside)  # No setting maps columns here.
 
 
-def line_of(named: str, key: str, columns: tuple[str, ...], value: str) -> str:
-    """Return file and line of the first row that names an id in one of `columns`, for an error; by itself or in a list.
+def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str:
+    """Return file and line, for an error, of the first row with an id in one of `columns`, alone or in a list.
 
-    In a .txt file it is the first line with it.
+    In a .txt file, this is the first line with the id.
     """
-    paths = find(named, key)
+    paths = find(pattern, key)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         for path in paths:
             for number, line in enumerate(lines(_source(path)), 1):
                 if value == line.rstrip("\r\n") or value in line.split():
                     return f"{path}: line {number}"
-    rows = read_rows(named, key, columns)
+    rows = read_rows(pattern, key, columns)
     for row in range(len(rows)):
         for column in columns:
             text = rows.texts(column)[row]
             if text == value or value in text.split() or f'"{value}"' in text:
                 return rows.where(row)
-    return named
+    return pattern
 
 
-def read_ids(named: str, key: str, column: str) -> list[str]:
+def read_ids(pattern: str, key: str, column: str) -> list[str]:
     """Return the ids in a file: its column `column`, or one id a line in a .txt file."""
-    paths = find(named, key)
+    paths = find(pattern, key)
     if not all(".txt" in path.suffixes[-2:] for path in paths):
-        return read_rows(named, key, (column,)).ids(column)
+        return read_rows(pattern, key, (column,)).ids(column)
     ids = [stripped for path in paths for line in lines(_source(path)) if (stripped := line.rstrip("\r\n"))]
     if not ids:
-        raise DataError(f"{key}={named}: is empty; it needs one {column} a line")
+        raise DataError(f"{key}={pattern}: is empty; it needs one {column} a line")
     return ids

@@ -1,8 +1,7 @@
-"""Interactions that come after the prepared data, from the file that `interactions=` names: a day's feed, say.
+"""New interactions, newer than the prepared data, from the file in `interactions=`, for example a daily feed.
 
-Columns are those of prepared interactions: user_id and item_id, and where there are any value, timestamp and event.
-What prepared files have beside them (user, item, split) is no use here but may be there, so that a slice of such a
-file can be given as it is.
+Columns are those of prepared interactions: user_id and item_id, and optionally value, timestamp and event. The other
+columns of prepared files (user, item, split) are ignored, so that a part of such a file can be used as it is.
 """
 
 import re
@@ -28,16 +27,16 @@ _NUMBER = re.compile(NUMBER)
 
 @dataclass(frozen=True)
 class NewInteractions:
-    """All interactions of the file in order of time, also those whose value is no sign of interest.
+    """All interactions of the file in order of time, including those without positive feedback.
 
     Attributes
     ----------
     user_ids, item_ids : object arrays (num,) of str
     values : float32 (num,)
-    timestamps : int64 (num,), milliseconds since 1970 UTC; None where the file has none, or a mere order
-    rows, row : the rows of the file, and of each interaction its row, to name it in an error
-    duplicates : keep_last | keep_first | sum | max | error, what several interactions of a pair come to
-    least : the least value of a positive, None where any above 0 is one
+    timestamps : int64 (num,), milliseconds since 1970 UTC; None if the file has none, or only an order
+    rows, row : the rows of the file, and the row of each interaction, for errors
+    duplicates : keep_last | keep_first | sum | max | error, rule for several interactions of a pair
+    least : minimum value of a positive; None: any value above 0
     """
 
     user_ids: np.ndarray
@@ -53,27 +52,27 @@ class NewInteractions:
         return len(self.row)
 
     def are_positive(self, values: np.ndarray) -> np.ndarray:
-        """Return which values, after duplicates are merged, are a sign of interest, bool (num_values,)."""
+        """Return a mask of values, after duplicates are merged, that are positive feedback, bool (num_values,)."""
         positive: np.ndarray = values > 0 if self.least is None else (values > 0) & (values >= self.least)
         return positive
 
 
-def read_new_interactions(named: str, positives: Mapping[str, Any], usual_value: float) -> NewInteractions:
-    """Return the interactions in the file, valued and merged as those of the model's data.
+def read_new_interactions(path: str, positives: Mapping[str, Any], usual_value: float) -> NewInteractions:
+    """Read the interactions in the file, with values and merging rule as in the model's data.
 
-    `positives` has what `prepare` did there: min_value, event_weights, duplicates and has_values. Where the data has
-    values and no weights of events, a file without values gets `usual_value` in each row.
+    `positives` are the settings of `prepare`: min_value, event_weights, duplicates and has_values. If the data has
+    values but no event weights, rows of a file without values get `usual_value`.
     """
-    rows = read_rows(named, _KEY, _COLUMNS)
+    rows = read_rows(path, _KEY, _COLUMNS)
     rows.refuse_unused(_KEY, (*_COLUMNS, *_OF_PREPARED),
                        "it has user_id, item_id, value, timestamp and event; leave the "
                                                       "column out")
     ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     weights = positives.get("event_weights") or {}
-    # Without a column of values each row of the data counted 1, and with dataset.duplicates=sum they are counts.
+    # Data without a value column has 1 per row, or counts with dataset.duplicates=sum.
     counts = bool(weights) or positives.get("has_values") is False
     values = _values(rows, weights, 1.0 if counts else usual_value)
-    # What has no value is interest as it is; the least value is about those that have one.
+    # Rows without a value are positive; min_value applies to rows with a value.
     least = positives.get("min_value") if weights or "value" in rows.columns else None
     times, are_moments = _times(rows) if "timestamp" in rows.columns else (None, False)
     order = np.arange(len(rows)) if times is None else _in_order(times, ids)
@@ -106,7 +105,7 @@ def _in_order(times: np.ndarray, ids: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _times(rows: Rows) -> tuple[np.ndarray, bool]:
-    """Return the timestamps, int64, and whether they are moments: milliseconds since 1970, or else a mere order."""
+    """Return the timestamps, int64, and True if they are moments (milliseconds since 1970), False for an order."""
     texts = rows.texts("timestamp")
     numeric = [bool(_NUMBER.match(text)) for text in texts]
     for row, text in enumerate(texts):
@@ -115,7 +114,7 @@ def _times(rows: Rows) -> tuple[np.ndarray, bool]:
     if any(numeric) and not all(numeric):
         a, b = numeric.index(True), numeric.index(False)
         raise DataError(f"{rows.where(b)}: timestamp '{texts[b][:60]}', and '{texts[a][:60]}' in line {rows.line[a]}, "
-                        f"are written in different ways, so their order is not known; write all alike")
+                        f"have different formats, so their order is unknown; use one format")
     if not numeric[0]:
         return np.array([_moment(rows, row, text) for row, text in enumerate(texts)], np.int64), True
     numbers = [_number(rows, row, "timestamp", text) for row, text in enumerate(texts)]
@@ -124,7 +123,7 @@ def _times(rows: Rows) -> tuple[np.ndarray, bool]:
     outside = np.flatnonzero(~in_era(times))
     if unit != "order" and len(outside):
         row = int(outside[0])
-        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}', taken for {unit}, {OUT_OF_RANGE}; repair "
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}', read as {unit}, {OUT_OF_RANGE}; repair "
                         f"the row or leave it out")
     return times, unit != "order"
 
@@ -134,36 +133,36 @@ def _unit(rows: Rows, numbers: Sequence[float], texts: Sequence[str]) -> str:
     units = [unit_of(number) for number in numbers]
     if "bad" in units:
         row = units.index("bad")
-        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}' is no time in seconds, ms, us or ns since "
-                        f"1970, and no order; write 2026-11-29T12:00:00 or seconds since 1970")
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}' is neither a time in seconds, ms, us or ns "
+                        f"since 1970 nor an order; write 2026-11-29T12:00:00 or seconds since 1970")
     if set(units) == {"order"} and are_dates(numbers):
         raise DataError(f"{rows.where(0)}: timestamp '{texts[0][:60]}' and all others are dates as numbers, YYYYMMDD; "
                         f"write them 2026-11-29")
-    # A few small numbers among others are 1970, or a missing time written as 0.
+    # Some small numbers among others are times in 1970, or missing times written as 0.
     several = sorted(set(units) - {"order"}, key=units.index)
     if len(several) > 1:
-        said = ", ".join(f"line {rows.line[row]} has '{texts[row][:60]}' ({unit})"
-                         for unit in several for row in [units.index(unit)])
-        raise DataError(f"{rows.paths[0]}: timestamps are written in more than one unit: {said}; write them all alike")
+        examples = ", ".join(f"line {rows.line[row]} has '{texts[row][:60]}' ({unit})"
+                             for unit in several for row in [units.index(unit)])
+        raise DataError(f"{rows.paths[0]}: timestamps have more than one unit: {examples}; use one unit")
     return several[0] if several else "order"
 
 
 def _number(rows: Rows, row: int, column: str, text: str) -> float:
     try:
-        found = float(text) if _NUMBER.match(text) else float("nan")
+        number = float(text) if _NUMBER.match(text) else float("nan")
     except ValueError:
-        found = float("nan")
-    if not np.isfinite(found):
+        number = float("nan")
+    if not np.isfinite(number):
         raise DataError(f"{rows.where(row)}: {column} '{text[:60]}' is not a number; "
                         f"{decimal_point_advice(text) or 'repair the row or leave it out'}")
-    return found
+    return number
 
 
 def _moment(rows: Rows, row: int, text: str) -> int:
     """Return an ISO 8601 time as milliseconds since 1970; without a zone it is UTC."""
     try:
-        found = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise DataError(f"{rows.where(row)}: timestamp '{text[:60]}' is neither a number nor an ISO 8601 time; write "
                         f"2026-11-29T12:00:00 or seconds since 1970") from error
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

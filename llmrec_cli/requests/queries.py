@@ -1,9 +1,9 @@
-"""Queries from a file, from the command line, or for everybody the model knows.
+"""Queries from a file, from the command line, or for all known users.
 
 A query file has any of the columns query_id, user_id, history and text, and for groups group_id and members. A history
-is a list of item ids, oldest first, members are a list of user ids: a list in JSONL and Parquet; in CSV and TSV a JSON
-list, `["50", "172"]`, or ids divided by '|', `50|172`, with space around them left out. Ids that contain a '|' need the
-JSON list.
+is a list of item ids, oldest first, and members are a list of user ids. In JSONL and Parquet it is a list; in CSV and
+TSV a JSON list, `["50", "172"]`, or ids separated by '|', `50|172`, without the space around them. Ids that contain a
+'|' need the JSON list.
 """
 
 import json
@@ -19,8 +19,8 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import QuerySettings
 
 _COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
-_UNNAMED = "query"
-"""What a query without an id of its own or its user's is called, with its row's number in a file."""
+_DEFAULT_ID = "query"
+"""Id of a query without query_id, group_id or user_id; in a file, followed by the row number."""
 
 # Ids written as numbers keep the digits they were written with.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -28,17 +28,17 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 @dataclass(frozen=True)
 class RawQueries:
-    """Queries with ids as given, not yet looked up in a model.
+    """Queries with ids from the input, not yet looked up in a model.
 
     Attributes
     ----------
     ids : object array (num_queries,) of str, unique
-    user_ids, texts : object arrays (num_queries,) of str, "" where there is none
-    history : object array (H,) of item ids, the given histories one after the other, oldest first
-    offsets : int64 (num_queries + 1,), where each history begins and ends
-    group_ids : object array (num_queries,) of str, "" where there is none
-    members : object array of user ids, the given members one query's after the other's
-    member_offsets : int64 (num_queries + 1,), where those of each query begin and end
+    user_ids, texts : object arrays (num_queries,) of str, "" if missing
+    history : object array (H,) of item ids, the histories of all queries concatenated, each oldest first
+    offsets : int64 (num_queries + 1,), start and end of each history
+    group_ids : object array (num_queries,) of str, "" if missing
+    members : object array of user ids, the members of all queries concatenated
+    member_offsets : int64 (num_queries + 1,), start and end of the members of each query
     """
 
     ids: np.ndarray
@@ -64,7 +64,7 @@ class RawQueries:
 def raw_queries(user_ids: list[str], texts: list[str] | None = None, histories: list[list[str]] | None = None,
                 ids: list[str] | None = None, group_ids: list[str] | None = None,
                 members: list[list[str]] | None = None) -> RawQueries:
-    """Return queries from lists, one entry per query; without `ids` a query has the id of its group or user."""
+    """Build queries from lists, one entry per query; without `ids` a query has the id of its group or user."""
     size = len(user_ids)
     groups = group_ids or [""] * size
     names = ids or [group or user for group, user in zip(groups, user_ids, strict=True)]
@@ -73,7 +73,7 @@ def raw_queries(user_ids: list[str], texts: list[str] | None = None, histories: 
 
 
 def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the entries of lists one after the other, and where each begins and ends, int64 (size + 1,)."""
+    """Concatenate lists; return the entries and the offsets, int64 (size + 1,)."""
     lengths = [len(one) for one in lists] if lists else [0] * size
     return (_column([entry for one in lists or [] for entry in one]),
             np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
@@ -86,8 +86,8 @@ def _column(values: list[str]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Strict:
-    """Ids that queries may name with on_unknown=error: items of histories, members, and groups.
+class IdChecker:
+    """Check of ids in queries with on_unknown=error: items of histories, members, and groups.
 
     A user_id is not checked: an unknown user gets a list as well.
     """
@@ -97,22 +97,22 @@ class Strict:
     groups: KnownGroups | None
 
     def check(self, column: str, ids: list[str], where: str, has_members: bool = False) -> None:
-        """Raise DataError for the first id that the model does not know; `where` names the row or the setting."""
-        known = {"history": self.items, "members": self.users}.get(column)
+        """Raise DataError for the first id that the model does not know; `where` is the row or the setting."""
+        catalogue = {"history": self.items, "members": self.users}.get(column)
         if column == "group_id":
             if has_members:
                 return
-            known = None if self.groups is None else self.groups.entities
+            catalogue = None if self.groups is None else self.groups.entities
         what = {"history": "an item", "members": "a user", "group_id": "a group"}[column]
         for key in ids:
-            if key and (known is None or key not in known.index):
+            if key and (catalogue is None or key not in catalogue.index):
                 raise DataError(f"{where}: {column} '{key[:60]}' is not {what} of the model; repair it, or leave out "
                                 f"on_unknown=error")
 
 
-def read_queries(named: str, strict: Strict | None = None) -> RawQueries:
-    """Return the queries in the file that the setting `queries` names; with `strict` no id may be unknown."""
-    rows = read_rows(named, "queries", _COLUMNS)
+def read_queries(path: str, strict: IdChecker | None = None) -> RawQueries:
+    """Read the queries in the file of the setting `queries`; with `strict`, unknown ids are errors."""
+    rows = read_rows(path, "queries", _COLUMNS)
     unknown = [name for name in rows.columns if name not in _COLUMNS]
     if unknown:
         raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], _COLUMNS)}; queries have "
@@ -122,47 +122,47 @@ def read_queries(named: str, strict: Strict | None = None) -> RawQueries:
              for name in ("history", "members")}
     if strict is not None:
         for row in range(len(rows)):
-            for column, said in (("history", lists["history"][row]), ("members", lists["members"][row]),
-                                 ("group_id", [groups[row]])):
-                strict.check(column, said, rows.where(row), bool(lists["members"][row]))
+            for column, row_ids in (("history", lists["history"][row]), ("members", lists["members"][row]),
+                                    ("group_id", [groups[row]])):
+                strict.check(column, row_ids, rows.where(row), bool(lists["members"][row]))
     for row, user in enumerate(users):
         if user and (groups[row] or lists["members"][row]):
-            raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' beside group_id or members: a query is a "
-                            f"user's or a group's; write two rows")
-    ids = [query or group or user or f"{_UNNAMED}{n + 1}"
+            raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' with group_id or members: a query is for a user "
+                            f"or for a group; write two rows")
+    ids = [query or group or user or f"{_DEFAULT_ID}{n + 1}"
            for n, (query, group, user) in enumerate(zip(own, groups, users, strict=True))]
     column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
     rows.refuse_repeated(ids, column, "give each query a query_id of its own")
     return raw_queries(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
 
 
-def inline_query(query: QuerySettings, strict: Strict | None = None) -> RawQueries:
-    """Return the one query that the settings `query.*` describe; with `strict` no id may be unknown."""
+def inline_query(query: QuerySettings, strict: IdChecker | None = None) -> RawQueries:
+    """Return the query of the settings `query.*`; with `strict`, unknown ids are errors."""
     user, group = query.user_id or "", query.group_id or ""
-    history, members = ([key for key in given or [] if key] for given in (query.history, query.members))
+    history, members = ([key for key in values or [] if key] for values in (query.history, query.members))
     for key, values in (("query_id", [query.query_id or ""]), ("user_id", [user]), ("history", history),
                         ("text", [query.text or ""]), ("group_id", [group]), ("members", members)):
         if any("\ud800" <= c <= "\udfff" for value in values for c in value):
-            raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or name a file by queries=")
+            raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or use a file with queries=")
     if strict is not None:
         for column, values in (("history", history), ("members", members), ("group_id", [group])):
             strict.check(column, values, f"query.{column}", bool(members))
-    return raw_queries([user], [query.text or ""], [history], [query.query_id or group or user or _UNNAMED], [group],
+    return raw_queries([user], [query.text or ""], [history], [query.query_id or group or user or _DEFAULT_ID], [group],
                        [members])
 
 
 def read_history(text: str, where: str, column: str = "history") -> list[str]:
-    """Return the ids in `text`, a JSON list or ids divided by '|'; `where` and `column` are for an error."""
+    """Parse ids from a JSON list or a text with '|'; `where` and `column` are for errors."""
     if not (text.startswith("[") and text.endswith("]")):
         return [part for piece in text.split("|") if (part := piece.strip())]
     try:
-        found = _DECODER.decode(text)
+        ids = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: {column} '{text[:60]}' is not a JSON list ({error}); write [\"50\", \"172\"], or "
                         f"50|172") from error
-    wrong = [item for item in found if not isinstance(item, str)]
+    wrong = [item for item in ids if not isinstance(item, str)]
     if wrong:
         raise DataError(f"{where}: {column} has {json.dumps(wrong[0])} where an id should be; it is a list of ids, "
                         f"each in quotes or a number")
-    return [item for item in found if item]
+    return [item for item in ids if item]
 

@@ -1,6 +1,6 @@
-"""Reasons of each item on a list as plain data that reads as a sentence, for groups the parts of its members.
+"""Reasons of recommended items: contributions of group members, and paths in the knowledge graph.
 
-Shapes: Q queries, N items, K ranks, E voices of the queries one after the other, V distinct voices.
+Shapes: Q queries, N items, K ranks, E contributions of members and joint histories, V distinct members.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ from llmrec_cli.requests.answers import Answers
 from llmrec_cli.scoring.groups import points, scaled
 
 CELLS = 2**25
-"""Most scores held at a time: 128 MB."""
+"""Maximum number of scores in memory at once: 128 MB."""
 Score = Callable[[Queries], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Supports:
+class MemberContributions:
     """Contributions to a group's list, one row per member and one for the group's own history.
 
     Attributes
     ----------
-    query : int64 (E,), whose voice it is
-    member : int64 (E,), the place among `queries.groups.members`, -1 for what the group did together
-    added_EK : float32, the group's score of each item on its list less what it would be without this voice, both scaled
-        over the catalogue to mean 0 and deviation 1: below 0 where the voice held the item back
-    rank_EK : float32, the share of the catalogue that the member alone would put below the item, 0 to 1; NaN for what
-        the group did together
+    query : int64 (E,), the query of each contribution
+    member : int64 (E,), the row in `queries.groups.members`, -1 for the group's joint history
+    added_EK : float32, the group's score of each list item minus the score without this member, both scaled over the
+        catalogue to mean 0 and deviation 1; negative if the member lowers the score
+    rank_EK : float32, share of the catalogue that the member alone ranks below the item, 0 to 1; NaN for the joint
+        history
     """
 
     query: np.ndarray
@@ -43,20 +43,19 @@ class Supports:
     rank_EK: np.ndarray
 
 
-def supports(score: Score, queries: Queries, items_QK: np.ndarray) -> Supports:
-    """Return what each voice adds, by asking again without it; -1 in `items_QK` has NaN.
+def member_contributions(score: Score, queries: Queries, items_QK: np.ndarray) -> MemberContributions:
+    """Return the contribution of each member, by scoring again without it; NaN for -1 in `items_QK`.
 
-    Leaving one out says what a voice changes whatever the head does with voices (Cook 1977 of regressions). Members
-    without a history are no voices.
+    Leave-one-out works for any head (Cook 1977, for regressions). Members without a history are left out.
     """
-    asked = queries.groups
-    assert asked is not None
-    speaks = np.diff(asked.members.history.indptr) > 0
-    row = np.repeat(np.arange(len(queries)), np.diff(asked.rows.indptr))
-    kept = speaks[asked.rows.indices]
-    together = np.flatnonzero((np.diff(queries.history.indptr) > 0) & asked.is_group)
-    query = np.concatenate([row[kept], together])
-    member = np.concatenate([asked.rows.indices[kept].astype(np.int64), np.full(len(together), -1)])
+    groups = queries.groups
+    assert groups is not None
+    has_history = np.diff(groups.members.history.indptr) > 0
+    row = np.repeat(np.arange(len(queries)), np.diff(groups.rows.indptr))
+    row_mask = has_history[groups.rows.indices]
+    together = np.flatnonzero((np.diff(queries.history.indptr) > 0) & groups.is_group)
+    query = np.concatenate([row[row_mask], together])
+    member = np.concatenate([groups.rows.indices[row_mask].astype(np.int64), np.full(len(together), -1)])
     order = np.lexsort((member < 0, query))
     query, member = query[order], member[order]
 
@@ -70,39 +69,39 @@ def supports(score: Score, queries: Queries, items_QK: np.ndarray) -> Supports:
     alone, place = np.unique(member[own], return_inverse=True)
     for part in _parts(len(alone), queries.history.shape[1]):
         inside = (place >= part.start) & (place < part.stop)
-        rank_EK[own[inside]] = _at(score, asked.members.rows(alone[part]), place[inside] - part.start,
+        rank_EK[own[inside]] = _at(score, groups.members.rows(alone[part]), place[inside] - part.start,
                                    items_QK[query[own[inside]]], points)
-    return Supports(query, member, whole_QK[query] - without_EK, rank_EK)
+    return MemberContributions(query, member, whole_QK[query] - without_EK, rank_EK)
 
 
 def _without(queries: Queries, query: np.ndarray, member: np.ndarray) -> Queries:
-    """Return each query without one voice."""
-    asked = queries.groups
-    assert asked is not None
-    rows, history = asked.rows[query], queries.history[query]
-    kept = rows.indices != np.repeat(member, np.diff(rows.indptr))
-    indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
-    left = sp.csr_array((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)
-    forgets = np.repeat(member < 0, np.diff(history.indptr))
-    before = np.concatenate([[0], np.cumsum(~forgets)])[history.indptr]
+    """Return each query without one member, or without the joint history."""
+    groups = queries.groups
+    assert groups is not None
+    rows, history = groups.rows[query], queries.history[query]
+    row_mask = rows.indices != np.repeat(member, np.diff(rows.indptr))
+    indptr = np.concatenate([[0], np.cumsum(row_mask)])[rows.indptr]
+    memberships = sp.csr_array((rows.data[row_mask], rows.indices[row_mask], indptr), shape=rows.shape)
+    is_removed = np.repeat(member < 0, np.diff(history.indptr))
+    before = np.concatenate([[0], np.cumsum(~is_removed)])[history.indptr]
 
-    def remembered(matrix: sp.csr_array) -> sp.csr_array:
-        return sp.csr_array((matrix.data[~forgets], matrix.indices[~forgets], before), shape=matrix.shape)
+    def remaining(matrix: sp.csr_array) -> sp.csr_array:
+        return sp.csr_array((matrix.data[~is_removed], matrix.indices[~is_removed], before), shape=matrix.shape)
 
-    # Without its history a group is one of which nothing but the members is known.
-    group = np.where(member < 0, -1, asked.group[query])
+    # A group without its joint history is treated as an unknown group with known members.
+    group = np.where(member < 0, -1, groups.group[query])
     plain = replace(queries, groups=None).rows(query)
-    return replace(plain, history=remembered(history),
-                   times=None if plain.times is None else remembered(plain.times),
-                   groups=Membership(group, asked.members, left, np.ones(len(query), bool)).select(slice(None)))
+    return replace(plain, history=remaining(history),
+                   times=None if plain.times is None else remaining(plain.times),
+                   groups=Membership(group, groups.members, memberships, np.ones(len(query), bool)).select(slice(None)))
 
 
 def _at(score: Score, queries: Queries, row: np.ndarray, items_EK: np.ndarray,
         scale: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-    """Return the scaled scores of some items, float32 (E, K), NaN where the item is -1; `row` are the queries."""
+    """Return the scaled scores of some items, float32 (E, K), NaN where the item is -1; `row` is the query row."""
     scores = scale(score(queries).float()).cpu().numpy()
-    found = scores[row[:, None], np.maximum(items_EK, 0)]
-    return np.where(items_EK >= 0, found, np.nan).astype(np.float32)
+    values = scores[row[:, None], np.maximum(items_EK, 0)]
+    return np.where(items_EK >= 0, values, np.nan).astype(np.float32)
 
 
 def _parts(size: int, num_items: int) -> Iterator[slice]:
@@ -112,8 +111,8 @@ def _parts(size: int, num_items: int) -> Iterator[slice]:
 
 _MEMBER, _TOGETHER, _COMPROMISED, KNOWLEDGE = "member", "history", "compromised", "knowledge"
 _HALF = 0.5
-"""Share of the catalogue that a member must put below an item alone so as not to be compromised by it."""
-_MOST_PATHS, _MOST_TITLES = 2, 3
+"""A member is compromised by an item if it ranks less than this share of the catalogue below the item."""
+_MAX_PATHS, _MAX_TITLES = 2, 3
 
 Reason = dict[str, Any]
 """kind, id (of the member or entity), amount and text: see `reasons`."""
@@ -122,57 +121,58 @@ Reason = dict[str, Any]
 def reasons(head: Head, answers: Answers, items: Catalogue, paths: KnowledgePaths | None) -> list[list[list[Reason]]]:
     """Return the reasons of every place of every list.
 
-    member: what the member adds to the group's score of the item, in deviations of the group's scores; below 0 where
-    the member held it back. history: the same of what the group did together. compromised: a member who alone would put
-    the item into the lower half of the catalogue, with the share below it. knowledge: what the knowledge graph says
-    that the item has in common with the history, the members' or the group's, with its share of all that they have in
-    common.
+    member: the member's contribution to the group's score of the item, in standard deviations of the group's scores;
+    negative if the member lowers the score. history: the contribution of the group's joint history. compromised: a
+    member who alone would rank the item in the lower half of the catalogue, with the share ranked below it. knowledge:
+    an entity that links the item to the history of the user, members or group, with its share of all such links.
     """
     items_QK, queries = answers.lists.items_QK, answers.queries
-    found: list[list[list[Reason]]] = [[[] for _ in range(int((row >= 0).sum()))] for row in items_QK]
-    answered = np.flatnonzero(answers.sources == "group")
-    if len(answered):
-        groups = queries.rows(answered)
-        _add_members(found, answered, groups, supports(head.score, groups, items_QK[answered]))
+    result: list[list[list[Reason]]] = [[[] for _ in range(int((row >= 0).sum()))] for row in items_QK]
+    group_rows = np.flatnonzero(answers.sources == "group")
+    if len(group_rows):
+        groups = queries.rows(group_rows)
+        _add_members(result, group_rows, groups, member_contributions(head.score, groups, items_QK[group_rows]))
     if paths is not None:
-        _add_paths(found, queries, items_QK, items, paths)
-    return found
+        _add_paths(result, queries, items_QK, items, paths)
+    return result
 
 
-def _add_members(found: list[list[list[Reason]]], rows: np.ndarray, queries: Queries, behind: Supports) -> None:
+def _add_members(result: list[list[list[Reason]]], rows: np.ndarray, queries: Queries,
+                 contributions: MemberContributions) -> None:
     assert queries.groups is not None
     ids = queries.groups.members.ids
-    for e, (query, member) in enumerate(zip(behind.query, behind.member, strict=True)):
-        for place, told in enumerate(found[rows[query]]):
-            added, rank = float(behind.added_EK[e, place]), float(behind.rank_EK[e, place])
+    for e, (query, member) in enumerate(zip(contributions.query, contributions.member, strict=True)):
+        for place, place_reasons in enumerate(result[rows[query]]):
+            added, rank = float(contributions.added_EK[e, place]), float(contributions.rank_EK[e, place])
             if member < 0:
-                told.append({"kind": _TOGETHER, "id": "", "amount": added,
-                             "text": f"what the group did together: {added:+.2f}"})
+                place_reasons.append({"kind": _TOGETHER, "id": "", "amount": added,
+                                      "text": f"joint history of the group: {added:+.2f}"})
                 continue
             name = str(ids[member])
-            told.append({"kind": _MEMBER, "id": name, "amount": added, "text": f"{name}: {added:+.2f}"})
+            place_reasons.append({"kind": _MEMBER, "id": name, "amount": added, "text": f"{name}: {added:+.2f}"})
             if rank < _HALF:
-                told.append({"kind": _COMPROMISED, "id": name, "amount": rank,
-                             "text": f"{name} is compromised: alone would put it above {rank:.0%} of the items"})
+                place_reasons.append({"kind": _COMPROMISED, "id": name, "amount": rank,
+                                      "text": f"{name} is compromised: alone would rank it above only {rank:.0%} of "
+                                              f"the items"})
 
 
-def _add_paths(found: list[list[list[Reason]]], queries: Queries, items_QK: np.ndarray, items: Catalogue,
+def _add_paths(result: list[list[list[Reason]]], queries: Queries, items_QK: np.ndarray, items: Catalogue,
                paths: KnowledgePaths) -> None:
-    for query, told in enumerate(found):
+    for query, query_reasons in enumerate(result):
         own = queries.history[[query]].indices.astype(np.int64)
         histories = _members_histories(queries, query)
-        everything = np.unique(np.concatenate([own, *histories])) if histories or len(own) else own
+        all_items = np.unique(np.concatenate([own, *histories])) if histories or len(own) else own
         num_members = 0 if queries.groups is None else len(queries.groups.rows[[query]].indices)
-        for place, one in enumerate(told):
-            shared = paths.explain(int(items_QK[query, place]), everything, 2 * _MOST_PATHS)
-            # A graph that has both directions of a relation says everything twice.
+        for place, place_reasons in enumerate(query_reasons):
+            shared = paths.explain(int(items_QK[query, place]), all_items, 2 * _MAX_PATHS)
+            # A graph with both directions of a relation has every path twice.
             distinct = {path.end.neighbour: path for path in reversed(shared)}
             ways = [path for path in shared if distinct[path.end.neighbour] is path]
-            one += [_path(path, histories, num_members, items) for path in ways[:_MOST_PATHS]]
+            place_reasons += [_path(path, histories, num_members, items) for path in ways[:_MAX_PATHS]]
 
 
 def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:
-    """Return the items of each member of a group's query, none of a user's."""
+    """Return the items of each member for a group query; an empty list for a user."""
     if queries.groups is None:
         return []
     history = queries.groups.members.history
@@ -181,8 +181,8 @@ def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:
 
 
 def _path(shared: Shared, histories: list[np.ndarray], num_members: int, items: Catalogue) -> Reason:
-    titles = [str(items.titles[item] or items.ids[item]) for item in shared.items[:_MOST_TITLES]]
-    more = f" and {len(shared.items) - _MOST_TITLES} more" if len(shared.items) > _MOST_TITLES else ""
+    titles = [str(items.titles[item] or items.ids[item]) for item in shared.items[:_MAX_TITLES]]
+    more = f" and {len(shared.items) - _MAX_TITLES} more" if len(shared.items) > _MAX_TITLES else ""
     joined = f"{shared.end.relation} {shared.title}"
     sharing = sum(bool(np.isin(history, shared.items).any()) for history in histories)
     who = f"{sharing} of {num_members} members had " if sharing else "shared with "

@@ -1,7 +1,7 @@
-"""Accept a choice made on validation only if its gain is larger than chance explains.
+"""Acceptance test: accept a choice made on validation only if its gain exceeds its standard error.
 
 The one-standard-error rule (Breiman et al. 1984, CART, section 3.4.3; Hastie et al. 2009, section 7.10), paired: the
-standard error is that of the mean difference over the same queries, which is far smaller than that of either mean.
+standard error is that of the mean difference over the same queries, which is far smaller than that of each mean.
 
 Shapes: Q queries.
 """
@@ -14,11 +14,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Paired gain of a choice over the simpler one that it would replace.
+    """Paired gain of a choice over the simpler alternative.
 
     Attributes
     ----------
-    gain : mean difference of the metric, above 0 where the choice is better
+    gain : mean difference of the metric, above 0 if the choice is better
     standard_error : of that mean over queries; infinite with fewer than two queries
     num_queries : Q
     """
@@ -29,7 +29,7 @@ class Acceptance:
 
     @property
     def is_accepted(self) -> bool:
-        """True if the gain is above 0 and above its standard error; the choice then replaces the simpler one."""
+        """True if the gain is above 0 and above its standard error; then the choice replaces the alternative."""
         return self.gain > 0 and self.gain > self.standard_error
 
     def facts(self) -> dict[str, Any]:
@@ -44,10 +44,10 @@ class Acceptance:
 
 
 def accepted(gain_Q: np.ndarray) -> Acceptance:
-    """Return the paired gain of a choice, from the difference it makes to each query's metric (Q,).
+    """Return the paired gain of a choice from the differences in each query's metric (Q,).
 
-    The simpler choice stays unless the mean difference is above its standard error, std(ddof=1) / sqrt(Q). With fewer
-    than two queries it always stays.
+    The simpler alternative stays unless the mean difference is above its standard error, std(ddof=1) / sqrt(Q). With
+    fewer than two queries it always stays.
     """
     num = len(gain_Q)
     if num < 2:

@@ -1,8 +1,6 @@
-"""Held-out queries and their relevant items, for users and groups.
+"""Held-out queries of users with their relevant items, and the audience of an evaluation.
 
-Shapes: R rows (users), N items.
-
-Shapes: Q queries, N items of the recommender's catalogue, U users and M items of the prepared data.
+Shapes: R rows, Q queries, N items of the recommender's catalogue, U users and M items of the prepared data.
 """
 
 from dataclasses import dataclass
@@ -25,9 +23,9 @@ class Audience:
     Attributes
     ----------
     kind : user | group
-    entities : who they are
-    interactions : what they did, in all splits; `user` is their integer
-    held : what of it is in the split that is measured
+    entities : the users or groups
+    interactions : their interactions in all splits; `user` is their integer
+    held : their interactions in the evaluated split
     """
 
     kind: str
@@ -37,7 +35,7 @@ class Audience:
 
 
 def audience_of(data: PreparedData, audience: str, split: str) -> Audience:
-    """Return whom `audience` (users | groups) means. Raises DataError where the data has no groups."""
+    """Return the users or groups of the data, by `audience` (users | groups). Raises DataError without groups."""
     if audience == "users":
         return Audience("user", data.users, data.interactions, data.part(split))
     everything, held = data.groups(*SPLITS), data.groups(split)
@@ -47,16 +45,16 @@ def audience_of(data: PreparedData, audience: str, split: str) -> Audience:
 
 
 def no_groups(data: PreparedData) -> DataError:
-    """Return the error of data without groups."""
+    """Return the error for data without groups."""
     return DataError(f"{data.path}: audience=groups, and the data has no groups; prepare with dataset.groups=<file of "
                      f"members>, or set audience=users")
 
 
-def in_order(interactions: Interactions, data: np.ndarray | None = None) -> sp.csr_array:
-    """Return CSR (num_users, num_items) of values, rows oldest first; equal times stay as they are.
+def ordered_matrix(interactions: Interactions, data: np.ndarray | None = None) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of values, rows oldest first; the sort is stable.
 
-    In prepared data a salted hash, or dataset.columns.order, put equal times in order; without times it is the hash.
-    `data` (num_interactions,) takes the place of the values.
+    In prepared data, interactions with equal times are already ordered by a salted hash or dataset.columns.order;
+    without times, all are ordered by the hash. `data` (num_interactions,) replaces the values.
     """
     order = np.lexsort((interactions.timestamp, interactions.user))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
@@ -64,14 +62,14 @@ def in_order(interactions: Interactions, data: np.ndarray | None = None) -> sp.c
                         shape=(interactions.num_users, interactions.num_items))
 
 
-def divided(matrix_RN: sp.csr_array, num: int) -> tuple[sp.csr_array, sp.csr_array]:
-    """Return the first `num` entries of each row, and the others, both in their order."""
+def split_rows(matrix_RN: sp.csr_array, num: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """Return the first `num` entries of each row, and the remaining entries, in their order."""
     lengths_R = np.diff(matrix_RN.indptr)
     place = np.arange(len(matrix_RN.indices)) - np.repeat(matrix_RN.indptr[:-1], lengths_R)
-    return _kept(matrix_RN, place < num), _kept(matrix_RN, place >= num)
+    return _select(matrix_RN, place < num), _select(matrix_RN, place >= num)
 
 
-def _kept(matrix_RN: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
+def _select(matrix_RN: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
     indptr = np.concatenate([[0], np.cumsum(keep)])[matrix_RN.indptr]
     return sp.csr_array((matrix_RN.data[keep], matrix_RN.indices[keep], indptr), shape=matrix_RN.shape)
 
@@ -82,17 +80,17 @@ class HeldOut:
 
     Attributes
     ----------
-    queries : Q users, or groups, with a history and something left to find
-    relevant_QN : CSR of 1s, what each went on to like; without what exclude_seen keeps off the list
+    queries : Q users, or groups, with a history and relevant items
+    relevant_QN : CSR of 1s, the held-out items of each query; without seen items if exclude_seen is set
     counts_N : int64 (N,), interactions in the training split, for popularity
     lengths_Q : int64 (Q,), length of each user's history in the training split
-    candidates_N : bool (N,), the items of the prepared data: what may be recommended
-    num_skipped : users or groups with held-out interactions that are not measured
-    num_cold : those of them without any history
-    candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
-        where all of `candidates_N` may be
-    owner_Q : object array (Q,) of str, the user or group of each query, where each row of a file of candidates is a
-        query of its own, so that a user may have several; None where queries are users or groups
+    candidates_N : bool (N,), the items of the prepared data, which may be recommended
+    num_skipped : users or groups with held-out interactions that are not evaluated
+    num_cold : skipped users or groups without a history
+    candidates_QN : CSR of 1s, the candidates of each query, as in protocols with sampled negatives; None if all of
+        `candidates_N` are candidates
+    owner_Q : object array (Q,) of str, the user or group of each query if each row of a candidate file is a query, so
+        that a user can have several queries; None if queries are users or groups
     """
 
     queries: Queries
@@ -120,56 +118,59 @@ def held_out(data: PreparedData, split: str, users: Catalogue, items: Catalogue,
              exclude_seen: bool, times: sp.csr_array | None = None, latest: bool = True) -> HeldOut:
     """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
 
-    `history` (users, at most N) is what the recommender was fitted on, with its `times` where it has them; `items`
-    must include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With
-    `latest` the history of a query is everything in the data before `split` (see `latest_of`); without it a user that
-    the recommender knows has the history of the fit alone. Seen is the history of the fit and everything in the data
+    `history` (users, at most N) is what the recommender was fitted on, with its `times` if it has them; `items` must
+    include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With `latest`
+    the history of a query is everything in the data before `split` (see `latest_of`); without it, a user that the
+    recommender knows has only the history of the fit. Seen items are those of the history of the fit and of the data
     before `split`.
     """
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     assert (item_of_M >= 0).all()
-    train, wanted = data.part("train"), data.part(split)
+    train, held = data.part("train"), data.part(split)
     before = data.part("train") if split == "valid" else data.part("train", "valid")
-    asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
-    before_UN = renumbered(before, item_of_M, len(items))
-    fitted = histories_of(asked, user_of_U, history, before_UN)
+    user_rows = np.flatnonzero(np.bincount(held.user, minlength=len(data.users)))
+    before_UN = with_model_items(before, item_of_M, len(items))
+    fitted = histories_of(user_rows, user_of_U, history, before_UN)
     histories = fitted
-    when = None if times is None else histories_of(asked, user_of_U, times,
-                                                   times_of(data, before, item_of_M, len(items)))
+    history_times = None if times is None else histories_of(user_rows, user_of_U, times,
+                                                            times_of(data, before, item_of_M, len(items)))
     if latest:
-        data_UN = renumbered(data.interactions, item_of_M, len(items))
-        histories = latest_of(asked, fitted, before_UN, data_UN)
-        when = None if when is None else latest_of(asked, when, times_of(data, before, item_of_M, len(items)), data_UN)
-    seen = union(fitted, before_UN[asked])
-    relevant = minus(renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
-    warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
-    chosen = np.flatnonzero(warm & findable)
-    if len(chosen) == 0:
-        raise DataError(_nobody(data, split, len(asked), int((~warm).sum())))
-    ids, texts = data.users.ids[asked[chosen]], np.full(len(chosen), "", object)
-    everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
-    whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))[asked[chosen]]
-    queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts,
-                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom],
-                      times=None if when is None else when[chosen])
+        data_UN = with_model_items(data.interactions, item_of_M, len(items))
+        histories = latest_of(user_rows, fitted, before_UN, data_UN)
+        history_times = None if history_times is None else latest_of(user_rows, history_times,
+                                                                     times_of(data, before, item_of_M, len(items)),
+                                                                     data_UN)
+    seen = union(fitted, before_UN[user_rows])
+    relevant = minus(with_model_items(held, item_of_M, len(items))[user_rows], seen if exclude_seen else None)
+    warm, has_relevant = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
+    rows = np.flatnonzero(warm & has_relevant)
+    if len(rows) == 0:
+        raise DataError(_no_queries(data, split, len(user_rows), int((~warm).sum())))
+    ids, texts = data.users.ids[user_rows[rows]], np.full(len(rows), "", object)
+    catalogue = users if (user_of_U >= 0).all() else users.extended(data.users)
+    catalogue_rows = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))[user_rows[rows]]
+    queries = Queries(ids, ids, user_of_U[user_rows[rows]], histories[rows], seen[rows], texts,
+                      attributes=catalogue.attributes[catalogue_rows], profiles=catalogue.texts[catalogue_rows],
+                      times=None if history_times is None else history_times[rows])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = train.item_counts, True
-    return HeldOut(queries, relevant[chosen], counts_N, np.diff(train.matrix.indptr)[asked[chosen]], candidates_N,
-                   len(asked) - len(chosen), int((~warm).sum()))
+    return HeldOut(queries, relevant[rows], counts_N, np.diff(train.matrix.indptr)[user_rows[rows]], candidates_N,
+                   len(user_rows) - len(rows), int((~warm).sum()))
 
 
-def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:
-    if num_asked == 0:
-        return f"{data.path}: no {split} interactions to measure on; prepare with split.{split}=<fraction>"
-    why = (f"{data.path}: none of the {num_asked} users with {split} interactions can be measured: "
-           f"{'all' if num_cold == num_asked else num_cold} have no history to recommend from")
-    if num_cold == num_asked:
-        return (f"{why}; prepare with split=random or split=leave_last_out, which leave everybody some of theirs, or a "
-                f"cutoff in time with users on both sides of it")
-    return f"{why}, the others nothing left to find; prepare with another split, or set exclude_seen=false"
+def _no_queries(data: PreparedData, split: str, num_evaluated: int, num_cold: int) -> str:
+    if num_evaluated == 0:
+        return f"{data.path}: no {split} interactions to evaluate on; prepare with split.{split}=<fraction>"
+    why = (f"{data.path}: none of the {num_evaluated} users with {split} interactions can be evaluated: "
+           f"{'all' if num_cold == num_evaluated else num_cold} have no history to recommend from")
+    if num_cold == num_evaluated:
+        return (f"{why}; prepare with split=random or split=leave_last_out, which leave training interactions to "
+                f"every user, or a cutoff in time that splits the interactions of some users")
+    return (f"{why}, the others have seen all their held-out items; prepare with another split, or set "
+            f"exclude_seen=false")
 
 
-def renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
+def with_model_items(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
     """Return the values of interactions (U, N) in the recommender's integers, each row still oldest first."""
     return _with_items(interactions.values, item_of_M, num_items)
 
@@ -184,32 +185,34 @@ def _with_items(matrix: sp.csr_array, item_of_M: np.ndarray, num_items: int) -> 
     return sp.csr_array((matrix.data, item_of_M[matrix.indices], matrix.indptr), shape=(matrix.shape[0], num_items))
 
 
-def latest_of(asked: np.ndarray, fitted: sp.csr_array, before_UN: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
-    """Return the history of each user in `asked` up to the split that is measured.
+def latest_of(user_rows: np.ndarray, fitted: sp.csr_array, before_UN: sp.csr_array,
+              data_UN: sp.csr_array) -> sp.csr_array:
+    """Return the history of each user in `asked` up to the evaluated split.
 
-    That is what the data has before the split, `before_UN`. What the recommender was fitted on and the data has in no
-    split, since it begins later, comes first. What the data (`data_UN`, of all splits) holds out is in no history, even
-    where the recommender was fitted on it.
+    It consists of the interactions of the fit that the data has in no split, because the data begins later, and then of
+    the data before the split, `before_UN`. Held-out interactions of the data (`data_UN`, of all splits) are in no
+    history, even if the recommender was fitted on them.
     """
-    return appended(without(fitted, data_UN[asked]), before_UN[asked])
+    return appended(without(fitted, data_UN[user_rows]), before_UN[user_rows])
 
 
 def newer_histories(queries: Queries, known: sp.csr_array) -> np.ndarray:
-    """Return which queries, bool (Q,), are of known users with interactions that the recommender was not fitted on."""
+    """Return a mask, bool (Q,), of queries of known users with interactions that the recommender was not fitted on."""
     fitted = select_rows(widened(known, queries.history.shape[1]), queries.user)
     newer: np.ndarray = (np.diff(without(queries.history, fitted).indptr) > 0) & (queries.user >= 0)
     return newer
 
 
-def histories_of(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
-    """Return the history of each user in `asked`: the recommender's own, for those it does not know the data's."""
+def histories_of(user_rows: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array,
+                 data_UN: sp.csr_array) -> sp.csr_array:
+    """Return the history of each user in `asked`: that of the fit for known users, that of the data for others."""
     num_known, num_items = known.shape[0], data_UN.shape[1]
     wide = widened(known, num_items)
-    user = user_of_U[asked]
+    user = user_of_U[user_rows]
     if (user >= 0).all():
         return wide[user]
     both = sp.csr_array(sp.vstack([wide, data_UN], format="csr"))
-    return both[np.where(user >= 0, user, num_known + asked)]
+    return both[np.where(user >= 0, user, num_known + user_rows)]
 
 
 def _pairs(matrix: sp.csr_array) -> np.ndarray:
@@ -219,7 +222,7 @@ def _pairs(matrix: sp.csr_array) -> np.ndarray:
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:
-    """Return the keys sorted, each once. np.unique hashes integers, at many times the cost of sorting these."""
+    """Return the sorted unique keys; np.unique hashes integers, which is much slower than this sort."""
     keys = np.sort(keys)
     return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
@@ -232,7 +235,7 @@ def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
 
 
 def union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
-    """Return 1s where either has an entry."""
+    """Return 1s where either matrix has an entry."""
     if np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices):
         return presence(one)
     return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
@@ -242,6 +245,6 @@ def minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:
     """Return the distinct entries of `matrix` that are not in `without`."""
     pairs = _pairs(matrix)
     if without is not None and without.nnz:
-        known = _pairs(without)
-        pairs = pairs[known[np.minimum(np.searchsorted(known, pairs), len(known) - 1)] != pairs]
+        excluded = _pairs(without)
+        pairs = pairs[excluded[np.minimum(np.searchsorted(excluded, pairs), len(excluded) - 1)] != pairs]
     return _from_pairs(pairs, matrix.shape)

@@ -1,12 +1,12 @@
-"""The best k of each row, exact also where scores tie.
+"""Top-k of each row, deterministic for tied scores.
 
 Shapes: Q queries, N items, K ranks.
 
-The order is: score descending, then the rank of the item in a salted hash of its id. So ties are broken by something
-that no method can profit from (catalogue position often is popularity or age), the same way in every run.
+The order is: score descending, then the rank of the item in a salted hash of its id. No method can profit from this
+tie-breaking, as it could from catalogue position, which often follows popularity or age; it is the same in every run.
 
-Two ways with the same result, each the fastest measured where it runs: `topk_cpu` by a vectorised quickselect and one
-sort of whole numbers that hold score and rank, `topk` by torch's own, for a GPU.
+Two functions give the same result: `topk_cpu` uses a vectorised quickselect and one sort of integers that hold score
+and rank; `topk` uses torch and is for a GPU. Each is the fastest measured on its device.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _SALT = "llmrec"
 
 
 def item_hash_ranks(ids: Iterable[str], salt: str = _SALT) -> np.ndarray:
-    """Return the place of each id in the order of their salted hashes (BLAKE2b, 64 bits), int64 (N,)."""
+    """Return the rank of each id in the order of salted hashes (BLAKE2b, 64 bits), int64 (N,)."""
     salted = hashlib.blake2b(salt.encode(), digest_size=8)
     digests = bytearray()
     for key in ids:
@@ -42,9 +42,9 @@ class Top:
     ----------
     items_QK : the items, best first, -1 beyond the end of a short list
     scores_QK : their scores, -inf there
-    tied_Q : whether two of the scores on the list are equal, or the last of them equals the first that is left out: if
-        anything but the scores decided what is on the list, or in which order
-    last_size_Q : how many items of the row score like the last one on its list, on the list or beyond; 0 if it is empty
+    tied_Q : True if two scores on the list are equal, or the last equals the best score that is left out, so that the
+        hash decided content or order of the list
+    last_size_Q : number of items of the row with the score of the last one on the list; 0 for an empty list
     """
 
     items_QK: np.ndarray
@@ -56,17 +56,17 @@ class Top:
 def topk_cpu(scores_QN: np.ndarray, k: int, ranks_N: np.ndarray, by_rank_N: np.ndarray, limit_Q: np.ndarray) -> Top:
     """Return the items of the k highest float32 scores of each row; an entry of -inf is never returned.
 
-    `ranks_N` is `item_hash_ranks`, `by_rank_N` its inverse, `limit_Q` the k-th highest score of each row. A score of
-    -0.0 must have been made 0.0.
+    `ranks_N` is `item_hash_ranks`, `by_rank_N` its inverse, `limit_Q` the k-th highest score of each row. Scores
+    must not contain -0.0.
     """
     num_rows, num_items = scores_QN.shape
     limit_Q = np.maximum(limit_Q, np.finfo(np.float32).min)
-    chosen_QN = scores_QN >= limit_Q[:, None]
-    counts_Q = np.count_nonzero(chosen_QN, axis=1)
-    places = np.flatnonzero(chosen_QN)
+    is_candidate_QN = scores_QN >= limit_Q[:, None]
+    counts_Q = np.count_nonzero(is_candidate_QN, axis=1)
+    places = np.flatnonzero(is_candidate_QN)
     row = np.repeat(np.arange(num_rows), counts_Q)
     values = scores_QN.ravel()[places]
-    # One number in which a higher score, then a lower rank comes first: its upper half falls as the score rises.
+    # Key that sorts by descending score, then ascending rank: the upper half falls as the score rises.
     bits = values.view(np.int32)
     falling = np.where(bits < 0, bits, bits ^ np.int32(0x7FFFFFFF)).view(np.uint32)
     keys = falling.astype(np.uint64) << np.uint64(32) | ranks_N[places - row * num_items].astype(np.uint64)
@@ -80,7 +80,7 @@ def topk_cpu(scores_QN: np.ndarray, k: int, ranks_N: np.ndarray, by_rank_N: np.n
 
 
 def _ties(scores_QK: np.ndarray, counts_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows have ties and the size of the last tie; `counts_Q` are at or above the last score."""
+    """Return a mask of rows with ties, and the size of the last tie; `counts_Q`: items at or above the last score."""
     k = scores_QK.shape[1]
     equal_QK = (scores_QK[:, 1:] == scores_QK[:, :-1]) & (scores_QK[:, 1:] > -np.inf)
     last_Q1 = scores_QK[np.arange(len(scores_QK)), np.clip(counts_Q, 1, k) - 1][:, None]
@@ -117,7 +117,7 @@ def topk(scores_QN: torch.Tensor, k: int, ranks_N: torch.Tensor) -> Top:
 
 
 def require_finite(scores: torch.Tensor, what: str) -> None:
-    """Raise DivergedError if any score is NaN or infinite; before masking, which itself writes -inf."""
+    """Raise DivergedError if any score is NaN or infinite; to be called before masking, which writes -inf."""
     if scores.numel() == 0:
         return
     low, high = torch.aminmax(scores)
@@ -129,9 +129,9 @@ def require_finite(scores: torch.Tensor, what: str) -> None:
 
 def _resolve_boundary(scores_RN: torch.Tensor, limit_R: torch.Tensor, width: int,
                       ranks_N: torch.Tensor) -> torch.Tensor:
-    """Return the `width` items above `limit_R`, filled up with those at it in order of their hash ranks.
+    """Return `width` items: those above `limit_R`, then those equal to it in order of their hash ranks.
 
-    Fewer than `width` are above, so they all get in with one and the same key; the rest is told apart by the rank.
+    Fewer than `width` items are above the limit, so all of them are included with the same key.
     """
     num_items = scores_RN.shape[1]
     limit_R1 = limit_R[:, None]

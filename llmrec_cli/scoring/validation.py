@@ -1,4 +1,4 @@
-"""The validation metric that every choice looks at."""
+"""The validation metric, which tuning and early stopping use."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ from llmrec_cli.scoring.topk import item_hash_ranks
 
 @dataclass(frozen=True)
 class Validation:
-    """Queries with what they went on to like, and the metric to look at.
+    """Validation queries with their relevant items, and the metric.
 
     Attributes
     ----------
-    queries : the users or groups with validation interactions, their history the training interactions
+    queries : the users or groups with validation interactions; their history are the training interactions
     relevant : CSR (num_queries, num_items) of 1s
     ranks : int64 (num_items,), `item_hash_ranks` of the catalogue
     monitor : `<metric>@<k>`
@@ -34,7 +34,7 @@ class Validation:
         return float(self.values(score).mean())
 
     def values(self, score: Score) -> np.ndarray:
-        """Return the metric of each query that has a relevant item, float64, in their order."""
+        """Return the metric of each query with a relevant item, float64, in their order."""
         return validation_values(score, self.queries, self.relevant, self.monitor, self.ranks)
 
     def of(self, scores_QN: torch.Tensor) -> float:
@@ -42,28 +42,28 @@ class Validation:
         return float(self.values_of(scores_QN).mean())
 
     def values_of(self, scores_QN: torch.Tensor) -> np.ndarray:
-        """Return the metric of each query that has a relevant item, of scores computed for all queries at once."""
-        whom = _number(self.queries)
-        place = np.full(whom.max() + 1, -1, np.int64)
-        place[whom] = np.arange(len(self.queries))
+        """Return the metric of each query with a relevant item, from scores computed for all queries at once."""
+        numbers = _number(self.queries)
+        place = np.full(numbers.max() + 1, -1, np.int64)
+        place[numbers] = np.arange(len(self.queries))
         return self.values(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
 
 
 def _number(queries: Queries) -> np.ndarray:
-    """Return the integer of each query's user or group; a validation is about one or the other."""
+    """Return the integer of each query's user, or of its group in a validation of groups."""
     return queries.user if queries.groups is None else queries.groups.group
 
 
 def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> Validation | None:
-    """Return the validation of prepared data, None where nothing is held out for it.
+    """Return the validation of prepared data; None without validation interactions.
 
-    `audience` is users or groups: whose held-out interactions are looked at.
+    `audience`, users or groups, selects whose held-out interactions are used.
     """
     if audience == "groups":
         return _validation_of_groups(data, monitor)
     train, valid = data.part("train"), data.part("valid")
-    known = np.diff(train.matrix.indptr)[valid.user] > 0
-    users = np.unique(valid.user[known])
+    has_history = np.diff(train.matrix.indptr)[valid.user] > 0
+    users = np.unique(valid.user[has_history])
     if len(users) == 0:
         return None
     queries = known_users(users, data.users.ids, train.values, train.matrix, data.users, data.times_of(train))
@@ -71,18 +71,18 @@ def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> 
 
 
 def _validation_of_groups(data: PreparedData, monitor: str) -> Validation | None:
-    """Return the groups with validation interactions of which something is known: a history, or a member's."""
-    train, together, wanted = data.part("train"), data.groups("train"), data.groups("valid")
-    if together is None or wanted is None:
+    """Return the validation of groups that have validation interactions and a history, their own or a member's."""
+    train, together, held = data.part("train"), data.groups("train"), data.groups("valid")
+    if together is None or held is None:
         return None
     own = together.interactions
-    known = (np.diff(own.matrix.indptr) > 0) | (together.members @ (np.diff(train.matrix.indptr) > 0) > 0)
-    asked = np.bincount(wanted.interactions.user, minlength=len(wanted)) > 0
-    chosen = np.flatnonzero(known & asked)
-    if len(chosen) == 0:
+    has_history = (np.diff(own.matrix.indptr) > 0) | (together.members @ (np.diff(train.matrix.indptr) > 0) > 0)
+    has_validation = np.bincount(held.interactions.user, minlength=len(held)) > 0
+    rows = np.flatnonzero(has_history & has_validation)
+    if len(rows) == 0:
         return None
     users = known_users(np.arange(len(data.users)), data.users.ids, train.values, train.matrix, data.users,
                         data.times_of(train))
-    queries = known_groups(chosen, together.entities, together.members, own.values, own.matrix, users,
+    queries = known_groups(rows, together.entities, together.members, own.values, own.matrix, users,
                            data.times_of(own))
-    return Validation(queries, wanted.interactions.matrix[chosen], item_hash_ranks(data.items.ids), monitor)
+    return Validation(queries, held.interactions.matrix[rows], item_hash_ranks(data.items.ids), monitor)

@@ -1,8 +1,8 @@
-"""Dataclasses as the schema of the configuration: defaults out, checked values in.
+"""Dataclasses that define the configuration: its keys, types, defaults and checks.
 
-A config group is a table `{option name: dataclass}`. A field that holds an option of a group is
-declared with `option("encoder")`; the mapping that fills it carries the option's `kind`, so a saved
-config says what it is. `build` collects every problem instead of stopping at the first.
+A config group is a table `{option name: dataclass}`. A field that holds an option of a group is declared with
+`option("encoder")`. Its mapping has the option's name in the key `kind`, also in a saved config. `Builder` collects all
+problems instead of stopping at the first.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from llmrec_cli.errors import ConfigError
 
 Table = Mapping[str, type["Settings"]]
 LARGEST = 2**31 - 1
-"""Largest whole number of a setting: counts beyond it can only be a mistake."""
+"""Largest whole number that a setting accepts; a larger count is a typing mistake."""
 LARGEST_SEED = 2**63 - 1
-SHOWN = 200
-"""Characters of a value that a message shows."""
+MAX_PRINTED = 200
+"""Most characters of a value in a message."""
 
 
 def largest(key: str) -> int:
-    """Return the largest whole number that the setting `key` may have where it has no range of its own."""
+    """Return the largest whole number for the setting `key` if it has no range of its own."""
     return LARGEST_SEED if key.endswith("seed") else LARGEST
 
 
@@ -35,15 +35,17 @@ class Settings:
     """Base of every settings dataclass."""
 
     shorthand: ClassVar[str] = ""
-    """The field that is meant where a value is given for the whole, if any."""
+    """Field that is set when a value is given in place of the mapping, `output=x` for `output.path=x`; empty for
+    none."""
 
     opaque: ClassVar[bool] = False
-    """True if every value is an id or a text; a typed `null` is then the id null and not an empty value."""
+    """True if every value is an id or a text, so that `null` on the command line is the id "null" and not an empty
+    value."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence per value out of range or combination that cannot work.
 
-        A sentence starts with the key as seen from this dataclass: `learning_rate=-1: must be above 0`.
+        A sentence starts with the key, relative to this dataclass: `learning_rate=-1: must be above 0`.
         """
         return iter(())
 
@@ -66,7 +68,8 @@ class Settings:
                 yield f"{key}={value}: choose one of {', '.join(map(str, among))}{nearest(str(value), among)}"
 
     def without_effect(self, *keys: str, why: str) -> Iterator[str]:
-        """Yield a problem for each of the fields `keys` that is not at its default: it has no effect, as `why` says."""
+        """Yield a problem for each of the fields `keys` that differs from its default: it has no effect, for the reason
+        `why`."""
         defaults = {field.name: field.default if field.default_factory is MISSING
                     else field.default_factory() for field in dataclasses.fields(self)}
         for key in keys:
@@ -79,32 +82,33 @@ class OptionSettings(Settings):
     """Base of the options of a config group. The group's table is where an option is registered."""
 
     implementation: ClassVar[str] = ""
-    """Dotted path of the class or function that does what the option says. It is imported when it is needed, and never
-    named by a config: configs are data."""
+    """Dotted path of the class or function that implements the option. It is imported when needed. Configs never name
+    it: they are data."""
 
     plugin: ClassVar[str] = ""
-    """Package that brought the option, named by plugins=[...]; empty for ours."""
+    """Package of plugins=[...] that registered the option; empty for options of llmrec."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
-        """Return configurations in which `llmrec_cli.testing` tries the option: settings as they are typed, by name.
+        """Return configurations that `llmrec_cli.testing` tests the option with: name -> overrides as on the command
+        line.
 
-        `{"": [], "bm25": ["head.weighting=bm25"]}` tries the defaults and another weighting. `{encoder}` stands for the
+        `{"": [], "bm25": ["head.weighting=bm25"]}` tests the defaults and another weighting. `{encoder}` stands for the
         folder of a small text encoder.
         """
         return {"": []}
 
 
 def implementation_of(settings: OptionSettings | type[OptionSettings]) -> Any:
-    """Import what the settings of an option, or their class, name as their implementation."""
+    """Import and return the implementation of an option, given its settings or their class."""
     module, _, name = settings.implementation.rpartition(".")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         if not settings.plugin:
             raise
-        raise ConfigError(f"plugins={settings.plugin}: {settings.implementation}, which {type(settings).__name__} "
-                          f"names, cannot be imported ({error}); mend the package") from error
+        raise ConfigError(f"plugins={settings.plugin}: {settings.implementation}, the implementation of "
+                          f"{type(settings).__name__}, cannot be imported ({error}); fix the package") from error
 
 
 def option(group: str, default: str | None = None, optional: bool = False) -> Any:
@@ -144,11 +148,11 @@ def to_plain(value: Any) -> Any:
 
 
 class Builder:
-    """Turns plain data into settings dataclasses and collects what is wrong with it."""
+    """Turns plain data into settings dataclasses and collects the problems."""
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self.tables = tables
-        self.found: list[str] = []
+        self.problems: list[str] = []
 
     def settings(self, cls: type[Settings], data: Any, path: str = "") -> Any:
         """Return an instance of `cls` filled from `data`, or None after noting problems."""
@@ -162,30 +166,30 @@ class Builder:
         for key, value in data.items():
             where = f"{path}.{key}" if path else str(key)
             if key not in names:
-                self.found.append(f"{where}: unknown key{nearest(str(key), names)}")
+                self.problems.append(f"{where}: unknown key{nearest(str(key), names)}")
                 continue
-            before = len(self.found)
+            before = len(self.problems)
             grouped = "group" in names[key].metadata
             built = self._option(names[key], value, where) if grouped else self._value(hints[key], value, where)
             if not cls.opaque and any("\0" in text for text in _texts(built)):
-                self.found.append(f"{where}={value}: holds a NUL character, which no path and no text may have")
-            elif built is not None or len(self.found) == before:
+                self.problems.append(f"{where}={value}: holds a NUL character, which no path and no text may have")
+            elif built is not None or len(self.problems) == before:
                 values[key] = built
         for item in names.values():
             required = item.default is MISSING and item.default_factory is MISSING
             if required and item.name not in values:
                 where = f"{path}.{item.name}" if path else item.name
-                return None if item.name in data else self.found.append(f"{where}: missing; set {where}=<value>")
-        # Values that could not be read stand at their defaults here, so that the ranges of the others are checked too.
+                return None if item.name in data else self.problems.append(f"{where}: missing; set {where}=<value>")
+        # Unreadable values keep their defaults here, so that the other values are still checked.
         settings = cls(**values)
         prefix = f"{path}." if path else ""
         problems = list(settings.problems())
-        self.found += [prefix + problem for problem in problems]
+        self.problems += [prefix + problem for problem in problems]
         for name in names:
-            # Where a range has no end of its own, or the settings say nothing of the number.
-            if beyond := _beyond(name, getattr(settings, name)):
-                noted = any(problem.startswith(f"{name}=") and "must be" in problem for problem in problems)
-                self.found += [] if noted else [prefix + beyond]
+            # The general limit, for numbers without an upper limit of their own.
+            if too_large := _too_large(name, getattr(settings, name)):
+                reported = any(problem.startswith(f"{name}=") and "must be" in problem for problem in problems)
+                self.problems += [] if reported else [prefix + too_large]
         return settings
 
     def _option(self, item: dataclasses.Field[Any], value: Any, where: str) -> Any:
@@ -202,7 +206,7 @@ class Builder:
         cls = table[name]
         if issubclass(cls, OptionSettings) and not cls.implementation:
             others = [other for other in table if other != name]
-            return self._note(f"{where}.kind", name, f"has settings and no implementation; name one in {cls.__name__}."
+            return self._note(f"{where}.kind", name, f"has settings but no implementation; name one in {cls.__name__}."
                                                      f"implementation, or choose one of {', '.join(others)}"
                                                      f"{nearest(name, others)}")
         return self.settings(cls, value, where)
@@ -215,8 +219,8 @@ class Builder:
             if value is None and type(None) in args:
                 return None
             fitting = [a for a in args if a is not type(None) and _looks_like(a, value)]
-            chosen = fitting[0] if fitting else next(a for a in args if a is not type(None))
-            return self._value(chosen, value, where)
+            member = fitting[0] if fitting else next(a for a in args if a is not type(None))
+            return self._value(member, value, where)
         if origin is list:
             if not isinstance(value, (list, tuple)):
                 return self._note(where, value, "expected a list, [a,b,c]")
@@ -229,7 +233,7 @@ class Builder:
                 value = dict(_flat(value))
             values = {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
             if isinstance(args[1], type) and issubclass(args[1], Settings):
-                # What could not be read is noted; the rest is still checked together.
+                # Unreadable entries are reported already; the others are still checked together.
                 return {k: v for k, v in values.items() if v is not None}
             return None if None in values.values() else values
         if isinstance(hint, type) and issubclass(hint, Settings):
@@ -242,7 +246,7 @@ class Builder:
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
             if abs(value) < 10**30:
                 return value
-            # Too large to calculate with: settings compare products with fractions.
+            # Larger integers would overflow when settings compare them with floats.
             return self._note(where, value, f"must be from {-largest(where)} to {largest(where)}")
         if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
@@ -257,20 +261,20 @@ class Builder:
         return self._note(where, value, f"expected {words[hint]}{', without quotes' * quoted}")
 
     def _note(self, where: str, value: Any, message: str) -> None:
-        shown = "null" if value is None else str(value)
-        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-        self.found.append(f"{where}={shown}: {message}")
+        printed = "null" if value is None else str(value)
+        printed = printed if len(printed) <= MAX_PRINTED else f"{printed[:MAX_PRINTED]}..."
+        self.problems.append(f"{where}={printed}: {message}")
 
 
 def _texts(value: Any) -> list[str]:
-    """Return a value that is a text, or the texts in one that is a list."""
+    """Return the texts of a value: itself, or the texts in a list."""
     return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
 
 
 def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a mapping to text; what dots in a key made a mapping of is one key again.
+    """Yield the entries of a mapping to text, with keys that contain dots joined again.
 
-    `engine.conf.spark.executor.memory=8g` comes as {spark: {executor: {memory: 8g}}}, a number in it as a number.
+    `engine.conf.spark.executor.memory=8g` arrives as {spark: {executor: {memory: 8g}}}, numbers as numbers.
     """
     for key, value in mapping.items():
         if isinstance(value, Mapping):
@@ -281,8 +285,8 @@ def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, A
             yield f"{inside}{key}", value
 
 
-def _beyond(name: str, value: Any) -> str:
-    """Return the problem of a whole number, alone or in a list, that is larger than any setting needs, or ''."""
+def _too_large(name: str, value: Any) -> str:
+    """Return the problem of a whole number, alone or in a list, above the general limit; '' if there is none."""
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int) and not isinstance(number, bool) and abs(number) > largest(name):
             return f"{name}={number}: must be from {-largest(name)} to {largest(name)}"

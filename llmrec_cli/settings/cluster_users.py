@@ -1,4 +1,4 @@
-"""Groups of similar users, made by `prepare` for data without groups."""
+"""Groups of similar users, built by `prepare` for data without groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ _TEXT_ENCODERS = ("lsa", "tfidf", "minilm")
 
 @dataclass
 class ClusterUsersSettings(Settings):
-    """Groups where data has none: clusters of users by what they do in training, their attributes and texts."""
+    """Synthetic groups: clusters of users by training interactions, attributes and texts."""
 
     shorthand: ClassVar[str] = "on"
     """dataset.cluster_users=true means dataset.cluster_users.on=true."""
     on: bool = False
-    """Make each cluster of users a group. Nobody observed these groups: the manifest calls them synthetic."""
+    """Make each cluster of users a group. The manifest marks these groups as synthetic."""
     num_clusters: int | None = None
-    """Clusters, at least 2; null to choose the number as head=clusters does, on users hidden from training."""
+    """Number of clusters, at least 2. null: chosen as in head=clusters, on users hidden from training."""
     share: float = 0.2
-    """Share of the members, two at least, that must have an item for the cluster to have it, above 0 to 1."""
+    """Share of a cluster's members (at least two members) that must have an item for the group to have it, above 0 to
+    1."""
     encoder: str = "lsa"
-    """lsa | tfidf | minilm: what makes vectors of the users' texts, where dataset.user_text gives them any."""
+    """lsa | tfidf | minilm: encoder of the users' texts; used only with dataset.user_text."""
     seed: int = 42
     """Seed of the clustering, at least 0."""
 

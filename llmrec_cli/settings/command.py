@@ -1,4 +1,4 @@
-"""Settings that several commands have."""
+"""Settings shared by several commands."""
 
 import re
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from pathlib import Path
 from llmrec_cli.settings.base import Settings
 
 LONGEST_LIST = 100_000
-"""Longest list that is made or measured: each takes memory for every query."""
+"""Longest recommendation list; every place of it takes memory for every query."""
 LATEST, FIT = "latest", "fit"
-"""Histories of known users: all interactions there are, or those that the model was fitted on."""
+"""Histories of known users: all interactions in the data, or those that the model was fitted on."""
 
 
 @dataclass
@@ -18,22 +18,22 @@ class StageSettings(Settings):
     """Settings of every command."""
 
     run_dir: str = ""
-    """Where the run is written; empty for runs/<command>/<time>."""
+    """Folder of the run; empty for runs/<command>/<time>."""
     debug: bool = False
     """Show a traceback with every error."""
 
     @property
     def only_prints(self) -> bool:
-        """True if the run has no result but what it prints, so that its run directory can be done without."""
+        """True if the run only prints its result, so that it can run without a run directory."""
         return False
 
 
 @dataclass
 class DeviceSettings(StageSettings):
-    """Settings of every command that computes."""
+    """Settings of every command that runs models."""
 
     device: str = "auto"
-    """auto | cpu | cuda | cuda:N; auto takes a GPU where there is one."""
+    """auto | cpu | cuda | cuda:N, for example cuda:1; auto uses a GPU if there is one."""
 
     def problems(self) -> Iterator[str]:
         if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", self.device):
@@ -45,9 +45,9 @@ class CacheSettings(DeviceSettings):
     """Settings of every command that encodes texts for a recommender."""
 
     cache: str = "data/cache"
-    """Folder where vectors of texts are kept across runs, so that only new texts are encoded; empty for none."""
+    """Folder of text vectors shared by all runs, so that only new texts are encoded; empty for no cache."""
 
     @property
     def cache_folder(self) -> Path | None:
-        """The folder, if there is to be one."""
+        """The cache folder, or None."""
         return Path(self.cache) if self.cache else None

@@ -18,24 +18,24 @@ class EncoderSettings(OptionSettings):
     has_layers: ClassVar[bool] = False
     """True for a transformer, whose layers can be trained."""
     begins_at_random: ClassVar[bool] = False
-    """True if its weights are random, so that it must be pretrained first."""
+    """True if the weights are random at first, so that the encoder must be pretrained."""
     is_part: ClassVar[bool] = True
-    """True if `concat` can put it beside others."""
+    """True if the encoder can be a part of `concat`."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
-    """0 to 1: how far directions in which the items' vectors differ much are evened out, learned from the items in
-    training; 0 not at all, 1 wholly. Vectors are centred in any case. Whitening helped with long texts and hurt with
-    short titles, so let validation choose (head.search.encoder.whitening)."""
+    """Degree of whitening, 0 (none) to 1 (full): scales the principal directions of the item vectors to equal variance,
+    learned from the items in training. Vectors are always centred. Whitening helped with long texts and hurt with short
+    titles, so let validation choose (head.search.encoder.whitening)."""
     projection: int | None = None
-    """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
+    """Number of principal components that the vectors are reduced to, at least 1; null keeps full vectors."""
 
     def vector_size(self) -> int:
-        """Return the length of a vector, as far as the settings say."""
+        """Return the length of a vector, as far as it follows from the settings."""
         return self.raw_size() if self.projection is None else self.projection
 
     def raw_size(self) -> int:
-        """Return the length of a vector before `projection`; where no setting says it, the usual one."""
+        """Return the length of a vector before `projection`; 384 if no setting determines it."""
         return _USUAL_SIZE
 
     def problems(self) -> Iterator[str]:
@@ -45,23 +45,26 @@ class EncoderSettings(OptionSettings):
 
 @dataclass
 class TransformerSettings(EncoderSettings):
-    """Settings of encoders with a transformer, which can be trained."""
+    """Settings of transformer encoders, whose layers can be trained."""
 
     has_layers: ClassVar[bool] = True
     max_length: int = 64
     """Tokens kept of a text, 4 to 8192; longer texts are truncated."""
     batch_tokens: int = 2048
-    """Tokens (padding included) encoded at a time, at least `max_length`; 1024 to 2048 suit the caches of a CPU, a GPU
-    wants 16384 or more."""
+    """Tokens (including padding) encoded at a time, at least `max_length`. 1024 to 2048 fit the caches of a CPU; use
+    16384 or more on a GPU."""
     pooling: str = "auto"
-    """auto | mean | cls | last | attention: which hidden states make the vector. auto: what the folder says, else the
-    last token of a decoder and the mean of any other; attention: a mean weighted by a query that is trained."""
+    """auto | mean | cls | last | attention: pooling of hidden states into a vector. auto: the pooling stored in the
+    model folder, else the last token of a decoder and the mean of other models. attention: a mean weighted by a trained
+    query."""
     bidirectional: bool = False
-    """Let the tokens of a decoder (Llama, Qwen2, GPT-2) see those after them too. A saved encoder remembers it."""
+    """Let the tokens of a decoder (Llama, Qwen2, GPT-2) also attend to later tokens. Saved with the encoder."""
     item_prompt: str | None = None
-    """Text put before an item's text; null for what the folder says, if anything."""
+    """Text put before every item text, for example 'passage: '; null for the prompt stored in the model folder, if
+    any."""
     query_prompt: str | None = None
-    """Text put before what a user says in words; null for what the folder says, if anything."""
+    """Text put before every text query, for example 'query: '; null for the prompt stored in the model folder, if
+    any."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -80,19 +83,19 @@ class MiniLMSettings(TransformerSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if self.bidirectional:
-            yield "bidirectional=true: has no effect, since MiniLM sees both sides of a token already; leave it out"
+            yield "bidirectional=true: has no effect, since MiniLM is bidirectional already; leave it out"
 
 
 @dataclass
 class HuggingFaceSettings(TransformerSettings):
-    """Any Hugging Face text model in a local folder, or from the hub when a download is allowed."""
+    """Any Hugging Face text model in a local folder, or from the hub if a download is allowed."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.HuggingFaceEncoder"
     kind: str = "hf"
     path: str = ""
     """A local folder with config.json, safetensors and tokenizer; or `owner/name` on the hub with allow_download."""
     allow_download: bool = False
-    """Let `path` be a hub id. Off, nothing is ever fetched."""
+    """Allow `path` to be a hub id. false: nothing is downloaded."""
     revision: str = ""
     """Commit of the hub model, 40 hex digits; required with allow_download."""
 
@@ -107,7 +110,7 @@ class HuggingFaceSettings(TransformerSettings):
         if not self.path:
             yield "path: missing; set encoder.path=<folder of a Hugging Face model>"
         if self.allow_download and not self.revision:
-            yield "revision: missing; a download needs encoder.revision=<commit>, so that the same model comes back"
+            yield "revision: missing; a download needs encoder.revision=<commit>, so that every run gets the same model"
         elif self.allow_download and not re.fullmatch("[0-9a-f]{40}", self.revision):
             yield f"revision={self.revision}: a branch or tag can move; give the commit, 40 hex digits"
         if self.revision and not self.allow_download:
@@ -116,12 +119,12 @@ class HuggingFaceSettings(TransformerSettings):
 
 @dataclass
 class PretrainedSettings(TransformerSettings):
-    """The encoder that `llmrec pretrain` finished last (`runs/pretrain/latest`), or the one at `path`."""
+    """The encoder of the last finished `llmrec pretrain` (`runs/pretrain/latest`), or the encoder at `path`."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.PretrainedEncoder"
     kind: str = "pretrained"
     path: str = ""
-    """A pretrain run directory or its `encoder` folder; empty for the newest."""
+    """A pretrain run directory or its `encoder` folder; empty for runs/pretrain/latest."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -137,9 +140,9 @@ class ScratchSettings(TransformerSettings):
     is_part: ClassVar[bool] = False
     kind: str = "scratch"
     vocabulary_size: int = 8000
-    """Most tokens the tokenizer may learn, at least 100."""
+    """Largest vocabulary of the tokenizer, at least 100."""
     hidden_size: int = 128
-    """Width, a multiple of num_attention_heads."""
+    """Size of the hidden states, a multiple of num_attention_heads."""
     num_layers: int = 4
     """Transformer layers, at least 1."""
     num_attention_heads: int = 4
@@ -158,17 +161,18 @@ class ScratchSettings(TransformerSettings):
 
 @dataclass
 class StaticSettings(EncoderSettings):
-    """The mean of a transformer's token embeddings, without its layers: some forty times as fast, word order lost."""
+    """The mean of a transformer's token embeddings, without its layers: about forty times as fast, ignores word
+    order."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.static.StaticEncoder"
     kind: str = "static"
     path: str = ""
-    """Folder of the Hugging Face model whose token embeddings are taken; empty for MiniLM's."""
+    """Folder of the Hugging Face model with the token embeddings; empty for MiniLM."""
     max_length: int = 64
     """Tokens kept of a text, 4 to 8192; longer texts are truncated."""
     weighting: str = "idf"
-    """idf | none: weigh a token by log((1 + texts) / (1 + texts with it)) + 1, learned from the items in training; or
-    all alike."""
+    """idf | none: weight of a token. idf: log((1 + texts) / (1 + texts with the token)) + 1, learned from the items in
+    training. none: all tokens weigh the same."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -182,12 +186,12 @@ class StaticSettings(EncoderSettings):
 
 @dataclass
 class TfIdfSettings(EncoderSettings):
-    """TF-IDF of the most frequent words (pairs of characters where a script has no spaces), learned from the items."""
+    """TF-IDF of the most frequent words (character pairs in scripts without spaces), learned from the items."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.TfIdfEncoder"
     kind: str = "tfidf"
     embedding_size: int = 2048
-    """Words kept: those that most texts have, at least 1; a vector takes 4 bytes for each."""
+    """Number of words, those in the most texts, at least 1; a vector takes 4 bytes per word."""
     max_characters: int = 20000
     """Characters read of a text, at least 100; longer texts are truncated."""
 
@@ -207,7 +211,7 @@ class LsaSettings(EncoderSettings):
     implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.LsaEncoder"
     kind: str = "lsa"
     embedding_size: int = 256
-    """Dimensions kept, at least 1; fewer where there are fewer texts or words."""
+    """Length of a vector, at least 1; shorter if there are fewer texts or words."""
     max_characters: int = 20000
     """Characters read of a text, at least 100; longer texts are truncated."""
 
@@ -226,11 +230,11 @@ class LsaSettings(EncoderSettings):
 
 @dataclass
 class PartSettings(Settings):
-    """One of the encoders that `concat` puts side by side."""
+    """One of the encoders that `concat` concatenates."""
 
     encoder: EncoderSettings = option("encoder")
     weight: float = 1.0
-    """Length of this encoder's part of a vector, at least 0; 0 leaves it out."""
+    """Norm of this encoder's part of a vector, at least 0; 0 drops the encoder."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("weight", least=0)
@@ -238,10 +242,10 @@ class PartSettings(Settings):
 
 @dataclass
 class ConcatSettings(EncoderSettings):
-    """Several encoders side by side, each part centred, of length 1 and times its weight.
+    """Concatenated vectors of several encoders, each part centred, scaled to length 1 and multiplied by its weight.
 
-    The default, MiniLM with .7 times LSA, ranked 1.7 to 3.6% better than MiniLM alone on long product texts, and worse
-    on short titles (docs/encoders.md): compare both on validation.
+    The default is MiniLM and LSA with weight 0.7. It ranked 1.7 to 3.6% better than MiniLM alone on long product texts
+    and worse on short titles (docs/encoders.md): compare both on validation.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.concat.ConcatEncoder"
@@ -250,7 +254,8 @@ class ConcatSettings(EncoderSettings):
     parts: dict[str, PartSettings] = field(default_factory=lambda: {"minilm": PartSettings(encoder=MiniLMSettings()),
                                                                     "lsa": PartSettings(encoder=LsaSettings(),
                                                                                         weight=0.7)})
-    """The encoders by a name of your choice."""
+    """Encoders and weights, each under a name of your choice: encoder.parts.<name>.encoder=<encoder>,
+    encoder.parts.<name>.weight=<number>."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -263,10 +268,10 @@ class ConcatSettings(EncoderSettings):
         yield from super().problems()
         used = [part for part in self.parts.values() if part.weight > 0]
         if len(used) < 2:
-            yield f"parts: {len(used)} of them with a weight above 0; give at least two, or choose that encoder alone"
+            yield f"parts: {len(used)} with a weight above 0; give at least two, or choose that encoder alone"
         for name, part in self.parts.items():
             if not re.fullmatch("[A-Za-z0-9_-]+", name):
-                yield f"parts.{name}: a part's name is made of letters, digits, '_' and '-'"
+                yield f"parts.{name}: use letters, digits, '_' and '-' in the name of a part"
             if not part.encoder.is_part:
                 choices = [kind for kind, encoder in ENCODERS.items() if encoder.is_part]
                 yield f"parts.{name}.encoder={part.encoder.kind}: cannot be a part; choose one of {', '.join(choices)}"

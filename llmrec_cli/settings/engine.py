@@ -1,4 +1,4 @@
-"""Engines of the relational work of `prepare`."""
+"""Engines for the tables of `prepare`."""
 
 import re
 from collections.abc import Iterator
@@ -20,31 +20,31 @@ class EngineSettings(OptionSettings):
 
 @dataclass
 class DuckDbSettings(EngineSettings):
-    """DuckDB inside the process: what does not fit into memory goes to the disk that the output is on."""
+    """DuckDB inside the process; tables larger than memory are spilled to the disk of the output folder."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.engine.duckdb_engine"
     kind: str = "duckdb"
     memory: str = "2GB"
-    """Memory for tables, 500MB or 8GB; what reads and writes files takes up to 1 GB beside it."""
+    """Memory for tables, for example 500MB or 8GB; reading and writing files takes up to 1 GB more."""
     threads: int = 0
-    """Threads, at least 0; 0 for as many as there are cores."""
+    """Number of threads, at least 0; 0 for one per core."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("threads", least=0)
         if not re.fullmatch(_MEMORY, self.memory):
-            yield f"memory={self.memory}: write a whole number and its unit, 500MB or 8GB"
+            yield f"memory={self.memory}: write a whole number and its unit, for example 500MB or 8GB"
 
 
 @dataclass
 class SparkSettings(EngineSettings):
-    """Apache Spark, with the extra `spark` and Java: prepared data beyond one machine, the same rows as DuckDB's."""
+    """Apache Spark, for data beyond one machine; needs the extra `spark` and Java. Gives the same rows as DuckDB."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.engine.spark_engine"
     kind: str = "spark"
     master: str = "local[*]"
-    """Where Spark runs: local[2], spark://host:7077, yarn, ..."""
+    """Spark master: local[2], spark://host:7077, yarn, ..."""
     conf: dict[str, str] = field(default_factory=dict)
-    """Any Spark settings, {spark.executor.memory: 8g}."""
+    """Spark settings, for example {spark.executor.memory: 8g}."""
 
 
 ENGINES = {"duckdb": DuckDbSettings, "spark": SparkSettings}

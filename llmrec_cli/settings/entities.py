@@ -9,28 +9,28 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class EntitySettings(OptionSettings):
-    """Settings of all models. They train alike, with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
+    """Settings of all models, trained with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
 
     kind: str = ""
     """The option's name; choose with entities=<name>."""
     embedding_size: int = 64
-    """Numbers in an entity's vector, at least 2; even for rotate and complex, whose vectors are complex numbers."""
+    """Length of an entity's vector, at least 2; even for rotate and complex, whose vectors hold complex numbers."""
     epochs: int = 10
     """Largest number of epochs, at least 1. The number that predicts the held-out triples best is used. Validation of
     the recommender does not choose it."""
     batch_size: int = 1024
-    """Triples of a step, at least 1; they share their negatives."""
+    """Triples in a training step, at least 1; they share their negatives."""
     learning_rate: float = 0.1
     """Step size of Adagrad, above 0."""
     num_negatives: int = 64
-    """Catalogue that stand in for each end of a step's triples, at least 1: half of them drawn from the same end of the
-    step's triples, half from all entities."""
+    """Entities that replace each end of a step's triples as negatives, at least 1: half are drawn from the same end of
+    the step's triples, half from all entities."""
     adversarial_temperature: float = 1.0
-    """How much more the likelier negatives weigh, at least 0; 0 weighs all alike."""
+    """Sharpness of the weights of negatives, at least 0; higher gives likelier negatives more weight, 0 gives all the
+    same."""
     held_out: float = 0.01
-    """Share of the connected pairs of entities held out of a first training, 0 to 0.5. Its ranking of the held-out
-    triples is logged and chooses the number of epochs of a second training on all triples. 0: a single training of
-    `epochs` epochs."""
+    """Share of the connected pairs of entities held out of a first training run, 0 to 0.5. Ranking the held-out triples
+    is logged and chooses the number of epochs of a second run on all triples. 0: a single run of `epochs` epochs."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("embedding_size", least=2)
@@ -42,10 +42,10 @@ class EntitySettings(OptionSettings):
 
 @dataclass
 class DistancesSettings(EntitySettings):
-    """Settings of the models whose score is a distance."""
+    """Settings of distance models."""
 
     margin: float = 2.0
-    """Distance that a triple of the graph is to be below and another above, above 0."""
+    """Distance that separates triples of the graph (below) from negatives (above), above 0."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -54,7 +54,7 @@ class DistancesSettings(EntitySettings):
 
 @dataclass
 class TransESettings(DistancesSettings):
-    """A relation moves its head to its tail (Bordes et al. 2013)."""
+    """TransE (Bordes et al. 2013): a relation translates its head to its tail."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.TransEScores"
     kind: str = "transe"
@@ -62,7 +62,7 @@ class TransESettings(DistancesSettings):
 
 @dataclass
 class RotatESettings(DistancesSettings):
-    """A relation turns each complex number of its head (Sun et al. 2019)."""
+    """RotatE (Sun et al. 2019): a relation rotates each complex number of its head."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.RotatEScores"
     kind: str = "rotate"
@@ -74,12 +74,12 @@ class RotatESettings(DistancesSettings):
 
 @dataclass
 class ComplExSettings(EntitySettings):
-    """A relation weighs the products of complex numbers (Trouillon et al. 2016)."""
+    """ComplEx (Trouillon et al. 2016): a relation weights the products of the complex numbers of head and tail."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.ComplExScores"
     kind: str = "complex"
     l2: float = 0.0
-    """Penalty on the squares of a triple's three vectors, at least 0."""
+    """Penalty on the squared norms of a triple's three vectors, at least 0."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

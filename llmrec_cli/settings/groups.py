@@ -1,4 +1,4 @@
-"""All config groups: group -> option -> dataclass. The one place that knows them all."""
+"""Table of all config groups: config group -> option -> dataclass."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from llmrec_cli.settings.presets import DATASETS
 from llmrec_cli.settings.split import SPLITS
 from llmrec_cli.settings.tracker import TRACKERS
 
-GROUPS: Mapping[str, Mapping[str, type[OptionSettings]]] = {
+CONFIG_GROUPS: Mapping[str, Mapping[str, type[OptionSettings]]] = {
     "dataset": DATASETS, "split": SPLITS, "engine": ENGINES, "encoder": ENCODERS, "objective": OBJECTIVES,
     "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS,
     "entities": ENTITIES, "tracker": TRACKERS}

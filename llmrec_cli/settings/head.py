@@ -1,4 +1,4 @@
-"""Heads: the recommenders. Each has its settings in a file under `heads/`; the fusion of them is here."""
+"""Heads: the recommenders. The settings of each are in a file under `heads/`; those of fusions are here."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,9 +22,9 @@ from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
 
 @dataclass
 class FusionSettings(HeadSettings):
-    """A weighted sum of the scores of other heads, weights learned on validation.
+    """A weighted sum of the scores of other heads; the weights are learned on validation.
 
-    Each member is a model config of its own: a head with the settings it gives, the rest from the top level.
+    Each member is a model config of its own: a head and its settings; settings not given come from the top level.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.fusion.head.Fusion"
@@ -33,25 +33,26 @@ class FusionSettings(HeadSettings):
     kind: str = "fusion"
     members: dict[str, "ModelConfig"] = field(default_factory=dict)
     normalise: str = "zscore"
-    """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
-    1 / (60 + rank)."""
+    """zscore | rank | raw: scaling of a member's scores for a query before they are added; rank uses 1 / (60 +
+    rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned` (on validation: the best member alone, unless a weighted sum gains more than its standard error on
-    held-out folds of the queries), or a number each."""
+    """`learned`, or a number for each member, for example {ease: 1, tower: 0.5}. learned: on validation; the best
+    member alone unless a weighted sum gains more than its standard error on held-out folds of the queries."""
     cold_weights: dict[str, float] = field(default_factory=dict)
-    """With given weights: those of items without training interactions, where they differ."""
+    """With fixed weights: weights for items without training interactions; empty for the same as `weights`."""
     long_weights: dict[str, float] = field(default_factory=dict)
-    """With given weights: those of queries with at least `long_history` items in their history, where they differ."""
+    """With fixed weights: weights for queries with at least `long_history` items in their history; empty for the same
+    as `weights`."""
     long_history: int = 0
-    """Items from which on a history is long; 0 where there are no long_weights."""
+    """Smallest length of a long history, in items; 0 without long_weights."""
     long_share: float = 0.0
-    """With long_weights: share of users (or groups) with a long history, 0 to 1, set by learning. A fit on other
-    interactions sets `long_history` again so that this share has a long history, since histories grow. Known users (or
-    groups) then count by their history at the fit. 0 keeps `long_history`, and all count by the history of the query.
+    """With long_weights: share of users (or groups) with a long history, 0 to 1; set when weights are learned.
+    Histories grow, so a fit on other interactions resets `long_history` to keep this share; known users (or groups) are
+    then classified by their history at the fit. 0 keeps `long_history` and classifies by the history of the query.
     """
     long_share_of: str = "users"
-    """users | groups: whose histories `long_share` is about, set by learning. A group's history is what its members did
-    together."""
+    """users | groups: histories that `long_share` counts; set when weights are learned. A group's history is its own
+    interactions."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -69,12 +70,12 @@ class FusionSettings(HeadSettings):
             if member.head.combines:
                 yield f"members.{name}.head={member.head.kind}: a fusion cannot be a member of a fusion"
             if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
-                yield f"members.{name}: a member's name is made of letters, digits, '_' and '-'"
+                yield f"members.{name}: use letters, digits, '_' and '-' in the name of a member"
         if isinstance(self.weights, str):
             yield from self.check("weights", among=("learned",))
             for key in ("cold_weights", "long_weights"):
                 if getattr(self, key):
-                    yield f"{key}: has no effect with weights=learned; give weights a number each too"
+                    yield f"{key}: has no effect with weights=learned; give each member a number in weights too"
         else:
             yield from self._problems_of_weights(self.weights)
         if bool(self.long_weights) != (self.long_history > 0):
@@ -87,15 +88,15 @@ class FusionSettings(HeadSettings):
             yield f"long_share_of={self.long_share_of}: has no effect without long_share; leave it out"
 
     def _problems_of_weights(self, weights: dict[str, float]) -> Iterator[str]:
-        for key, given in (("weights", weights), ("cold_weights", self.cold_weights),
-                           ("long_weights", self.long_weights)):
-            for name in sorted(set(self.members) ^ set(given)) if given or key == "weights" else ():
+        for key, by_member in (("weights", weights), ("cold_weights", self.cold_weights),
+                               ("long_weights", self.long_weights)):
+            for name in sorted(set(self.members) ^ set(by_member)) if by_member or key == "weights" else ():
                 yield f"{key}.{name}: weights and members must have the same names"
-            for name, weight in given.items():
+            for name, weight in by_member.items():
                 if weight < 0:
                     yield f"{key}.{name}={weight}: must be at least 0"
-            if given and max(given.values()) == 0:
-                yield f"{key}: one of them must be above 0"
+            if by_member and max(by_member.values()) == 0:
+                yield f"{key}: at least one weight must be above 0"
 
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
@@ -103,9 +104,9 @@ class FusionSettings(HeadSettings):
     def uses_times(self) -> bool:
         return any(member.head.uses_times() for member in self.members.values())
 
-    def usual_audience(self) -> str:
-        among = {member.head.usual_audience() for member in self.members.values()}
-        return "groups" if "groups" in among else self.audience
+    def default_audience(self) -> str:
+        audiences = {member.head.default_audience() for member in self.members.values()}
+        return "groups" if "groups" in audiences else self.audience
 
     def has_effect(self, group: str) -> bool:
         return super().has_effect(group) and (group != "adversarial" or self._has_adversary())
@@ -117,27 +118,29 @@ class FusionSettings(HeadSettings):
         return replace(self, members=members)
 
     def _has_adversary(self) -> bool:
-        """Return whether one of the members is trained against an adversary."""
+        """Return True if a member is trained against an adversary."""
         return any(member.adversarial is not None and bool(member.adversarial.perturbs)
                    and "adversarial" in member.head.uses() for member in self.members.values())
 
 
 @dataclass
 class GroupAggregateSettings(FusionSettings):
-    """Groups by what their members score: no training beyond that of the heads that score the members.
+    """Recommendations for groups from the scores of their members; only the heads that score the members are trained.
 
-    A fusion whose members are asked for everybody in the group; a single user gets what the fusion would say.
+    The heads form a fusion that scores every member of the group; a single user gets the scores of the fusion.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.groups.aggregate.GroupAggregate"
     audience: ClassVar[str] = "groups"
     kind: str = "group_aggregate"
     strategy: str = "average"
-    """average | weighted | least_misery | most_pleasure | borda | approval | fair_greedy | fair_proportional."""
+    """average | weighted | least_misery | most_pleasure | borda | approval | fair_greedy | fair_proportional:
+    aggregation of the members' scores (docs/groups.md)."""
     depth: int = 50
-    """Items that a member approves of (approval), or that are picked one after the other (fair_*), at least 1."""
+    """Number of items that each member approves of (strategy=approval), or that are picked one by one
+    (strategy=fair_*), at least 1."""
     own_history: bool = True
-    """Whether what the group did together speaks like one more member."""
+    """Score the group's own interactions like one more member."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -161,35 +164,42 @@ _OF_DEPTH = ("approval", "fair_greedy", "fair_proportional")
 
 @dataclass
 class ModelConfig(Settings):
-    """A head with all that it is trained with; enough to build it again."""
+    """A head and all config groups that it is trained with; sufficient to rebuild it."""
 
     head: HeadSettings = option("head")
+    """Recommender to train."""
     encoder: Any = option("encoder", optional=True)
+    """Text encoder, for heads that use texts."""
     peft: Any = option("peft", optional=True)
+    """Fine-tuning method of the text encoder."""
     adversarial: Any = option("adversarial", optional=True)
+    """Adversarial training."""
     loss: Any = option("loss", optional=True)
+    """Training loss, for heads trained by gradients."""
     optim: Any = option("optim", optional=True)
+    """Optimiser, its schedule and the length of training."""
     entities: Any = option("entities", optional=True)
+    """Model of entity vectors, for heads that use the knowledge graph."""
 
     @property
     def members(self) -> dict[str, "ModelConfig"]:
-        """The model configs of the heads whose scores the head puts together, by name."""
+        """The model configs of the heads that this head combines, by name."""
         return self.head.member_configs()
 
     @property
     def parts(self) -> dict[str, "ModelConfig"]:
-        """The model configs that are fitted by themselves: the members by name, or this one under its head's kind."""
+        """The model configs that are fitted separately: the members by name, or this config under its head's kind."""
         return self.members or {self.head.kind: self}
 
     def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
-        """Return the model config with `change` made of each of its members, or of itself where there are none."""
+        """Return the model config with `change` applied to each member, or to itself if it has no members."""
         if not self.head.combines:
             return change(self)
         members = {name: member.mapped(change) for name, member in self.members.items()}
         return replace(self, head=self.head.with_members(members))
 
     def flat(self, *without: str) -> dict[str, Any]:
-        """Return all settings as `<part>.<key>`, but for those of the named parts: what a resumed run must share."""
+        """Return all settings as `<part>.<key>`, except the parts `without`; a resumed run must have the same."""
         return {f"{part}.{key}": value for part, settings in to_plain(self).items()
                 if settings is not None and part not in without for key, value in settings.items()}
 
@@ -201,14 +211,14 @@ class ModelConfig(Settings):
             if self.loss.kind in self.head.losses():
                 yield from self.head.problems_with(self.loss)
             else:
-                yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
+                yield (f"loss={self.loss.kind}: cannot train head={self.head.kind}; choose one of "
                        f"{', '.join(self.head.losses())}")
         layers = self.peft is not None and self.peft.trains_layers
-        # An encoder that could not be read is a problem of its own.
+        # An unreadable encoder (None) is reported elsewhere.
         without = self.encoder is not None and not self.encoder.has_layers
         if "peft" in uses and layers and without:
-            yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
-                   f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
+            yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no trainable layers; choose peft=frozen, "
+                   f"peft=embedding_adapter or another encoder")
         decay = 1.0 if self.optim is None or "optim" not in uses else self.optim.layer_decay
         num_trained = getattr(self.peft, "num_layers", None)
         if decay != 1 and (not layers or "peft" not in uses or num_trained == 1):
@@ -216,7 +226,7 @@ class ModelConfig(Settings):
                    f"leave it out, or choose peft.num_layers=2 or more")
         if (self.adversarial is not None and "adversarial" in uses
                 and self.adversarial.kind not in self.head.adversaries()):
-            yield (f"adversarial={self.adversarial.kind}: head={self.head.kind} has no use for it; choose one of "
+            yield (f"adversarial={self.adversarial.kind}: has no effect on head={self.head.kind}; choose one of "
                    f"{', '.join(self.head.adversaries())}")
 
 

@@ -1,4 +1,4 @@
-"""Losses of the heads trained by gradients."""
+"""Losses of heads trained by gradients."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,27 +7,27 @@ from typing import ClassVar
 from llmrec_cli.settings.base import OptionSettings, Settings
 
 CHOICES = "choices"
-"""Learn which items were chosen, against others."""
+"""Target: interactions against other items."""
 VALUES = "values"
-"""Learn a number for each pair of a user and an item."""
+"""Target: a number per user-item pair."""
 SIMILARITIES = "similarities"
-"""Learn how alike items' texts should be."""
+"""Target: similarities of items' texts."""
 
 
 @dataclass
 class HardNegativesSettings(Settings):
-    """Items that another model ranks high for a user who does not know them, drawn as negatives."""
+    """Hard negatives: unseen items that another model ranks high for the user."""
 
     shorthand: ClassVar[str] = "model"
     model: str | None = None
-    """Folder of the recommender that ranks them, such as runs/finetune/<run>; null mines none. It must have been fitted
-    without what is held out (refit=none), or it makes negatives of the answers."""
+    """Folder of the recommender that ranks the items, for example runs/finetune/<run>; null: no hard negatives. It must
+    be fitted without the held-out interactions (refit=none), otherwise held-out items become negatives."""
     num: int = 4
-    """Drawn for each user of a step, for the whole step, at least 1."""
+    """Hard negatives drawn per user of a training step, shared by the whole step, at least 1."""
     from_rank: int = 11
-    """First rank that is drawn from, at least 1; the very best are often liked, only not yet."""
+    """First rank to draw from, at least 1; the top ranks often hold items that the user would like."""
     to_rank: int = 100
-    """Last rank that is drawn from, at least from_rank."""
+    """Last rank to draw from, at least from_rank."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("num", "from_rank", least=1)
@@ -41,52 +41,55 @@ class LossSettings(OptionSettings):
     """Settings of every loss."""
 
     works_with: ClassVar[tuple[str, ...]] = (CHOICES,)
-    """What it can learn: choices | values | similarities."""
+    """choices | values | similarities: targets that the loss supports."""
     of_logits: ClassVar[bool] = True
-    """False for a loss of scores as they are, such as cosines or values."""
+    """False for a loss on plain scores, such as cosines or values."""
     pair_target: ClassVar[str] = ""
-    """What it can learn of a pair beside that it was chosen: the value | the opinion (a like or a dislike)."""
+    """value | opinion: target of single pairs that the loss supports besides choices; an opinion is a like or a
+    dislike. Empty for none."""
     kind: str = ""
     """The option's name; choose with loss=<name>."""
 
 
 @dataclass
 class ScoreLossSettings(LossSettings):
-    """Settings of losses of scores of users with items."""
+    """Settings of losses on user-item scores."""
 
     similarity: str = "auto"
-    """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
+    """auto | cosine | dot: score of a user vector and an item vector; auto: cosine for two_tower, dot for other
+    heads."""
     hard_negatives: HardNegativesSettings = field(default_factory=HardNegativesSettings)
-    """Negatives mined once a fit from what another model recommends."""
+    """Negatives from the recommendations of another model, mined once per fit: loss.hard_negatives=<folder of a
+    recommender>."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("similarity", among=("auto", "cosine", "dot"))
 
     @property
     def cosine_scale(self) -> float:
-        """Factor of a cosine."""
+        """Factor that turns a cosine into a logit."""
         return 1.0
 
     @property
     def learns_scale(self) -> bool:
-        """True if what a cosine is multiplied with is learned."""
+        """True if this factor is learned."""
         return False
 
     @property
     def takes_catalogue(self) -> bool:
-        """True if all items are candidates where the head can score them all."""
+        """True if all items are candidates in training, for heads that can score them all."""
         return False
 
-    def unheeded(self, reasons: Mapping[str, str]) -> Iterator[str]:
-        """Yield a problem for each of our settings that is not at its default: those that `reasons` tell about.
+    def check_ignored(self, reasons: Mapping[str, str]) -> Iterator[str]:
+        """Yield a problem for each setting in `reasons` that differs from its default.
 
-        A reason says why the setting has no effect and what to do instead.
+        A reason says why the setting has no effect, and the next step.
         """
-        usual = type(self)()
+        unchanged = type(self)()
         for name, reason in reasons.items():
             value = getattr(self, name, None)
-            if value != getattr(usual, name, None):
-                # Of a group of settings the one that was given stands for all.
+            if value != getattr(unchanged, name, None):
+                # `hard_negatives` is a mapping of settings: name its main key.
                 key, value = (f"{name}.model", value.model) if isinstance(value, HardNegativesSettings) else (name,
                                                                                                               value)
                 yield f"loss.{key}={value}: {reason}"
@@ -96,22 +99,23 @@ class ScoreLossSettings(LossSettings):
 class SoftmaxSettings(ScoreLossSettings):
     """Softmax over the items of a step, with popularity correction (Yi et al. 2019, eq. 3), or over all items.
 
-    With similarity=cosine and a learned temperature this is what InfoNCE names (van den Oord et al. 2018, eq. 4).
+    With similarity=cosine and a learned temperature this is InfoNCE (van den Oord et al. 2018, eq. 4).
     """
 
     implementation: ClassVar[str] = "llmrec_cli.training.losses.softmax.Softmax"
     kind: str = "softmax"
     temperature: float = 0.1
-    """Divides cosines, above 0; lower is sharper. Dot products are taken as they are."""
+    """Divides cosines, above 0; lower is sharper. No effect on dot products."""
     learn_temperature: bool | None = None
-    """Whether `temperature` is only where training starts; null learns it where the head can."""
+    """Learn the temperature, starting from `temperature`. null: true if the head supports it."""
     num_negatives: int | None = None
-    """Items drawn evenly as negatives of a whole step, beside those its other users like, at least 1. null: all items
-    in head=sequential, none in head=two_tower."""
+    """Uniformly drawn negatives per training step, in addition to the other users' items of the step, at least 1. null:
+    all items for head=sequential, none for head=two_tower."""
     popularity_correction: float = 1.0
-    """Share of log q(item) subtracted from the logits, 0 to 1; q is the item's chance of being in a step."""
+    """Share of log q(item) subtracted from the logits, 0 to 1; q is the item's probability of being in a training
+    step."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread evenly over all candidates, 0 to 1 (Szegedy et al. 2016, section 7)."""
+    """Share of the target spread evenly over all candidates, 0 to 1 (Szegedy et al. 2016, section 7)."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -142,10 +146,10 @@ class SoftmaxSettings(ScoreLossSettings):
 
 @dataclass
 class SampledSettings(ScoreLossSettings):
-    """Settings of losses that compare with drawn negatives."""
+    """Settings of losses with sampled negatives."""
 
     num_negatives: int = 16
-    """Items drawn evenly as negatives of a whole step, beside those its other users like, at least 1."""
+    """Uniformly drawn negatives per training step, in addition to the other users' items of the step, at least 1."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -154,10 +158,10 @@ class SampledSettings(ScoreLossSettings):
 
 @dataclass
 class LogitSettings(SampledSettings):
-    """Settings of losses that take logits."""
+    """Settings of losses on logits."""
 
     scale: float = 10.0
-    """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
+    """Factor from a cosine to a logit, above 0. No effect on dot products."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -200,9 +204,9 @@ class BprSettings(LogitSettings):
 
 @dataclass
 class DistillationSettings(LossSettings):
-    """Co-chosen items as soft targets for the similarities of their texts (Hinton et al. 2015).
+    """Co-occurring items as soft targets for the similarities of their texts (Hinton et al. 2015).
 
-    For heads that read text vectors (ease, ials, content, item_similarity) with features.tuned=true.
+    For heads with text features (ease, ials, content, item_similarity) and features.tuned=true.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.training.losses.distillation.SoftTargets"
@@ -210,13 +214,15 @@ class DistillationSettings(LossSettings):
     of_logits: ClassVar[bool] = False
     kind: str = "distillation"
     targets: str = "cooccurrence"
-    """cooccurrence | ease: how often two items are in one history, or the weights of EASE where they are positive."""
+    """cooccurrence | ease: soft targets: number of histories with both items, or the positive weights of an EASE
+    model."""
     l2: float = 200.0
-    """Ridge penalty of that EASE, above 0."""
+    """With targets=ease: ridge penalty of the EASE model, above 0."""
     temperature: float = 0.1
-    """Divides the cosines, above 0; where training starts, since it is learned."""
+    """Initial temperature that divides the cosines, above 0; it is learned in training."""
     popularity: float = 1.0
-    """Share of the items' log popularity that is added to the logits, 0 to 1: what the vectors need not explain."""
+    """Share of the items' log popularity added to the logits, 0 to 1, so that the vectors need not explain
+    popularity."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("targets", among=("cooccurrence", "ease"))

@@ -16,7 +16,7 @@ class ObjectiveSettings(OptionSettings):
     kind: str = ""
     """The option's name; choose with objective=<name>."""
     holdout_share: float = 0.1
-    """Share of the corpus held out to measure, above 0 and at most 0.5."""
+    """Share of the corpus held out for the loss and accuracy before and after training, above 0 and at most 0.5."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("holdout_share", above=0, most=0.5)
@@ -29,11 +29,11 @@ class LanguageSettings(ObjectiveSettings):
     histories: bool = True
     """Also train on the users' training histories written as text."""
     history_length: int = 10
-    """Most items of a history in one text, at least 1."""
+    """Most items of a history in a text, at least 1."""
     max_histories: int = 200
-    """Most texts made of histories, drawn at random, at least 1; they are what takes the time."""
+    """Most history texts, drawn at random, at least 1; training time grows with them."""
     knowledge: bool = False
-    """Also train on what the knowledge graph says of each item, written as text; needs data with one."""
+    """Also train on each item's triples written as text; needs data with a knowledge graph."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -49,8 +49,8 @@ class MaskedLanguageModelSettings(LanguageSettings):
     mask_share: float = 0.15
     """Share of the tokens to predict, above 0 and at most 0.5."""
     whole_words: bool | None = None
-    """Mask all pieces of a word together, so that none is guessed from the others; null where the tokenizer knows
-    words. In scripts without spaces, such as Chinese, each character or piece of several is a word."""
+    """Mask all pieces of a word together, so that no piece can be guessed from the others. null: true if the tokenizer
+    has word boundaries. In scripts without spaces, such as Chinese, each token is a word."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -67,16 +67,16 @@ class CausalLanguageModelSettings(LanguageSettings):
 
 @dataclass
 class NextSentenceSettings(ObjectiveSettings):
-    """Next-sentence prediction (Devlin et al. 2019) of items: does this item follow this history?"""
+    """Next-sentence prediction (Devlin et al. 2019) on items: does this item follow this history?"""
 
     implementation: ClassVar[str] = "llmrec_cli.training.nsp.next_sentence_prediction"
     kind: str = "nsp"
     history_length: int = 10
-    """Most items of a history, the newest, at least 1."""
+    """Number of newest items of a history, at least 1."""
     max_histories: int = 1000
-    """Most histories to train on, drawn at random, at least 1; they are what takes the time."""
+    """Most histories to train on, drawn at random, at least 1; training time grows with them."""
     num_negatives: int = 1
-    """Items that do not follow, for each that does, at least 1."""
+    """Items that do not follow, per item that does, at least 1."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -85,17 +85,18 @@ class NextSentenceSettings(ObjectiveSettings):
 
 @dataclass
 class ContrastiveSettings(ObjectiveSettings):
-    """Two views of the same should have similar vectors, and unlike those of the rest of the batch (InfoNCE)."""
+    """Contrastive learning (InfoNCE): two views of an item get similar vectors, unlike the rest of the batch."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.contrastive.contrastive"
     kind: str = "contrastive"
     views: str = "history"
-    """dropout | history | knowledge: an item's text twice, with other dropout (SimCSE, Gao et al. 2021); an item's
-    text and the history of a user who went on to it; an item's text and what the knowledge graph says of the item."""
+    """dropout | history | knowledge: the two views. dropout: an item's text twice with different dropout (SimCSE, Gao
+    et al. 2021). history: an item's text and the history before it. knowledge: an item's text and its triples as
+    text."""
     temperature: float = 0.05
     """Softmax temperature, above 0; lower is sharper."""
     history_length: int | None = None
-    """With views=history: most items of a history, the newest, at least 1; null for 10."""
+    """With views=history: number of newest items of a history, at least 1; null for 10."""
     max_histories: int | None = None
     """With views=history: most histories to train on, drawn at random, at least 1; null for 1,000."""
 

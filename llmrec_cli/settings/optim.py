@@ -17,28 +17,29 @@ class OptimSettings(OptionSettings):
     kind: str = ""
     """The option's name; choose with optim=<name>."""
     learning_rate: float | None = None
-    """Peak learning rate, above 0; null for what usually suits: 0.01 for mf, neural_cf and factorization_machine, 0.001
-    for what reads texts."""
+    """Peak learning rate, above 0. null: 0.01 for mf, neural_cf and factorization_machine, 0.004 for the map of
+    peft=embedding_adapter, 0.001 otherwise."""
     encoder_learning_rate: float = 2e-4
     """Peak learning rate of the text encoder's parameters, above 0."""
     epochs: int = 20
-    """Most passes over the training interactions, at least 1."""
+    """Most passes over the training data, at least 1."""
     batch_size: int = 1024
-    """Most interactions (finetune) or texts (pretrain) a step, at least 1."""
+    """Most interactions (finetune) or texts (pretrain) per batch, at least 1."""
     accumulate: int = 1
-    """Batches whose gradients are averaged for one step, at least 1: a larger batch in no more memory."""
+    """Batches whose gradients are averaged for a step, at least 1: the effect of a larger batch without more memory."""
     schedule: str = "linear"
-    """linear | cosine | constant: how the learning rate falls to 0 after the warm-up, or that it does not."""
+    """linear | cosine | constant: learning rate after the warm-up; linear and cosine decay to 0."""
     warmup_share: float = 0.1
-    """Share of all steps in which the learning rate rises, 0 to 1."""
+    """Share of all steps used for the warm-up, in which the learning rate rises, 0 to 1."""
     layer_decay: float = 1.0
     """Factor of the learning rate from each layer of the text encoder to the one below, above 0, at most 1; 1 for the
     same rate in all."""
     ema: float = 0.0
-    """Decay of a moving average of the weights, 0 to below 1, which is what is validated and kept; 0 for the weights
-    themselves."""
+    """Decay of an exponential moving average of the weights, at least 0 and below 1, for example 0.999; the average is
+    validated and saved. 0: no average."""
     precision: str = "float32"
-    """float32 | bfloat16: of the matrix products in training; weights, gradients and moments are float32 always."""
+    """float32 | bfloat16: precision of matrix products in training; weights, gradients and moments are always
+    float32."""
     max_gradient_norm: float = 1.0
     """Gradients are clipped to this norm, above 0."""
     patience: int = 3
@@ -47,7 +48,7 @@ class OptimSettings(OptionSettings):
     """Steps between two checkpoints, at least 1."""
 
     def rate(self, usual: float = 1e-3) -> float:
-        """Return the peak learning rate: the one given, else what usually suits."""
+        """Return the peak learning rate, `usual` if the setting is null."""
         return usual if self.learning_rate is None else self.learning_rate
 
     def problems(self) -> Iterator[str]:
@@ -57,7 +58,7 @@ class OptimSettings(OptionSettings):
         yield from self.check("layer_decay", above=0, most=1)
         yield from self.check("ema", least=0)
         if self.ema >= 1:
-            yield f"ema={self.ema}: must be below 1, at which the first weights would stay for ever"
+            yield f"ema={self.ema}: must be below 1; at 1 the weights would never change"
         yield from self.check("schedule", among=("linear", "cosine", "constant"))
         yield from self.check("precision", among=("float32", "bfloat16"))
 

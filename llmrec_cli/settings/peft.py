@@ -1,4 +1,4 @@
-"""Trained parameters of the encoder: its own, or added ones in their place."""
+"""Parameter-efficient fine-tuning: the parameters of the encoder that are trained, or adapters added to it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class PeftSettings(OptionSettings):
-    """Settings of every choice."""
+    """Settings of every option."""
 
     trains: ClassVar[bool] = True
-    """True if anything of the texts' vectors is trained."""
+    """True if training changes the text vectors."""
     trains_layers: ClassVar[bool] = True
-    """True if layers of the encoder are trained or adapted, for which it has to be a transformer."""
+    """True if layers of the encoder are trained or adapted; the encoder must be a transformer."""
     trains_all: ClassVar[bool] = False
     """True if all parameters of the encoder are trained."""
     kind: str = ""
@@ -22,27 +22,27 @@ class PeftSettings(OptionSettings):
 
     @property
     def starting_adapter(self) -> str:
-        """The folder of the adapter that training starts from; empty to start anew."""
+        """The folder of the adapter that training starts from; empty for a new adapter."""
         return ""
 
     @property
     def saves_encoder(self) -> bool:
-        """True if the encoder is written with the trained weights in it."""
+        """True if the encoder is saved with the trained weights merged."""
         return False
 
     @property
     def tokens_drawn(self) -> int | None:
-        """Tokens of each text that are drawn in training; None for all."""
+        """Number of tokens sampled from each text in training; None for all tokens."""
         return None
 
     def as_fitted(self) -> "PeftSettings":
-        """Return the settings that a fitted model keeps: where it started, and what else was written, is no part."""
+        """Return the settings that a fitted model keeps."""
         return self
 
 
 @dataclass
 class FrozenSettings(PeftSettings):
-    """No parameter of the encoder is trained; its vectors are computed once."""
+    """Frozen encoder: text vectors are computed once."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FrozenPeft"
     trains: ClassVar[bool] = False
@@ -52,13 +52,13 @@ class FrozenSettings(PeftSettings):
 
 @dataclass
 class TrainedPeftSettings(PeftSettings):
-    """Settings of every choice that trains something."""
+    """Settings of every option that trains something."""
 
     adapter: str = ""
-    """Weights to start from: the `adapter` folder of an earlier run with the same encoder and the same `peft`; empty to
-    start anew."""
+    """Initial weights: the `adapter` folder of an earlier run with the same encoder and the same `peft`; empty for a
+    new adapter."""
     merge: bool = False
-    """Also write `encoder/` in the run directory: the encoder with what was trained in it, for AutoModel and
+    """Also save the encoder with the trained weights merged, as `encoder/` in the run directory, for AutoModel and
     sentence-transformers."""
 
     @property
@@ -75,7 +75,7 @@ class TrainedPeftSettings(PeftSettings):
 
 @dataclass
 class NoPeftSettings(TrainedPeftSettings):
-    """Every parameter of the encoder is trained."""
+    """Full fine-tuning: every parameter of the encoder is trained."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FullPeft"
     trains_all: ClassVar[bool] = True
@@ -84,13 +84,14 @@ class NoPeftSettings(TrainedPeftSettings):
 
 @dataclass
 class LayerPeftSettings(TrainedPeftSettings):
-    """Settings that train the top layers only: the hidden states below them are computed once and kept."""
+    """Settings of options on the top layers; the hidden states below are computed once and cached."""
 
     num_layers: int | None = 2
-    """Top layers that are trained or get an adapter, at least 1; null for all layers (slower: nothing can be kept)."""
+    """Number of top layers that are trained or get an adapter, at least 1; null for all layers (slower: no hidden
+    states can be cached)."""
     sampled_tokens: int | None = None
-    """Tokens of each text, at least 2, drawn anew each time, that go through the trained layers while training; null
-    for all of them. 16 of 64 are about three times as fast."""
+    """Number of tokens, at least 2, sampled from each text in every training step for the trained layers; null for all
+    tokens. 16 of 64 tokens are about three times as fast."""
 
     @property
     def tokens_drawn(self) -> int | None:
@@ -100,13 +101,13 @@ class LayerPeftSettings(TrainedPeftSettings):
         yield from self.check("num_layers", least=1)
         yield from self.check("sampled_tokens", least=2)
         if self.sampled_tokens is not None and self.num_layers is None:
-            yield (f"sampled_tokens={self.sampled_tokens}: tokens are drawn from the kept hidden states, and with "
-                   f"num_layers=null none are kept; set num_layers, or leave it out")
+            yield (f"sampled_tokens={self.sampled_tokens}: tokens are sampled from cached hidden states, and with "
+                   f"num_layers=null none are cached; set num_layers, or leave it out")
 
 
 @dataclass
 class TopLayersSettings(LayerPeftSettings):
-    """The top layers themselves are trained."""
+    """The top layers of the encoder are trained."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.TopLayersPeft"
     kind: str = "top_layers"
@@ -114,7 +115,7 @@ class TopLayersSettings(LayerPeftSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if self.num_layers is None:
-            yield "num_layers=null: all layers are trained by peft=none"
+            yield "num_layers=null: not possible with peft=top_layers; choose peft=none to train all layers"
 
 
 @dataclass
@@ -139,7 +140,8 @@ class LoraSettings(LayerPeftSettings):
 
 @dataclass
 class DoraSettings(LoraSettings):
-    """Weight-decomposed low-rank adaptation (Liu et al. 2024): LoRA on the direction, a length of its own."""
+    """Weight-decomposed low-rank adaptation (Liu et al. 2024): LoRA on the directions of the weights, with trained
+    norms."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.DoraPeft"
     kind: str = "dora"
@@ -147,12 +149,13 @@ class DoraSettings(LoraSettings):
 
 @dataclass
 class AdaLoraSettings(LoraSettings):
-    """Adaptive budget (Zhang et al. 2023): LoRA as a singular value decomposition, pruned to the ranks that matter."""
+    """AdaLoRA (Zhang et al. 2023): LoRA in the form of a singular value decomposition, pruned to the most important
+    ranks."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.adalora.AdaLoraPeft"
     kind: str = "adalora"
     target_rank: int = 4
-    """Mean rank that is left in the end, at least 1 and below `rank`."""
+    """Mean rank after pruning, at least 1 and below `rank`."""
     warmup_share: float = 0.1
     """Share of the steps before pruning begins, 0 to 1."""
     final_share: float = 0.3
@@ -170,7 +173,7 @@ class AdaLoraSettings(LoraSettings):
 
 @dataclass
 class Ia3Settings(LayerPeftSettings):
-    """Infused adapters (Liu et al. 2022): a factor for each key, value and feed-forward activation."""
+    """IA3 adapters (Liu et al. 2022): a trained factor for each key, value and feed-forward activation."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.Ia3Peft"
     kind: str = "ia3"
@@ -178,7 +181,7 @@ class Ia3Settings(LayerPeftSettings):
 
 @dataclass
 class BottleneckSettings(LayerPeftSettings):
-    """Bottleneck adapters (Houlsby et al. 2019; one behind each layer, as in Pfeiffer et al. 2021)."""
+    """Bottleneck adapters (Houlsby et al. 2019), an adapter after each layer as in Pfeiffer et al. 2021."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.bottleneck.BottleneckPeft"
     kind: str = "bottleneck"
@@ -189,20 +192,21 @@ class BottleneckSettings(LayerPeftSettings):
         yield from super().problems()
         yield from self.check("size", least=1)
         if self.merge:
-            yield "merge=true: a bottleneck is a layer of its own and cannot be merged into the encoder's"
+            yield "merge=true: bottlenecks are extra layers and cannot be merged into the encoder; leave it out"
 
 
 @dataclass
 class VirtualTokensSettings(TrainedPeftSettings):
-    """Settings that put trained vectors before the text; every layer runs in every step, since all see them."""
+    """Settings of options that put trained vectors before the text. Every layer runs in every step, since all layers
+    depend on them."""
 
     num_virtual_tokens: int = 8
-    """Vectors put before each text, at least 1."""
+    """Number of trained vectors before each text, at least 1."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("num_virtual_tokens", least=1)
         if self.merge:
-            yield "merge=true: virtual tokens are no weights of the encoder and cannot be merged into it"
+            yield "merge=true: virtual tokens are inputs and cannot be merged into the encoder; leave it out"
 
 
 @dataclass
@@ -223,7 +227,8 @@ class PromptSettings(VirtualTokensSettings):
 
 @dataclass
 class EmbeddingAdapterSettings(TrainedPeftSettings):
-    """A residual low-rank map on the frozen, centred vectors: z = norm(x + dropout(x) A B). Works with any encoder."""
+    """A residual low-rank map of the frozen, centred text vectors, z = norm(x + dropout(x) A B). Works with any
+    encoder."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.embedding_adapter.EmbeddingAdapterPeft"
     trains_layers: ClassVar[bool] = False
@@ -231,13 +236,13 @@ class EmbeddingAdapterSettings(TrainedPeftSettings):
     rank: int = 128
     """Rank of the map, at least 1."""
     dropout: float = 0.1
-    """Dropout on what goes into the map, 0 to 1."""
+    """Dropout on the input of the map, 0 to 1."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("rank", least=1)
         yield from self.check("dropout", least=0, most=0.99)
         if self.merge:
-            yield "merge=true: the map works on finished vectors and is no part of the encoder"
+            yield "merge=true: the map works on text vectors and cannot be merged into the encoder; leave it out"
 
 
 PEFTS = {"none": NoPeftSettings, "frozen": FrozenSettings, "top_layers": TopLayersSettings, "lora": LoraSettings,

@@ -1,4 +1,5 @@
-"""Data sets by name. A new one is a YAML file over `files`, or, where the format is odd, a dataclass with a reader."""
+"""Data sets by name. Add a new data set as a YAML file over `files`, or, for an unusual format, as a dataclass with a
+reader."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,10 +10,10 @@ from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 
 @dataclass
 class MovieLens100kSettings(DatasetSettings):
-    """MovieLens-100K (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder.
+    """MovieLens-100K (Harper and Konstan 2015): downloaded at run time, or read from GroupLens's folder.
 
     With dataset.links=<file of item_id and entity_id> and no dataset.knowledge, the triples are the Freebase subgraph
-    that comes with the fetched data.
+    of the downloaded data.
     """
 
     kind: str = "movielens_100k"
@@ -23,12 +24,12 @@ class MovieLens100kSettings(DatasetSettings):
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
-    """GroupLens's folder `ml-100k` with u.data, u.item and u.user; empty to fetch the data."""
+    """GroupLens's folder `ml-100k` with u.data, u.item and u.user; empty to download the data."""
 
 
 @dataclass
 class MovieLens1mSettings(DatasetSettings):
-    """MovieLens-1M (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
+    """MovieLens-1M (Harper and Konstan 2015): downloaded at run time, or read from GroupLens's folder."""
 
     kind: str = "movielens_1m"
     implementation: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
@@ -37,7 +38,7 @@ class MovieLens1mSettings(DatasetSettings):
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
-    """GroupLens's folder `ml-1m` with ratings.dat, movies.dat and users.dat; empty to fetch the data, in which an
+    """GroupLens's folder `ml-1m` with ratings.dat, movies.dat and users.dat; empty to download the data, where an
     item's id is its title."""
 
 
@@ -53,13 +54,13 @@ class AmazonReviewsSettings(DatasetSettings):
     attributes: dict[str, str] = field(default_factory=lambda: {"brand": "category", "categories": "list",
                                                                 "price": "number"})
     path: str = ""
-    """Folder in which a file of reviews and its file meta_* are found, and that relative file names are in."""
+    """Folder with a file of reviews and its file meta_*; also the folder for relative file names."""
     reviews: str | list[str] | None = None
     """File(s) of reviews, .jsonl or .json, plain, .gz or .zst."""
     metadata: str | list[str] | None = None
     """File(s) of products, meta_*."""
     version: str = "auto"
-    """auto | 2018 | 2023: which format the files have; auto looks at the keys of their first records."""
+    """auto | 2018 | 2023: format of the files; auto detects it from the keys of the first records."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -72,7 +73,8 @@ class AmazonReviewsSettings(DatasetSettings):
 
 @dataclass
 class MindSettings(DatasetSettings):
-    """MIND, news of MSN (Wu et al. 2020): clicks are positives, what was shown and not clicked is kept apart."""
+    """MIND, news of MSN (Wu et al. 2020): clicks are positives; news that were shown and not clicked are stored as
+    dislikes."""
 
     kind: str = "mind"
     implementation: ClassVar[str] = "llmrec_cli.ingest.presets.mind.mind"
@@ -84,23 +86,23 @@ class MindSettings(DatasetSettings):
     duplicates: str = "max"
     timestamp_unit: str = "iso"
     path: str = ""
-    """Folder with behaviors.tsv and news.tsv (MINDsmall_train), or one that holds such folders named *_train and
-    *_dev."""
+    """Folder with behaviors.tsv and news.tsv (MINDsmall_train), or the parent of folders *_train and *_dev."""
     dev_path: str = ""
-    """Folder of the labelled behaviours of the days after (MINDsmall_dev); empty for the *_dev in dataset.path, if
-    any."""
+    """Folder of the labelled behaviours of the following days (MINDsmall_dev); empty for the folder *_dev in
+    dataset.path, if any."""
     dev_split: str = "test"
-    """test | valid: what *_dev is with split=given; with another split it is only more interactions."""
+    """test | valid: part of the split that *_dev becomes with split=given; with other splits it only adds
+    interactions."""
     click_history: bool = False
-    """Take each user's click history as interactions too. It has no times, so the clicks are dated one second apart,
-    the last one second before the user's first impression; with split=given they are trained on."""
+    """Also read each user's click history as interactions. It has no times: the clicks are dated one second apart,
+    ending one second before the user's first impression. With split=given they are training interactions."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("dev_split", among=("test", "valid"))
         if not self.path:
-            yield ("path: missing; set dataset.path=<folder MINDsmall_train, or the folder that it and MINDsmall_dev "
-                   "are in>, from https://msnews.github.io")
+            yield ("path: missing; set dataset.path=<folder MINDsmall_train, or the folder with MINDsmall_train and "
+                   "MINDsmall_dev>, from https://msnews.github.io")
 
 
 @dataclass
@@ -109,12 +111,12 @@ class GroupFolderSettings(DatasetSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
     source: ClassVar[str] = ""
-    """Where the data is to be had."""
+    """Source of the data."""
     values: str = "rating"
     path: str = ""
     """Folder with groupMember.txt, groupRatingTrain.txt, groupRatingTest.txt, userRatingTrain.txt and
-    userRatingTest.txt. Of the files *Negative.txt prepare takes nothing: ranking is over all items, unless evaluate is
-    told candidates=<folder>/groupRatingNegative.txt."""
+    userRatingTest.txt. The files *Negative.txt are ignored by prepare: evaluate ranks all items, or the published
+    negatives with candidates=<folder>/groupRatingNegative.txt."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -124,7 +126,7 @@ class GroupFolderSettings(DatasetSettings):
 
 @dataclass
 class MafengwoSettings(GroupFolderSettings):
-    """Mafengwo and Mafengwo-S: groups of travellers and the places they went to (Wu et al. 2023)."""
+    """Mafengwo and Mafengwo-S: groups of travellers and the places they visited (Wu et al. 2023)."""
 
     kind: str = "mafengwo"
     source: ClassVar[str] = "data/Mafengwo or data/MafengwoS of https://github.com/FDUDSDE/WWW2023ConsRec (MIT)"
@@ -133,7 +135,7 @@ class MafengwoSettings(GroupFolderSettings):
 
 @dataclass
 class Camra2011Settings(GroupFolderSettings):
-    """CAMRa2011: households and the films that they and their members rated from 0 to 100 (Cao et al. 2018)."""
+    """CAMRa2011: films rated 0 to 100 by households and their members (Cao et al. 2018)."""
 
     kind: str = "camra2011"
     source: ClassVar[str] = ("data/CAMRa2011 of https://github.com/LianHaiMiao/Attentive-Group-Recommendation (no "

@@ -1,4 +1,4 @@
-"""Settings of `recommend`: queries, histories, candidates, and the file of lists."""
+"""Settings of `recommend`: queries, histories, candidates and output."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,25 +12,25 @@ _SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 @dataclass
 class ListOutputSettings(Settings):
-    """A file of lists."""
+    """The output file of recommendation lists."""
 
     shorthand: ClassVar[str] = "path"
     """output=<file> means output.path=<file>."""
     path: str = ""
-    """File that the lists are written to (.parquet, .jsonl, .csv); empty to print them."""
+    """Output file (.parquet, .jsonl, .csv); empty prints the lists."""
     escape_formulas: bool = False
     """CSV only: put ' before ids that a spreadsheet would run as a formula (first character = + - @, a tab or a line
-    end), as is done with titles in any case. To undo it remove one ' from values that begin with such a character
-    behind one or more '."""
+    end), as is always done for titles. To undo it, remove one ' from each value that starts with one or more ' followed
+    by such a character."""
 
     def all_problems(self) -> Iterator[str]:
-        """Yield problems under the keys that a person types, `output=` for `output.path=`."""
+        """Yield problems under the keys of the command line, `output=` for `output.path=`."""
         if self.path and not self.path.endswith(_SUFFIXES):
             yield f"output={self.path}: the name must end in .parquet, .jsonl or .csv"
         elif self.escape_formulas and not self.path.endswith(".csv"):
             where = f"on {self.path}" if self.path else "without output="
             yield (f"output.escape_formulas=true: has no effect {where}, since only CSV files are opened in a "
-                   f"spreadsheet as they are; leave it out, or set output=<file>.csv")
+                   f"spreadsheet directly; leave it out, or set output=<file>.csv")
 
 
 @dataclass
@@ -40,33 +40,34 @@ class QuerySettings(Settings):
     opaque: ClassVar[bool] = True
 
     query_id: str | None = None
-    """Name of the query in the output; its group_id, user_id or `query` when not given."""
+    """Name of the query in the output; null for its group_id or user_id, else `query`."""
     user_id: str | None = None
-    """A user the model knows, or a new one."""
+    """Id of a user, known to the model or new."""
     history: list[str] | None = None
-    """Item ids the user has interacted with."""
+    """Ids of items in the user's history, for example [50,172,181]."""
     text: str | None = None
-    """What the user likes, in words."""
+    """Description of what the user likes, for example 'slow science fiction'."""
     group_id: str | None = None
-    """A group the model knows."""
+    """Id of a group known to the model."""
     members: list[str] | None = None
-    """User ids of a group: one that nobody knows, or with group_id those who come this time."""
+    """Member user ids of an ad-hoc group; with group_id, the members present this time."""
 
 
 @dataclass
 class RecommendConfig(CacheSettings):
-    """Lists for queries."""
+    """Recommendation lists for queries."""
 
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None
-    """`all` for every user with interactions, of a model for groups every group, or a file of queries (JSONL, CSV, TSV,
-    Parquet)."""
+    """all | a file: queries to answer. all: every user with interactions, or every group if the model is for groups. A
+    file has a query per row (JSONL, CSV, TSV, Parquet), in columns such as user_id, history or text
+    (docs/recommend.md)."""
     query: QuerySettings = field(default_factory=QuerySettings)
     items: str = ""
-    """A file of items the model has never seen, to be recommended too."""
+    """File of new items, unknown to the model, to recommend as well: item_id and the item's columns."""
     users: str = ""
-    """A file of users the model has never seen."""
+    """File of new users, unknown to the model: user_id and the user's columns."""
     interactions: str = ""
     """File of interactions that the prepared data does not contain yet, for example today's: user_id, item_id, and
     optionally value, timestamp and event. They become the newest of each user's history."""
@@ -86,12 +87,13 @@ class RecommendConfig(CacheSettings):
     k: int = 10
     """Length of the lists, at least 1."""
     exclude_seen: bool = True
-    """Leave out what the query is known to have interacted with."""
+    """Leave out items in the history of the query."""
     reasons: bool = False
-    """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
-    knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
+    """Explain every recommendation: contributions of each group member and of the group's history, members whose wishes
+    are not met, and links in the knowledge graph. The head is scored again without each contributor, so the run takes
+    several times longer."""
     output: ListOutputSettings = field(default_factory=ListOutputSettings)
-    """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
+    """Output file of the lists (.parquet, .jsonl, .csv); empty prints them."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
 
@@ -107,11 +109,11 @@ class RecommendConfig(CacheSettings):
                   if getattr(self.query, f) is not None]
         if "user_id" in inline and ("group_id" in inline or "members" in inline):
             yield (f"query.user_id={self.query.user_id}: cannot be combined with query.group_id or query.members; a "
-                   f"query is a user's or a group's")
+                   f"query is for a user or for a group")
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
         if self.queries is None and inline in ([], ["query_id"]):
-            yield ("queries: nothing says whom to recommend to; set queries=all, queries=<file>, query.user_id=<id>, "
+            yield ("queries: no query given; set queries=all, queries=<file>, query.user_id=<id>, "
                    "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
                    "query.members=[<user>,<user>]")
         yield from self.check("on_unknown", among=("ignore", "error"))
@@ -119,6 +121,6 @@ class RecommendConfig(CacheSettings):
         if self.history is not None:
             yield from self.check("history", among=(LATEST, FIT))
         if self.history == FIT and self.interactions:
-            yield (f"interactions={self.interactions}: has no effect with history=fit, the history that the model was "
-                   f"fitted on; leave out one of the two")
+            yield (f"interactions={self.interactions}: has no effect with history=fit, which uses only the "
+                   f"interactions that the model was fitted on; leave out one of the two")
         yield from self.output.all_problems()

@@ -1,6 +1,6 @@
-"""Tuning: the search spaces of heads, the number of trials, and a model configuration with other values in place.
+"""Tuning: search spaces of heads, the number of trials, and model configs with other values.
 
-A key of `head.search` names a setting of the head (`l2`, `features.text`) or of a group that the head uses
+A key of `head.search` names a setting of the head (`l2`, `features.text`) or of a config group that the head uses
 (`optim.learning_rate`).
 """
 
@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 
 
 @dataclass
 class TuneSettings(Settings):
-    """A search for better settings on the validation metric, before the head is fitted."""
+    """Hyper-parameter search on the validation metric, before the head is fitted."""
 
     trials: int = 0
-    """Settings tried, the given ones first, at least 0; 0 fits the given ones alone. A fusion tries as many for each
-    member. The ranges are in head.search."""
+    """Number of trials, at least 0; the first tries the settings of the command line. 0: no tuning. A fusion runs as
+    many trials for each member. head.search has the ranges."""
     timeout_s: float | None = None
-    """Seconds of tuning after which no further trial begins, above 0; null for no limit."""
+    """Seconds of tuning after which no trial starts, above 0; null for no limit."""
     num_startup: int = 10
-    """Trials drawn at random before those that learn from the ones so far, at least 1."""
+    """Number of random trials before the search uses earlier results, at least 1."""
     pruning: bool = True
-    """Give up a trial of a head trained by epochs that is below the median of the earlier ones after an epoch."""
+    """Stop a trial early if it is below the median of earlier trials after an epoch; for heads trained by epochs."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("trials", least=0)
@@ -52,11 +52,8 @@ Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
 class Place:
     """A setting in a model config.
 
-    Attributes
-    ----------
-    part : the field of the recipe: `head`, `optim`, ...
-    path : the fields inside it
-    kinds : the types its value may have
+    Attributes ---------- part : field of the model config: `head`, `optim`, ... path : nested fields inside the part
+    kinds : allowed types of the value
     """
 
     part: str
@@ -65,23 +62,23 @@ class Place:
 
     @property
     def is_whole(self) -> bool:
-        """True if its numbers are whole numbers."""
+        """True if the setting takes whole numbers only."""
         return int in self.kinds and float not in self.kinds
 
     @property
     def is_number(self) -> bool:
-        """True if it can be given as a number."""
+        """True if the setting takes numbers."""
         return int in self.kinds or float in self.kinds
 
     def value(self, config: ModelConfig) -> Any:
-        """Return the value that it has in a model config."""
+        """Return the value of the setting in a model config."""
         value: Any = getattr(config, self.part)
         for name in self.path:
             value = getattr(value, name)
         return value
 
-    def usual(self, config: ModelConfig) -> Any:
-        """Return the value that it has where nobody gives one."""
+    def default(self, config: ModelConfig) -> Any:
+        """Return the default of the setting."""
         value: Any = defaults(type(getattr(config, self.part)))
         for name in self.path:
             value = value[name]
@@ -89,10 +86,10 @@ class Place:
 
 
 def flat_search(search: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a search space with a key for each setting; what dots made a mapping of is one key again.
+    """Return a search space with one key per setting: keys that contain dots are joined again.
 
-    `head.search.features.text.high=9` comes as {features: {text: {high: 9}}}, and is laid over what is there already
-    under `features.text`. A setting of null is taken out.
+    `head.search.features.text.high=9` arrives as {features: {text: {high: 9}}} and updates the range `features.text`. A
+    range of null is removed.
     """
     flat: dict[str, Any] = {}
     for name, value in _leaves(search):
@@ -115,65 +112,66 @@ def _leaves(mapping: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str,
 
 
 def places(config: ModelConfig) -> dict[str, Place]:
-    """Return every setting that a search space of the model config's head may name, by its key."""
-    found = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(config.head))}
+    """Return every setting that the search space of the config's head may contain, by key."""
+    by_key = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(config.head))}
     for part in _PARTS:
         settings = getattr(config, part)
         if settings is not None and part in config.head.uses():
-            found |= {f"{part}.{key}": Place(part, path, kinds) for key, path, kinds in _scalars(type(settings))}
-    return found
+            by_key |= {f"{part}.{key}": Place(part, path, kinds) for key, path, kinds in _scalars(type(settings))}
+    return by_key
 
 
-def searched(config: ModelConfig) -> dict[str, RangeSettings]:
-    """Return the part of the head's search space that applies to the options that are chosen.
+def search_space(config: ModelConfig) -> dict[str, RangeSettings]:
+    """Return the part of the head's search space that applies to the config's options.
 
-    A range of `loss.temperature` does not where loss=bce has no such setting but another loss has.
+    For example, a range of `loss.temperature` does not apply with loss=bce, which has no such setting.
     """
-    known = places(config)
-    return {key: found for key, found in config.head.search.items() if key in known}
+    settings = places(config)
+    return {key: values for key, values in config.head.search.items() if key in settings}
 
 
 def with_values(config: ModelConfig, values: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:
-    """Return the model config with other values of the settings that the keys name, and what is wrong with them.
+    """Return the model config with the given values of its settings, and the problems of the result.
 
-    The head of the result has no search space: it is a choice, not something to choose from.
+    The head of the result has no search space.
     """
-    known = places(config)
+    settings = places(config)
     changed = dict(config.__dict__) | {"head": replace(config.head, search={})}
     problems = []
-    for part in dict.fromkeys(["head", *(known[key].part for key in values)]):
+    for part in dict.fromkeys(["head", *(settings[key].part for key in values)]):
         plain = to_plain(changed[part])
         for key, value in values.items():
-            if known[key].part == part:
-                _put(plain, known[key], value)
-        builder = Builder(GROUPS)
+            if settings[key].part == part:
+                _put(plain, settings[key], value)
+        builder = Builder(CONFIG_GROUPS)
         built = builder.settings(type(changed[part]), plain, "" if part == "head" else part)
-        problems += builder.found
+        problems += builder.problems
         changed[part] = changed[part] if built is None else built
     whole = ModelConfig(**changed)
     return whole, [*problems, *whole.problems()]
 
 
 def proposal(config: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with those that have no effect beside the others (BM25's `k1` with weighting=none) as usual."""
-    known = places(config)
+    """Return the values, with the default for each value that has no effect with the others (`k1` with
+    weighting=none)."""
+    settings = places(config)
     idle = {problem.partition("=")[0] for problem in with_values(config, values)[1] if _NO_EFFECT in problem}
-    return {key: known[key].usual(config) if key in idle else value for key, value in values.items()}
+    return {key: settings[key].default(config) if key in idle else value for key, value in values.items()}
 
 
 def without_search(config: ModelConfig) -> ModelConfig:
-    """Return the model config as it is fitted and saved: without ranges, which are of no use any more."""
+    """Return the model config without search spaces, as it is fitted and saved."""
     plain = config.mapped(lambda part: replace(part, head=replace(part.head, search={})))
     return replace(plain, head=replace(plain.head, search={}))
 
 
 def tuned_parts(config: ModelConfig) -> dict[str, ModelConfig]:
-    """Return what is tuned, each by itself: the members of a fusion by name, or the head under its kind."""
-    return {name: part for name, part in config.parts.items() if searched(part)}
+    """Return the configs that are tuned separately: the members of a fusion by name, or the head under its kind."""
+    return {name: part for name, part in config.parts.items() if search_space(part)}
 
 
 def search_problems(config: ModelConfig, where: str = "head") -> Iterator[str]:
-    """Yield a sentence for each range of a search space, members' too, that cannot be tried."""
+    """Yield the problems of the ranges in the search space, members included."""
     head = config.head
     if head.combines:
         for key in head.search:
@@ -182,45 +180,46 @@ def search_problems(config: ModelConfig, where: str = "head") -> Iterator[str]:
         for name, member in config.members.items():
             yield from search_problems(member, f"{where}.members.{name}")
         return
-    known = places(config)
-    for key, tried in head.search.items():
-        if key in known:
-            yield from (f"{where}.search.{key}{problem}" for problem in _range_problems(config, key, known[key], tried))
+    settings = places(config)
+    for key, span in head.search.items():
+        if key in settings:
+            yield from (f"{where}.search.{key}{problem}"
+                        for problem in _range_problems(config, key, settings[key], span))
         elif not _of_another_option(config, key):
-            yield f"{where}.search.{key}: head={head.kind} has no such setting{nearest(key, known)}"
+            yield f"{where}.search.{key}: head={head.kind} has no such setting{nearest(key, settings)}"
 
 
-def _range_problems(config: ModelConfig, key: str, place: Place, tried: RangeSettings) -> Iterator[str]:
-    """Yield what is wrong with the values of a range, each as it follows the key."""
-    if tried.choices is not None:
-        values = {f".choices={value}": value for value in tried.choices}
+def _range_problems(config: ModelConfig, key: str, place: Place, span: RangeSettings) -> Iterator[str]:
+    """Yield the problems of the values of a range, as texts that follow the key."""
+    if span.choices is not None:
+        values = {f".choices={value}": value for value in span.choices}
     elif not place.is_number:
         yield ": is not a number; give choices=[...] instead of low and high"
         return
     else:
-        values = {f".{end}={value:g}": value for end in ("low", "high") if (value := getattr(tried, end)) is not None}
-    usual = set(with_values(config, {key: place.value(config)})[1])
-    for shown, value in values.items():
+        values = {f".{end}={value:g}": value for end in ("low", "high") if (value := getattr(span, end)) is not None}
+    existing = set(with_values(config, {key: place.value(config)})[1])
+    for label, value in values.items():
         if place.is_whole and isinstance(value, float):
             if not value.is_integer():
-                yield f"{shown}: expected a whole number"
+                yield f"{label}: expected a whole number"
                 continue
             value = int(value)
         for problem in with_values(config, {key: value})[1]:
-            # What has no effect beside the given settings may have one beside others that are tried.
-            if problem not in usual and _NO_EFFECT not in problem:
-                yield f"{shown}: {problem.partition(': ')[2]}"
+            # A value without effect in this config may have an effect with other values of the search.
+            if problem not in existing and _NO_EFFECT not in problem:
+                yield f"{label}: {problem.partition(': ')[2]}"
 
 
 def _of_another_option(config: ModelConfig, key: str) -> bool:
-    """Return whether a key names a setting that another option of a used group has than the one that is chosen."""
+    """Return True if a key names a setting of another option of a config group that the head uses."""
     part, _, rest = key.partition(".")
-    options = GROUPS[part].values() if part in _PARTS and part in config.head.uses() else ()
+    options = CONFIG_GROUPS[part].values() if part in _PARTS and part in config.head.uses() else ()
     return any(rest == name for option in options for name, _, _ in _scalars(option))
 
 
 def _scalars(cls: type[Settings], inside: tuple[str, ...] = ()) -> Iterator[Scalar]:
-    """Yield key, path and types of every number, text and switch in a settings dataclass."""
+    """Yield key, path and types of every number, text and boolean in a settings dataclass."""
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if field.name in _NOT_SEARCHED or "group" in field.metadata:

@@ -14,45 +14,46 @@ class SplitSettings(OptionSettings):
     """Settings of every split."""
 
     is_given: ClassVar[bool] = False
-    """True if the files say which interactions are held out."""
+    """True if the input files define the split."""
     needs_time: ClassVar[bool] = False
-    """True if interactions without timestamps cannot be divided."""
+    """True if the split needs interactions with timestamps."""
     by_cutoff: ClassVar[bool] = False
-    """True if one moment divides everybody's interactions."""
+    """True if a single point in time divides the interactions of all users."""
     cold: ClassVar[str] = ""
-    """item | user: whole items, or users, are held out; empty where single interactions are."""
+    """item | user: whole items or users are held out; empty if single interactions are."""
     has_group_shares: ClassVar[bool] = True
-    """True if `group_valid` can set the share of the groups' interactions for validation."""
+    """True if `group_valid` can set the validation share of the groups' interactions."""
     kind: str = ""
     """The option's name; choose with split=<name>."""
     group: str = ""
-    """random | leave_last_out | temporal | given | none: how dataset.group_interactions are divided, with the fractions
-    and the cutoff of the split where it has them, else a tenth each for validation and test; empty for the split's own
-    rule (with cold_items the same items are held out, with cold_users groups are), and `given` where the files say
-    it."""
+    """random | leave_last_out | temporal | given | none: split of dataset.group_interactions. It uses the shares and
+    the cutoff of the users' split if there are any, else a tenth each for validation and test. Empty: the rule of the
+    users' split (cold_items holds out the same items, cold_users holds out groups), or given if there are files
+    dataset.group_train, ..."""
     group_valid: float | None = None
-    """Share of the groups' interactions for validation where they are divided at random or by files, 0 to 0.9; null for
-    what `valid` says of the users', and for none where only the groups' files are divided."""
+    """Validation share of the groups' interactions if they are split at random or by files, 0 to 0.9. null: the same as
+    `valid`, or none if only the groups' files are divided."""
     leaks: str = "auto"
-    """auto | keep | drop: rule for held-out pairs that are also in training. Pairs that files have in several splits
-    give a warning; drop keeps them in the earliest split only. Where validation of groups is carved from given
-    training, auto and drop leave pairs in training that a member is trained on; keep allows them in validation."""
+    """auto | keep | drop: rule for held-out pairs that are also in training. If the files have a pair in several
+    splits, auto and keep warn and keep all of them; drop keeps the pair in the earliest split only. If validation of
+    groups is taken from given training interactions, auto and drop leave pairs in training that a member is trained on;
+    keep allows them in validation."""
 
     @property
     def carved_share(self) -> float:
-        """Share of the training that files give which becomes validation."""
+        """Share of the given training interactions that becomes validation."""
         return 0.0
 
     def held_out(self) -> list[str]:
-        """Return the parts that should have interactions: valid, test."""
+        """Return the parts that must not be empty: valid, test."""
         return []
 
     def remedy(self, part: str) -> str:
-        """Return what to do about a part without interactions."""
+        """Return the next step for a message about a part without interactions."""
         return "give it a larger share, or prepare more rows"
 
     def for_groups(self) -> dict[str, Any]:
-        """Return the shares and the seed that a rule of the groups' own takes over."""
+        """Return the shares and the seed that a separate split of groups inherits."""
         return {}
 
     def problems(self) -> Iterator[str]:
@@ -67,9 +68,9 @@ class FractionSplitSettings(SplitSettings):
     """Settings of splits by fractions."""
 
     valid: float = 0.1
-    """Share for validation, 0 to 0.9."""
+    """Validation share, 0 to 0.9."""
     test: float = 0.1
-    """Share for the test, 0 to 0.9; valid + test below 1."""
+    """Test share, 0 to 0.9; valid + test below 1."""
 
     def held_out(self) -> list[str]:
         return [part for part in ("valid", "test") if getattr(self, part) > 0]
@@ -81,7 +82,7 @@ class FractionSplitSettings(SplitSettings):
         yield from super().problems()
         yield from self.check("valid", "test", least=0, most=0.9)
         if self.valid + self.test >= 1:
-            yield f"valid={self.valid}: valid + test must be below 1, so that something is left to train on"
+            yield f"valid={self.valid}: valid + test must be below 1, so that training interactions remain"
 
 
 @dataclass
@@ -97,7 +98,7 @@ class HashSplitSettings(FractionSplitSettings):
 
 @dataclass
 class RandomSettings(HashSplitSettings):
-    """Each user's interactions at random, by a salted hash of their content."""
+    """Random split of each user's interactions, by a salted hash of their content."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.RandomSplit"
     kind: str = "random"
@@ -105,7 +106,7 @@ class RandomSettings(HashSplitSettings):
 
 @dataclass
 class ColdItemsSplitSettings(HashSplitSettings):
-    """Items at random, by a salted hash of their ids: all that happens to a held-out item is held out."""
+    """Random split of items, by a salted hash of their ids: all interactions of a held-out item are held out."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "item"
@@ -114,7 +115,7 @@ class ColdItemsSplitSettings(HashSplitSettings):
 
 @dataclass
 class ColdUsersSplitSettings(HashSplitSettings):
-    """Users at random, by a salted hash of their ids: all that a held-out user does is held out."""
+    """Random split of users, by a salted hash of their ids: all interactions of a held-out user are held out."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "user"
@@ -123,9 +124,9 @@ class ColdUsersSplitSettings(HashSplitSettings):
 
 @dataclass
 class TemporalSettings(FractionSplitSettings):
-    """One global cutoff in time: what happens from it on is held out, the newest of it for the test.
+    """Global time cutoff: later interactions are held out, the newest of them for the test.
 
-    The cutoff is where the shares `valid` and `test` of the interactions are newer, or what `*_from` or `*_days` say.
+    The cutoffs follow from the shares `valid` and `test`, unless `*_from` or `*_days` is set.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.temporal.TemporalSplit"
@@ -134,20 +135,22 @@ class TemporalSettings(FractionSplitSettings):
     has_group_shares: ClassVar[bool] = False
     kind: str = "temporal"
     test_from: str | None = None
-    """First moment of the test, written like the timestamps or as 2024-05-31; null for what `test` or test_days say."""
+    """Start of the test period, written like the timestamps or as 2024-05-31; null: from `test` or `test_days`."""
     valid_from: str | None = None
-    """First moment of validation, likewise."""
+    """Start of the validation period, written likewise; null: from `valid` or `valid_days`."""
     test_days: float | None = None
-    """Length of the test in days before the newest interaction, above 0; null for what `test` or test_from say."""
+    """Length of the test period in days, ending at the newest interaction, above 0; null: from `test` or
+    `test_from`."""
     valid_days: float | None = None
-    """Length of validation in days before the test, above 0; null for what `valid` or valid_from say."""
+    """Length of the validation period in days, ending at the test period, above 0; null: from `valid` or
+    `valid_from`."""
 
     def remedy(self, part: str) -> str:
         if getattr(self, f"{part}_days") is not None:
-            return (f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are "
+            return (f"no interactions in its days; raise split.{part}_days, or check whether the newest times are "
                     f"right")
         if getattr(self, f"{part}_from") is not None:
-            return f"nothing happened from then to its end; set an earlier split.{part}_from"
+            return f"no interactions in its period; set an earlier split.{part}_from"
         return super().remedy(part)
 
     def problems(self) -> Iterator[str]:
@@ -155,12 +158,12 @@ class TemporalSettings(FractionSplitSettings):
         yield from self.check("test_days", "valid_days", above=0)
         for part in ("test", "valid"):
             if getattr(self, f"{part}_from") is not None and getattr(self, f"{part}_days") is not None:
-                yield f"{part}_from: says the same as {part}_days; leave out one of the two"
+                yield f"{part}_from: cannot be combined with {part}_days; leave out one of the two"
 
 
 @dataclass
 class LeaveLastOutSettings(SplitSettings):
-    """Each user's last interaction is the test, the one before it validation."""
+    """Each user's last interaction is for the test, the one before it for validation."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.LeaveLastOutSplit"
     needs_time: ClassVar[bool] = True
@@ -173,17 +176,17 @@ class LeaveLastOutSettings(SplitSettings):
 
 @dataclass
 class GivenSettings(SplitSettings):
-    """The files say it: dataset.train, dataset.valid, dataset.test.
+    """Split by files: dataset.train, dataset.valid, dataset.test.
 
-    Where there is no file for validation, `valid` takes a share of the training for it.
+    If there is no file for validation, `valid` can take a share of the training interactions.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.GivenSplit"
     is_given: ClassVar[bool] = True
     kind: str = "given"
     valid: float = 0.0
-    """Share of dataset.train that becomes validation, 0 to 0.9, by a salted hash of user and item; of each user, and of
-    each group of dataset.group_train, one interaction stays at least. 0 for what the files say."""
+    """Share of dataset.train that becomes validation, 0 to 0.9, by a salted hash of user and item. Each user, and each
+    group of dataset.group_train, keeps at least one training interaction. 0: only the files define the split."""
     seed: int = 42
     """Salt of the hash."""
 
@@ -195,8 +198,8 @@ class GivenSettings(SplitSettings):
         return ["test", *(["valid"] if self.valid > 0 else [])]
 
     def remedy(self, part: str) -> str:
-        return ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
-                "split.valid a larger share")
+        return ("check which rows of its file dataset.min_value, dataset.min_*_interactions and split.leaks removed, "
+                "or raise split.valid")
 
     def for_groups(self) -> dict[str, Any]:
         return {"seed": self.seed} | ({"valid": self.valid} if self.valid else {})

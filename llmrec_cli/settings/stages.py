@@ -1,4 +1,4 @@
-"""One dataclass per command: what its config holds."""
+"""Settings of the commands, a dataclass per command."""
 
 import math
 import re
@@ -28,18 +28,22 @@ def _number_after(mark: str, text: str) -> float:
 
 @dataclass
 class PrepareConfig(StageSettings):
-    """Raw files to prepared data."""
+    """Settings of `prepare`: raw files to prepared data."""
 
     dataset: Any = option("dataset", "files")
+    """Data set: files for your own data, or a public data set."""
     split: Any = option("split", "random")
+    """Rule that holds out interactions for validation and test."""
     engine: Any = option("engine", "duckdb")
+    """Engine that processes the tables."""
     output: str = ""
     """Folder of the prepared data; empty for data/prepared/<dataset.name>."""
     mode: str = "new"
-    """new | append: whether the files are all there is, or come on top of what is prepared in the folder already."""
+    """new | append: new builds the prepared data from the files; append adds the files to the prepared data in the
+    folder."""
     force: bool = False
-    """Prepare even if the same files were already prepared with the same settings; if the new data has fewer than half
-    of the rows that it replaces; and, with mode=append, if files or rows may have been appended before."""
+    """Run even if the same files were already prepared with the same settings, if the new data has fewer than half of
+    the rows that it replaces, or, with mode=append, if files or rows may have been appended before."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
@@ -47,18 +51,22 @@ class PrepareConfig(StageSettings):
 
 @dataclass
 class PretrainConfig(DeviceSettings):
-    """Domain training of a text encoder."""
+    """Settings of `pretrain`: training a text encoder on the texts of the data."""
 
     prepared: str = ""
-    """Folder of prepared data; empty for the one prepared last."""
+    """Folder of prepared data; empty for data/prepared/latest."""
     encoder: Any = option("encoder", "minilm")
+    """Text encoder to train."""
     objective: Any = option("objective", "mlm")
+    """Training objective."""
     optim: Any = option("optim", "adamw")
+    """Optimiser, its schedule and the length of training."""
     tracker: Any = option("tracker", "none")
+    """Experiment tracker in addition to TensorBoard."""
     seed: int = 1
-    """Seed of everything random, 0 to 2^63 - 1."""
+    """Random seed of the run, 0 to 2^63 - 1."""
     resume: str = ""
-    """A run directory to go on from; empty to start anew."""
+    """Run directory of an interrupted run to resume; empty for a new run."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -66,44 +74,46 @@ class PretrainConfig(DeviceSettings):
         yield from self._problems_of_encoder()
 
     def _problems_of_encoder(self) -> Iterator[str]:
-        """Yield what of the encoder would have no effect here, or would be in the way."""
+        """Yield the problems of encoder settings that do not work with pretraining."""
         if not isinstance(self.encoder, TransformerSettings):
             if isinstance(self.encoder, EncoderSettings):
-                yield (f"encoder={self.encoder.kind}: has no transformer that could be trained; choose minilm, hf, "
+                yield (f"encoder={self.encoder.kind}: has no trainable layers; choose minilm, hf, "
                        f"pretrained or scratch")
             return
         for key, usual in (("whitening", 0), ("projection", None)):
             if getattr(self.encoder, key) != usual:
-                yield (f"encoder.{key}={getattr(self.encoder, key)}: has no effect on pretraining, since it is learned "
-                       f"from the vectors of items; leave it to `llmrec finetune`")
-        score_meaning = getattr(self.objective, "kind", "") in ("mlm", "clm")
-        if score_meaning and self.encoder.pooling == "attention":
-            yield (f"encoder.pooling=attention: has no effect with objective={self.objective.kind}, which learns from "
+                yield (f"encoder.{key}={getattr(self.encoder, key)}: has no effect on pretraining; set it for `llmrec "
+                       f"finetune`, which fits it on item vectors")
+        predicts_tokens = getattr(self.objective, "kind", "") in ("mlm", "clm")
+        if predicts_tokens and self.encoder.pooling == "attention":
+            yield (f"encoder.pooling=attention: has no effect with objective={self.objective.kind}, which trains on "
                    f"tokens and makes no vectors; leave it out")
-        if score_meaning and self.encoder.bidirectional:
+        if predicts_tokens and self.encoder.bidirectional:
             yield (f"encoder.bidirectional=true: cannot be combined with objective={self.objective.kind}; leave it "
                    f"out, or choose objective=contrastive")
 
 
 @dataclass
 class FinetuneConfig(CacheSettings, ModelConfig):
-    """Training of a recommender."""
+    """Settings of `finetune`: training a recommender."""
 
     prepared: str = ""
-    """Folder of prepared data; empty for the one prepared last."""
+    """Folder of prepared data; empty for data/prepared/latest."""
     monitor: str = "ndcg@10"
-    """Validation metric that early stopping and every choice look at: <metric>@<k>."""
+    """Validation metric for early stopping, tuning and other choices, <metric>@<k>, for example recall@20."""
     audience: str = "auto"
-    """auto | users | groups: whose validation `monitor` looks at; auto takes groups for the heads made for them."""
+    """auto | users | groups: queries that `monitor` is measured on; auto: groups for group heads, else users."""
     refit: str = "train_valid"
-    """none | train_valid | all: what the chosen settings are fitted on in the end."""
+    """none | train_valid | all: final fit with the selected settings. none: keep the model fitted on training only.
+    train_valid: fit again on training and validation. all: also on the test split."""
     tune: TuneSettings = field(default_factory=TuneSettings)
-    """Trying settings on validation; off with tune.trials=0."""
+    """Hyper-parameter search on validation; off with tune.trials=0."""
     tracker: Any = option("tracker", "none")
+    """Experiment tracker in addition to TensorBoard."""
     seed: int = 1
-    """Seed of everything random, 0 to 2^63 - 1."""
+    """Random seed of the run, 0 to 2^63 - 1."""
     resume: str = ""
-    """A run directory to go on from; empty to start anew."""
+    """Run directory of an interrupted run to resume; empty for a new run."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -117,82 +127,85 @@ class FinetuneConfig(CacheSettings, ModelConfig):
         elif _number_after("@", self.monitor) > LONGEST_LIST:
             yield f"monitor={self.monitor}: k must be from 1 to {LONGEST_LIST}"
         yield from self.config.problems()
-        # Without tuning nobody asks what the ranges are, and settings given by hand may lie outside them.
+        # Without tuning the ranges are not used, and settings given by hand may lie outside them.
         if self.tune.trials > 0:
             yield from search_problems(self.config)
         yield from self._tuning_problems()
 
     def _tuning_problems(self) -> Iterator[str]:
-        """Yield what of tuning would have no effect on the head."""
+        """Yield the problems of tuning settings without effect on the head."""
         if self.tune.trials <= 0:
             return
         tuned = tuned_parts(self.config)
         if not tuned:
-            yield (f"tune.trials={self.tune.trials}: head={self.head.kind} has nothing to tune, since its search space "
-                   f"is empty; give a range, head.search.<setting>={{low: ..., high: ...}}, or leave out tune.trials")
+            yield (f"tune.trials={self.tune.trials}: head={self.head.kind} cannot be tuned, since its search space is "
+                   f"empty; give a range, head.search.<setting>={{low: ..., high: ...}}, or leave out tune.trials")
         elif not self.tune.pruning and not any("optim" in part.head.uses() for part in tuned.values()):
             yield (f"tune.pruning=false: has no effect, since head={self.head.kind} is not trained by epochs; leave it "
                    f"out")
 
     @property
     def config(self) -> ModelConfig:
-        """The head with all it is trained with, without the rest of the command's settings."""
+        """The model config: the head and the config groups that it is trained with."""
         return ModelConfig(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
                            loss=self.loss, optim=self.optim, entities=self.entities)
 
 
 @dataclass
 class EvaluateConfig(CacheSettings):
-    """Measuring a recommender."""
+    """Settings of `evaluate`: metrics of a recommender."""
 
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     models: list[str] = field(default_factory=list)
-    """Several of them, instead of `model`, to be compared in one report; metrics.json is about the first. Those that
-    differ only by seed are counted as one."""
+    """Several models instead of `model`, compared in one report; metrics.json has the first. Models that differ only by
+    seed are reported as one."""
     prepared: str = ""
-    """Prepared data to measure on; empty for the data that the (first) model was trained on."""
+    """Folder of prepared data to evaluate on; empty for the data that the (first) model was trained on."""
     split: str = "test"
     """test | valid: the held-out interactions that count as relevant."""
     audience: str = "auto"
-    """auto | users | groups: who is asked for; auto takes whom the model was chosen for."""
+    """auto | users | groups: queries to evaluate; auto: the audience that the model was selected for."""
     candidates: str = "all"
-    """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
-    was held out and 99 items that the user or group has nothing to do with. A file with item_id alone: these items, as
-    in recommend. With user_id, group_id or query_id too: each query's own items and its held-out items. With a column
-    negatives too (ids with spaces between them): every row is a list of its own, item_id among its negatives, as papers
-    publish it. Results with candidates per query are labelled as sampled."""
+    """all | cold | sampled:<n> | a file: items that are ranked. cold: items without training interactions. sampled:99:
+    the held-out items and 99 items without interactions of the user or group. A file with only item_id: these items for
+    every query. With user_id, group_id or query_id too: the query's own candidates and its held-out items. With a
+    column negatives too (ids separated by spaces): every row is a list of its own, item_id and its negatives, the
+    format of published benchmarks. Results with candidates per query are labelled as sampled."""
     history: str = LATEST
-    """latest | fit: history of a known user. latest: all interactions before the measured split, whatever the model was
-    fitted on. fit: the interactions that the model was fitted on. mf, neural_cf and factorization_machine score known
-    users from learned vectors, with either setting."""
+    """latest | fit: history of a known user. latest: all interactions before the evaluated split, whatever the model
+    was fitted on. fit: the interactions that the model was fitted on. mf, neural_cf and factorization_machine score
+    known users from learned vectors, with either setting."""
     graded: bool = False
-    """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
+    """Use the values of held-out interactions as gains in ndcg, instead of 1."""
     ties: str = "hash"
-    """hash | expected: rank equal scores by a salted hash of the item id, or take the expectation over all orders."""
+    """hash | expected: handling of equal scores. hash: order by a salted hash of the item id. expected: expectation
+    over all orders."""
     slices: list[str] = field(default_factory=list)
-    """More to look at apart: item:<attribute> or user:<attribute> for each value, with :<n> for n quantiles of a
-    number; item:popularity:<n> and user:history:<n> always can be. With audience=groups `group` instead of `user`."""
+    """Additional slices with metrics of their own: item:<attribute> or user:<attribute> for each value of an attribute,
+    with :<n> for n quantiles of a number, for example [item:genres,user:age:4]. item:popularity:<n> and
+    user:history:<n> are always available. With audience=groups write group instead of user."""
     exposure: list[str] = field(default_factory=list)
-    """Item attributes whose values' shares of the lists are compared with their shares of the catalogue."""
+    """Item attributes for exposure: the share of each value in the lists, compared with its share of the catalogue."""
     propensity: float = 0.5
-    """How much easier popular items are observed, at least 0: the exponent of an item's training interactions in
-    stratified_recall and ips_recall; 0 makes them plain recall."""
+    """Exponent of an item's training interactions in the propensity of ips_recall and stratified_recall, at least 0;
+    higher assumes a stronger popularity bias, 0 gives plain recall."""
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
     exclude_seen: bool | None = None
-    """Leave out items that the user or group has interacted with before. null: true, but false with a file of
-    candidates, which is ranked as given."""
+    """Leave out items in the history of the user or group. null: true, but false with a file of candidates, which is
+    ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
-    """Heads fitted on the same data to compare with."""
+    """Heads with default settings, fitted on the same data for comparison; [] for none."""
     robustness: RobustnessSettings = field(default_factory=RobustnessSettings)
-    """Measure with disturbed item texts as well: robustness=true."""
+    """true: also evaluate with perturbed item texts (typos, synonyms, truncation)."""
     knowledge: KnowledgeReportSettings = field(default_factory=KnowledgeReportSettings)
-    """Measure on validation what each relation of the knowledge graph contributes: knowledge=true."""
+    """true: measure the contribution of each relation of the knowledge graph, on validation."""
     cold_users: ColdUsersSettings = field(default_factory=ColdUsersSettings)
-    """Measure users without a history instead, by profile and first interactions: cold_users=true."""
+    """true: evaluate cold-start users instead, given their profile and first interactions; needs data prepared with
+    split=cold_users."""
     num_bootstrap: int = 1000
-    """Resamples of the queries behind each interval, at least 100."""
+    """Number of bootstrap resamples of the queries for each confidence interval, at least 100."""
     seed: int = 1
     """Seed of the bootstrap, 0 to 2^63 - 1."""
     block_size: int = 1024
@@ -221,14 +234,14 @@ class EvaluateConfig(CacheSettings):
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
         if self.cold_users.on and self.exclude_seen is False:
-            yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
-                   "list however much of it is told; leave out one of the two")
+            yield ("exclude_seen=false: cannot be combined with cold_users=true, which never recommends a user's first "
+                   "interactions; leave out one of the two")
         if self.cold_users.on and self.history == FIT:
             yield "history=fit: has no effect with cold_users=true, whose users have no history; leave it out"
         if self.cold_users.on and self.audience == "groups":
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         if self.cold_users.on and self.knowledge.on:
-            yield "knowledge=true: cannot be combined with cold_users=true; measure them one after the other"
+            yield "knowledge=true: cannot be combined with cold_users=true; run evaluate once for each"
         yield from self.check("num_bootstrap", least=100, most=_MOST_RESAMPLES)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)

@@ -1,4 +1,4 @@
-"""Who is told of a run's curves beside TensorBoard, which always is. Nothing leaves the machine."""
+"""Experiment trackers in addition to TensorBoard, which is always written. Nothing leaves the machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ class TrackerSettings(OptionSettings):
     """Settings of every tracker; `implementation` is a function (settings, run directory) -> accelerate's tracker."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages that have to be installed."""
+    """Packages that must be installed."""
     kind: str = ""
     """The option's name; choose with tracker=<name>."""
 
 
 @dataclass
 class NoTrackerSettings(TrackerSettings):
-    """TensorBoard alone."""
+    """TensorBoard only."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.tracking.no_tracker"
     kind: str = "none"
@@ -27,13 +27,13 @@ class NoTrackerSettings(TrackerSettings):
 
 @dataclass
 class WandbSettings(TrackerSettings):
-    """Weights & Biases, offline: the run is written to <run directory>/wandb, for `wandb sync` to send."""
+    """Weights & Biases, offline: the run is written to <run directory>/wandb; `wandb sync` uploads it."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.tracking.wandb_tracker"
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
     kind: str = "wandb"
     project: str = "llmrec"
-    """The project that the run belongs to."""
+    """Project of the run."""
 
     def problems(self) -> Iterator[str]:
         if not self.project:
@@ -48,16 +48,16 @@ class MlflowSettings(TrackerSettings):
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
     kind: str = "mlflow"
     experiment: str = "llmrec"
-    """The experiment that the run belongs to."""
+    """Experiment of the run."""
     database: str = ""
-    """sqlite:///<file>; empty for mlflow.db in the run directory. One file for many runs compares them."""
+    """sqlite:///<file>; empty for mlflow.db in the run directory. Use the same file in several runs to compare them."""
 
     def problems(self) -> Iterator[str]:
         if not self.experiment:
             yield "experiment: empty; name one"
         if self.database and not self.database.startswith("sqlite:///"):
-            yield (f"database={self.database}: write sqlite:///<file>; MLflow keeps no runs in plain folders any more, "
-                   f"and nothing is sent to servers")
+            yield (f"database={self.database}: write sqlite:///<file>; MLflow no longer supports plain folders, and "
+                   f"llmrec sends nothing to servers")
 
 
 TRACKERS = {"none": NoTrackerSettings, "wandb": WandbSettings, "mlflow": MlflowSettings}

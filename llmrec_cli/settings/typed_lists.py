@@ -1,4 +1,5 @@
-"""Lists of text as they are typed for a setting, dataset.drop_users=[guest,"a, b"]: read, and printed to be pasted."""
+"""Lists of texts in the syntax of the command line, dataset.drop_users=[guest,"a, b"]: parsed, and printed for pasting.
+"""
 
 import re
 import shlex
@@ -12,24 +13,24 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def entries_of(text: str) -> list[str]:
-    """Return the entries of a list, commas between them.
+    """Return the entries of a comma-separated list.
 
-    Blanks around an entry are no part of it; one in double quotes is as it stands, with a double quote written twice.
+    Blanks around an entry are ignored. An entry in double quotes is literal; a double quote inside is written twice.
     """
-    found: list[str] = []
+    entries: list[str] = []
     place = 0
     while text.strip():
         match = _ENTRY.match(text, place)
         assert match is not None
-        found.append(match[0].strip() if match["quoted"] is None else match["quoted"].replace('""', '"'))
+        entries.append(match[0].strip() if match["quoted"] is None else match["quoted"].replace('""', '"'))
         if match.end() == len(text):
             break
-        place = match.end() + 1  # beyond the comma
-    return found
+        place = match.end() + 1  # after the comma
+    return entries
 
 
 def list_setting(key: str, entries: Sequence[str]) -> str:
-    """Return `key=[...]` so that, pasted into a shell (bash), the setting has exactly these entries."""
+    """Return `key=[...]`, quoted so that it can be pasted into a shell (bash)."""
     written = ['"' + entry.replace('"', '""') + '"' if _NEEDS_QUOTES.search(entry) else entry for entry in entries]
     return f"{key}={_for_shell('[' + ','.join(written) + ']')}"
 
@@ -39,7 +40,7 @@ def _for_shell(text: str) -> str:
         return text
     if not any(unicodedata.category(char) in _INVISIBLE for char in text):
         return shlex.quote(text)
-    # A terminal shows none of these characters, so they are written out, which only $'...' undoes.
+    # Terminals do not show these characters, so they are escaped; only $'...' decodes the escapes.
     return "$'" + "".join(_escaped(char) for char in text) + "'"
 
 

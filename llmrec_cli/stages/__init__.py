@@ -1,1 +1,1 @@
-"""The five commands, flat recipes."""
+"""The commands as flat recipes."""

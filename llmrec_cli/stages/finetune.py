@@ -1,4 +1,4 @@
-"""Prepared data to a recommender."""
+"""finetune: prepared data to a recommender."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.evaluation.leak_checks import suspicious_validation, without_validation
+from llmrec_cli.evaluation.leak_checks import find_validation_leaks, missing_validation_notes
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
@@ -26,7 +26,7 @@ _REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "te
 
 
 def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
-    """Tune if asked to, fit on train, choose on validation, fit the choice again on more, save."""
+    """Tune if requested, fit on train, select on validation, refit on more data if requested, save."""
     _check_processes(cfg)
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
@@ -35,7 +35,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
-    audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
+    audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)
     validation = validation_of(data, cfg.monitor, audience)
@@ -43,17 +43,17 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                       run_dir.log, cache=cfg.cache_folder)
     started = time.monotonic()
 
-    config, tuning = _tuned(cfg, data, context, run_dir)
+    config, tuning = _tune(cfg, data, context, run_dir)
     head = fit(config, data.training("train"), context, quiet=bool(tuning))
     value = None if validation is None else validation(head.score)
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
-    checks = _checked(config, head, value, data, context)
+    checks = _check_validation(config, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, _REFITTED_ON[cfg.refit]):
         fitted_on = _REFITTED_ON[cfg.refit]
         config = head.tuned_config()
-        # The head that was chosen goes before the one that is published comes: both at once take twice the memory.
+        # Free the first head before the refit: both at once need twice the memory.
         del head
         head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
@@ -64,27 +64,27 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
     _save_trained_encoders(head, run_dir)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
-    # What was for going on after an interruption is of no use after the end.
+    # Checkpoints are only for resuming.
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
 
 
-def _checked(config: ModelConfig, head: Head, value: float | None, data: PreparedData,
-             context: Context) -> dict[str, Any]:
-    """Say on stderr what is wrong with the validation, and return it for the manifest."""
+def _check_validation(config: ModelConfig, head: Head, value: float | None, data: PreparedData,
+                      context: Context) -> dict[str, Any]:
+    """Print problems of the validation to stderr and return them for the manifest."""
     if context.validation is None or value is None:
-        said = without_validation(config)
-        print("warning: " + "; ".join(said), file=sys.stderr)
-        return {"not_chosen": said}
-    found = suspicious_validation(head, value, context.validation, data, context)
-    for sentence in found:
-        print(f"warning: suspicious: {sentence}", file=sys.stderr)
-    return {"suspicious": found} if found else {}
+        notes = missing_validation_notes(config)
+        print("warning: " + "; ".join(notes), file=sys.stderr)
+        return {"not_chosen": notes}
+    problems = find_validation_leaks(head, value, context.validation, data, context)
+    for sentence in problems:
+        print(f"warning: possible leak: {sentence}", file=sys.stderr)
+    return {"suspicious": problems} if problems else {}
 
 
 def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:
-    """Write what was trained of each encoder on its own, and where asked the encoder with it."""
+    """Save the adapter of each trained encoder and, with peft settings that save it, the whole encoder."""
     for name, member in (head.members or {"": head}).items():
         texts = member.item_texts
         if texts is not None and texts.trained:
@@ -94,30 +94,30 @@ def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:
 
 
 def _check_processes(cfg: FinetuneConfig) -> None:
-    """Raise ConfigError where several processes would each do the same."""
+    """Raise ConfigError if several processes would all do the same work."""
     if processes.count() == 1:
         return
     if "optim" not in cfg.head.uses():
-        raise ConfigError(f"head={cfg.head.kind}: is not trained by gradients, so {processes.count()} processes have "
-                          f"nothing to share; start it without torchrun")
+        raise ConfigError(f"head={cfg.head.kind}: is not trained by gradients, so {processes.count()} processes "
+                          f"cannot share the work; start it without torchrun")
     if cfg.tune.trials > 0:
-        raise ConfigError(f"tune.trials={cfg.tune.trials}: one process tunes; start it without torchrun, then train "
-                          f"what it chose in several")
+        raise ConfigError(f"tune.trials={cfg.tune.trials}: tuning uses one process; start it without torchrun, then "
+                          f"train the tuned settings with torchrun")
 
 
-def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,
-           run_dir: RunDir) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return the model config to fit, and what the manifest says of how it was found."""
+def _tune(cfg: FinetuneConfig, data: PreparedData, context: Context,
+          run_dir: RunDir) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return the model config to fit and, after tuning, the facts about it for the manifest."""
     if cfg.tune.trials == 0:
         return without_search(cfg.config), {}
     # Only here: most runs tune nothing, and Optuna takes a second to load.
-    from llmrec_cli.tuning.results import facts_of, summary, write_trials
-    from llmrec_cli.tuning.tune import tune, with_tuned
+    from llmrec_cli.tuning.results import manifest_entry, summary, write_trials
+    from llmrec_cli.tuning.tune import tune, with_best_settings
 
     tuned = tune(cfg.config, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
     write_trials(run_dir.file("trials.csv"), tuned)
     print(summary(cfg.config, tuned, cfg.monitor))
-    return with_tuned(cfg.config, tuned), {"tuning": facts_of(tuned)}
+    return with_best_settings(cfg.config, tuned), {"tuning": manifest_entry(tuned)}
 
 
 def _count(data: PreparedData, splits: tuple[str, ...]) -> int:

@@ -11,13 +11,13 @@ from llmrec_cli.run_dir import LATEST, PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.stages import PrepareConfig
 
-if TYPE_CHECKING:  # A run that finds nothing to do must not wait for it.
+if TYPE_CHECKING:  # A run with nothing to do must not import it.
     from llmrec_cli.ingest.contents import Preparation
     from llmrec_cli.ingest.groups.groups import Groups
 
 
 def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
-    """Write prepared data and point data/prepared/latest at it, or raise and leave what was there."""
+    """Write prepared data and point data/prepared/latest at it; on an error the old data stays."""
     output = Path(cfg.output) if cfg.output else PREPARED / cfg.dataset.name
     refuse_to_replace(output)
     require_link(PREPARED / LATEST)
@@ -38,8 +38,8 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
 
 
 def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: Path, scratch: Path) -> dict[str, Any]:
-    """Prepare the files and put the result in the place of `output`; return its manifest."""
-    # Imported only when there is something to do, for they take a second.
+    """Prepare the files, replace `output` with the result, and return its manifest."""
+    # Imported only when needed: they take a second.
     from llmrec_cli.ingest.build import build_tables, complete
     from llmrec_cli.ingest.contents import prepared_from
     from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
@@ -75,8 +75,8 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
 
 
 def cluster(run: "Preparation") -> "Groups":
-    """Return clusters of users as groups, made of the users, items and interactions that are written."""
-    # Only here: torch takes seconds, and nothing else of prepare needs it.
+    """Return clusters of users as groups, from the users, items and interactions already written."""
+    # Imported here, since torch takes seconds and the rest of prepare does not need it.
     from llmrec_cli.heads.clusters.user_clusters import cluster_users
     from llmrec_cli.ingest.groups.synthetic import clustered_groups
 
@@ -86,13 +86,13 @@ def cluster(run: "Preparation") -> "Groups":
 
 
 def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:
-    """Return the files of the data set, fetched where they have to be."""
+    """Return the files of the data set, downloaded if needed."""
     sources: Sources = implementation_of(cfg.dataset)(cfg.dataset, cfg.split.kind, scratch)
     return sources
 
 
 def refuse_to_replace(output: Path) -> None:
-    """Raise ConfigError for a folder that holds something other than prepared data: it would be lost."""
+    """Raise ConfigError if the output folder holds something other than prepared data, which would be lost."""
     if output.is_symlink() or output.name in ("", "..", LATEST):
         raise ConfigError(f"output={output}: must be a folder of its own, not a link or {LATEST}")
     strange = output.exists() and (not output.is_dir() or any(output.iterdir()))

@@ -1,4 +1,4 @@
-"""Conformance suites: what every head, loss, encoder and adversary promises, for ours and for other people's.
+"""Conformance suites for heads, losses, encoders and adversaries, the built-in ones and those of plugins.
 
 In a test of your own package:
 
@@ -7,13 +7,13 @@ In a test of your own package:
     def test_my_head_keeps_the_promises_of_heads(tmp_path):
         check_head(MyHeadSettings, tmp_path)
 
-It is tried in each of `MyHeadSettings.examples()`, and every broken promise is in one AssertionError. Nothing here
-needs pytest; `HEAD_CHECKS` and the like are plain functions, if you want a test for each.
+The suite checks the head in each of `MyHeadSettings.examples()` and reports all broken promises in one AssertionError.
+It does not need pytest. `HEAD_CHECKS` and the other tuples contain plain functions, if you want one test per check.
 """
 
 from pathlib import Path
 
-from llmrec_cli.plugins import entered
+from llmrec_cli.plugins import registration
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import HeadSettings
@@ -32,12 +32,12 @@ __all__ = ["ADVERSARY_CHECKS", "ENCODER_CHECKS", "GROUP_CHECKS", "HEAD_CHECKS", 
 
 
 def check_head(settings: type[HeadSettings], folder: Path, encoder: str | Path | None = None) -> None:
-    """Raise AssertionError with every promise that a head breaks, in any of its examples.
+    """Raise AssertionError with every promise that a head breaks in any of its examples.
 
-    `folder` is an empty folder for a tiny shop, such as pytest's tmp_path; `encoder` the folder of a small Hugging Face
-    model, for a head that trains its layers, in place of TF-IDF.
+    `folder` is an empty folder for a tiny shop, such as pytest's tmp_path. `encoder` is the folder of a small Hugging
+    Face model that replaces TF-IDF, for a head that trains its layers.
     """
-    with entered(settings):
+    with registration(settings):
         (folder / "groups").mkdir(parents=True)
         club = make_shop(folder / "groups", encoder, groups=True)
         cases = {name: HeadCase(club, head_config(settings.kind, typed, club))
@@ -46,24 +46,24 @@ def check_head(settings: type[HeadSettings], folder: Path, encoder: str | Path |
 
 
 def check_loss(settings: type[LossSettings]) -> None:
-    """Raise AssertionError with every promise that a loss breaks, in any of its examples."""
-    with entered(settings):
+    """Raise AssertionError with every promise that a loss breaks in any of its examples."""
+    with registration(settings):
         require_all({name: LossCase(option_settings(settings, typed))
                      for name, (_, typed) in examples_of("loss", [settings.kind]).items()}, LOSS_CHECKS)
 
 
 def check_encoder(settings: type[EncoderSettings], encoder: str | Path = "") -> None:
-    """Raise AssertionError with every promise that an encoder breaks, in any of its examples.
+    """Raise AssertionError with every promise that an encoder breaks in any of its examples.
 
-    `encoder` is put in the place of `{encoder}` in them.
+    `encoder` replaces `{encoder}` in the examples.
     """
-    with entered(settings):
+    with registration(settings):
         require_all({name: EncoderCase(option_settings(settings, typed, str(encoder)))
                      for name, (_, typed) in examples_of("encoder", [settings.kind]).items()}, ENCODER_CHECKS)
 
 
 def check_adversary(settings: type[AdversarialSettings]) -> None:
-    """Raise AssertionError with every promise that an adversary breaks, in any of its examples."""
-    with entered(settings):
+    """Raise AssertionError with every promise that an adversary breaks in any of its examples."""
+    with registration(settings):
         require_all({name: AdversaryCase(option_settings(settings, typed))
                      for name, (_, typed) in examples_of("adversarial", [settings.kind]).items()}, ADVERSARY_CHECKS)

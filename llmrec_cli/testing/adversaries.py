@@ -1,4 +1,4 @@
-"""Promises of every adversary."""
+"""Conformance checks of adversaries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class AdversaryCase:
     settings: AdversarialSettings
 
     def value(self, hidden: torch.Tensor, outputs: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Return the loss of a small model against the adversary, drawn from torch's stream as in training."""
-        def loss(given: torch.Tensor) -> torch.Tensor:
-            return functional.cross_entropy(outputs(given), TARGET)
+        """Return the loss of a small model under the adversary, with torch's random stream as in training."""
+        def loss(states: torch.Tensor) -> torch.Tensor:
+            return functional.cross_entropy(outputs(states), TARGET)
 
         with torch.random.fork_rng():
             torch.manual_seed(1)
@@ -34,12 +34,12 @@ class AdversaryCase:
 
 
 def _model() -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
-    """Return a perceptron, its outputs (3, 2) of hidden states, and these (3, 5, 4)."""
+    """Return a perceptron, its output function (to (3, 2)), and hidden states (3, 5, 4)."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
         hidden = torch.randn(3, 5, 4)
-    return model, lambda given: model(given).sum(dim=1), hidden
+    return model, lambda states: model(states).sum(dim=1), hidden
 
 
 def _clean(outputs: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -47,12 +47,12 @@ def _clean(outputs: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def it_says_what_it_perturbs(case: AdversaryCase) -> None:
-    """`perturbs` is texts, rows, or nothing where training is plain."""
+    """`perturbs` is texts, rows, or empty for plain training."""
     assert case.settings.perturbs in ("", TEXTS, ROWS), f"{case.settings.perturbs}"
 
 
 def the_loss_is_a_finite_number_that_reaches_every_parameter(case: AdversaryCase) -> None:
-    """`backward` gives finite gradients of the model and of what is perturbed."""
+    """`backward` gives finite gradients of the model and of the perturbed tensors."""
     model, outputs, hidden = _model()
     hidden = hidden.requires_grad_(True)
     value = case.value(hidden * 1, outputs)
@@ -65,7 +65,7 @@ def the_loss_is_a_finite_number_that_reaches_every_parameter(case: AdversaryCase
 
 
 def a_perturbation_costs_more_than_none(case: AdversaryCase) -> None:
-    """The loss against an adversary is above the clean one, and the clean one where nothing is perturbed."""
+    """The adversarial loss is above the clean loss, or equal to it if nothing is perturbed."""
     _, outputs, hidden = _model()
     value, clean = case.value(hidden, outputs), _clean(outputs, hidden)
     if case.settings.perturbs:
@@ -75,7 +75,7 @@ def a_perturbation_costs_more_than_none(case: AdversaryCase) -> None:
 
 
 def the_tensors_that_it_is_given_stay_as_they_are(case: AdversaryCase) -> None:
-    """Perturbations are of copies: hidden states are cached."""
+    """Perturbations change copies, because hidden states are cached."""
     _, outputs, hidden = _model()
     before = hidden.clone()
     case.value(hidden, outputs)
@@ -83,9 +83,9 @@ def the_tensors_that_it_is_given_stay_as_they_are(case: AdversaryCase) -> None:
 
 
 def the_same_random_stream_gives_the_same_loss(case: AdversaryCase) -> None:
-    """Whatever is random comes from torch's stream, so that a run can be repeated."""
+    """All randomness comes from torch's stream, so that runs are reproducible."""
     _, outputs, hidden = _model()
-    assert torch.equal(case.value(hidden, outputs), case.value(hidden, outputs)), "another loss the second time"
+    assert torch.equal(case.value(hidden, outputs), case.value(hidden, outputs)), "the second loss differs"
 
 
 ADVERSARY_CHECKS: tuple[Check[AdversaryCase], ...] = (

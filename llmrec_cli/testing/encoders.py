@@ -1,5 +1,9 @@
-"""Promises of every text encoder."""
+"""Conformance checks of text encoders."""
 
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,29 +33,29 @@ class EncoderCase:
     @cached_property
     def encoder(self) -> Encoder[Any]:
         """The fitted encoder."""
-        return self.fitted(_TEXTS)
+        return self.fit(_TEXTS)
 
-    def opened(self) -> Encoder[Any]:
-        """Return the encoder before `fit` or `load`."""
+    def open(self) -> Encoder[Any]:
+        """Open an encoder, before `fit` or `load`."""
         return open_encoder(self.settings, CPU)
 
-    def fitted(self, texts: Sequence[str]) -> Encoder[Any]:
-        """Return an encoder that learned from these texts."""
-        encoder = self.opened()
+    def fit(self, texts: Sequence[str]) -> Encoder[Any]:
+        """Open an encoder and fit it on these texts."""
+        encoder = self.open()
         encoder.fit(texts)
         return encoder
 
     @property
     def begins_at_random(self) -> bool:
-        """True if only pretraining can use it."""
+        """True if the encoder has random weights, which only pretraining can use."""
         return self.settings.begins_at_random
 
 
 def an_encoder_that_must_be_pretrained_is_refused(case: EncoderCase) -> None:
-    """Random weights are no encoder; all others open."""
+    """An encoder with random weights is refused; all others open."""
     refusal = ""
     try:
-        case.opened()
+        case.open()
     except ConfigError as error:
         refusal = str(error)
     assert bool(refusal) == case.begins_at_random, refusal or "opens with random weights"
@@ -59,7 +63,7 @@ def an_encoder_that_must_be_pretrained_is_refused(case: EncoderCase) -> None:
 
 
 def vectors_are_finite_float32_of_the_stated_size(case: EncoderCase) -> None:
-    """`encode` gives (num_texts, embedding_size), also of an empty and of a long text and of none."""
+    """`encode` gives (num_texts, embedding_size), also for an empty text, a long text and no text."""
     if case.begins_at_random:
         return
     vectors = case.encoder.encode([*_TEXTS, *_ODD])
@@ -82,7 +86,7 @@ def a_text_has_one_vector_whatever_comes_with_it(case: EncoderCase) -> None:
 
 
 def different_texts_have_different_vectors(case: EncoderCase) -> None:
-    """Vectors tell texts apart."""
+    """Different texts get different vectors."""
     if case.begins_at_random:
         return
     vectors = case.encoder.encode(_TEXTS[:4])
@@ -91,32 +95,54 @@ def different_texts_have_different_vectors(case: EncoderCase) -> None:
 
 
 def a_loaded_encoder_gives_the_same_vectors_and_identity(case: EncoderCase) -> None:
-    """`state`, `read` and `load` carry all that was learned."""
+    """`state`, `read` and `load` restore everything that was learned."""
     if case.begins_at_random:
         return
     state = case.encoder.state()
     tensors = TensorReader(dict(state))
-    again = case.opened()
+    again = case.open()
     again.load(encoder_class(case.settings).read(case.settings, tensors))
     tensors.refuse_others()
     texts = [*_TEXTS, *_ODD]
-    assert np.array_equal(again.encode(texts), case.encoder.encode(texts)), "other vectors after loading"
-    assert again.identity == case.encoder.identity, "another identity after loading"
-    assert again.embedding_size == case.encoder.embedding_size, "another size after loading"
+    assert np.array_equal(again.encode(texts), case.encoder.encode(texts)), "vectors differ after loading"
+    assert again.identity == case.encoder.identity, "the identity differs after loading"
+    assert again.embedding_size == case.encoder.embedding_size, "the size differs after loading"
 
 
 def the_identity_changes_with_the_vectors_and_only_then(case: EncoderCase) -> None:
-    """Vectors are cached by `identity`: one that stays while vectors change gives stale ones."""
+    """Vectors are cached by `identity`: if vectors change and the identity does not, the cache returns stale vectors.
+    """
     if case.begins_at_random:
         return
-    same, other = case.fitted(_TEXTS), case.fitted(_TEXTS[:6])
-    assert same.identity == case.encoder.identity, "another identity after the same fit"
+    same, other = case.fit(_TEXTS), case.fit(_TEXTS[:6])
+    assert same.identity == case.encoder.identity, "the identity differs after the same fit"
     is_same = np.array_equal(other.encode(_TEXTS), case.encoder.encode(_TEXTS))
     assert is_same or other.identity != case.encoder.identity, "one identity for two sets of vectors"
-    assert is_same or type(case.encoder).learns, "learns=False, and another fit gives other vectors"
+    assert is_same or type(case.encoder).learns, "learns=False, but another fit gives other vectors"
 
+
+def another_process_gives_the_same_vectors_and_identity(case: EncoderCase) -> None:
+    """Nothing hangs on the process, as Python's `hash` of a text does: vectors are cached and models are shared."""
+    if case.begins_at_random:
+        return
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "77"}
+    done = subprocess.run([sys.executable, "-c", _ELSEWHERE], input=pickle.dumps(case.settings), env=environment,
+                          capture_output=True, check=False)
+    assert done.returncode == 0, f"another process cannot open it: {done.stderr.decode(errors='replace')[-300:]}"
+    vectors, identity = pickle.loads(done.stdout)  # Written by the lines of _ELSEWHERE.
+    np.testing.assert_array_equal(vectors, case.encoder.encode(_TEXTS))
+    assert identity == case.encoder.identity, "another identity in another process"
+
+
+_ELSEWHERE = """
+import pickle, sys
+from llmrec_cli.testing.encoders import EncoderCase, _TEXTS
+encoder = EncoderCase(pickle.load(sys.stdin.buffer)).encoder
+sys.stdout.buffer.write(pickle.dumps((encoder.encode(_TEXTS), encoder.identity)))
+"""
 
 ENCODER_CHECKS: tuple[Check[EncoderCase], ...] = (
     an_encoder_that_must_be_pretrained_is_refused, vectors_are_finite_float32_of_the_stated_size,
     a_text_has_one_vector_whatever_comes_with_it, different_texts_have_different_vectors,
-    a_loaded_encoder_gives_the_same_vectors_and_identity, the_identity_changes_with_the_vectors_and_only_then)
+    a_loaded_encoder_gives_the_same_vectors_and_identity, the_identity_changes_with_the_vectors_and_only_then,
+    another_process_gives_the_same_vectors_and_identity)

@@ -1,4 +1,4 @@
-"""Promises of every loss: of choices, of values, or of similarities of texts.
+"""Conformance checks of losses: of choices, of values, or of similarities of texts.
 
 Shapes: B rows of a step, C candidates.
 """
@@ -25,17 +25,17 @@ class LossCase:
 
     @cached_property
     def loss(self) -> Any:
-        """The loss, built."""
+        """The loss."""
         return build_loss(self.settings)
 
     @property
     def ranks(self) -> bool:
-        """True if it learns which items were chosen."""
+        """True if the loss learns from choices."""
         return CHOICES in self.settings.works_with
 
 
 def _rows(seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return logits (3, 5), the columns of the targets, and what is excluded, the targets among it."""
+    """Return logits (3, 5), the columns of the targets, and the mask of excluded candidates, targets included."""
     generator = torch.Generator().manual_seed(seed)
     logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
     excluded = torch.rand(3, 5, generator=generator) < 0.3
@@ -44,7 +44,7 @@ def _rows(seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def a_loss_is_of_the_class_that_it_says_it_works_with(case: LossCase) -> None:
-    """Of values: PointwiseLoss; of choices: Loss."""
+    """A loss of values is a PointwiseLoss, a loss of choices a Loss."""
     learns = case.settings.works_with
     assert set(learns) <= {CHOICES, VALUES, SIMILARITIES}, f"works_with={learns}"
     assert learns, "works_with is empty"
@@ -54,7 +54,7 @@ def a_loss_is_of_the_class_that_it_says_it_works_with(case: LossCase) -> None:
 
 
 def a_higher_score_of_the_chosen_costs_less_and_of_another_item_more(case: LossCase) -> None:
-    """The loss ranks the chosen item above the others."""
+    """The loss ranks the target above the other items."""
     if not case.ranks:
         return
     logits, target, own = torch.zeros(2, 3), torch.tensor([0, 1]), torch.eye(2, 3)
@@ -65,7 +65,7 @@ def a_higher_score_of_the_chosen_costs_less_and_of_another_item_more(case: LossC
 
 
 def excluded_candidates_cost_nothing_whatever_their_score(case: LossCase) -> None:
-    """Items that a user knows are no negatives."""
+    """Items that a user has interacted with are no negatives."""
     if not case.ranks or getattr(case.settings, "label_smoothing", 0) > 0:
         return
     logits, target, excluded = _rows()
@@ -76,7 +76,7 @@ def excluded_candidates_cost_nothing_whatever_their_score(case: LossCase) -> Non
 
 
 def everything_excluded_leaves_a_finite_loss(case: LossCase) -> None:
-    """A last batch of one user who knows every candidate is no NaN."""
+    """A batch whose user has interacted with every candidate must not give NaN."""
     if not case.ranks:
         return
     logits = _rows()[0].requires_grad_(True)
@@ -87,7 +87,7 @@ def everything_excluded_leaves_a_finite_loss(case: LossCase) -> None:
 
 
 def a_weight_of_two_is_the_row_twice(case: LossCase) -> None:
-    """Weights multiply a row's loss in the mean; those of negatives do not change."""
+    """Weights multiply a row's loss in the mean; negatives keep their weights."""
     if not case.ranks:
         return
     (logits, target, _), weight, twice = _rows(), torch.tensor([1.0, 2.0, 1.0]), torch.tensor([0, 1, 1, 2])
@@ -95,15 +95,15 @@ def a_weight_of_two_is_the_row_twice(case: LossCase) -> None:
     weighted = case.loss.of_choices(logits, target, excluded, weight_B=weight)
     repeated = case.loss.of_choices(logits[twice], target[twice], excluded[twice])
     if isinstance(case.loss, PointwiseLoss):
-        chosen = logits[torch.arange(3), target]
+        scores = logits[torch.arange(3), target]
         weighted, repeated = (case.loss.of_values(of, torch.ones_like(of), w) for of, w in
-                              ((chosen, weight), (chosen[twice], None)))
-    # A mean over three rows in the one, over four in the other.
+                              ((scores, weight), (scores[twice], None)))
+    # The first is a mean over three rows, the second over four.
     torch.testing.assert_close(3 * weighted, 4 * repeated, rtol=1e-5, atol=1e-6)
 
 
 def choices_and_positives_against_negatives_are_the_same(case: LossCase) -> None:
-    """`of_choices` and `against` are two ways to say one thing."""
+    """`of_choices` and `against` compute the same loss."""
     if not case.ranks or getattr(case.settings, "label_smoothing", 0) > 0:
         return
     logits, target, excluded = _rows()
@@ -112,17 +112,17 @@ def choices_and_positives_against_negatives_are_the_same(case: LossCase) -> None
 
 
 def parts_of_a_step_add_up_to_it(case: LossCase) -> None:
-    """Gradient accumulation changes no loss: the users of a step, together and apart, also as plain rows."""
+    """Gradient accumulation does not change the loss: users of a step together, apart, and as plain rows."""
     if not case.ranks:
         return
     logits, target, excluded = _rows()
-    positive, drawn = logits[torch.arange(3), target], torch.arange(5).expand(3, 5)
+    positive, negatives = logits[torch.arange(3), target], torch.arange(5).expand(3, 5)
     free = (~excluded).sum(dim=1)
 
     def of(users: list[int]) -> torch.Tensor:
         share, negative_share = len(users) / 3, (free[users].sum() / free.sum()).item()
         step = UserScores(positive[users], logits[users], excluded[users], torch.arange(len(users)),
-                          drawn[users] if case.loss.draws else None, 0.0, None, share, negative_share)
+                          negatives[users] if case.loss.draws else None, 0.0, None, share, negative_share)
         value: torch.Tensor = case.loss.of_users(step)
         return value
 
@@ -132,7 +132,7 @@ def parts_of_a_step_add_up_to_it(case: LossCase) -> None:
 
 
 def a_loss_over_the_catalogue_is_that_of_the_products(case: LossCase) -> None:
-    """`of_catalogue` of a loss that normalises never holds all products, and gives the same."""
+    """`of_catalogue` of a normalising loss gives the same result without holding all products."""
     if not case.ranks or not case.loss.normalises:
         return
     generator = torch.Generator().manual_seed(4)
@@ -152,11 +152,11 @@ def the_expected_value_costs_least(case: LossCase) -> None:
 
 
 def targets_of_similarities_are_distributions_over_other_items(case: LossCase) -> None:
-    """A loss of similarities gives each of its `rows` targets that add up to 1, none for the item itself."""
+    """A loss of similarities gives each of its `rows` targets that add up to 1, with 0 for the item itself."""
     if SIMILARITIES not in case.settings.works_with:
         return
-    chosen_UT = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]], np.float32)
-    targets = implementation_of(case.settings)(sp.csr_array(chosen_UT), case.settings, torch.device("cpu"))
+    matrix_UT = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]], np.float32)
+    targets = implementation_of(case.settings)(sp.csr_array(matrix_UT), case.settings, torch.device("cpu"))
     assert targets.rows.tolist() == [0, 1, 2], f"items with a target: {targets.rows.tolist()} instead of 0, 1, 2"
     of_rows = targets.of(targets.rows)
     assert (of_rows >= 0).all(), "a target is negative"

@@ -1,6 +1,7 @@
-"""The tiny shop prepared, and model configs, contexts, fits and queries for it."""
+"""The prepared tiny shop, with model configs, contexts, fits and queries for it."""
 
 import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,51 +34,57 @@ from llmrec_cli.testing.tiny_shop import write_tiny
 
 CPU = torch.device("cpu")
 GROUPS = ["dataset.synthetic_groups=similar", "dataset.num_groups=30", "dataset.group_size=[2,5]"]
-"""What makes 30 groups of users of like taste."""
+"""Settings that generate 30 groups of users of similar taste."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The tiny shop's data, and model configs and contexts for it.
+    """The tiny shop's data, with model configs and contexts for it.
 
     Attributes
     ----------
-    data : 60 users, 44 items of which 4 are cold; both love or have the genre `number % 4`
-    encoder : the small text encoder of the heads that use one
+    data : 60 users and 44 items, 4 of them cold; a user's favourite genre and an item's genre are `number % 4`
+    encoder : a small text encoder for heads that use one
     """
 
     data: PreparedData
     encoder: EncoderSettings
 
     def config(self, head: HeadSettings, **changed: object) -> ModelConfig:
-        """Return a model config that trains for a second, with what is `changed`."""
+        """Return a model config that trains in a second, with the settings in `changed`."""
         usual = {"encoder": self.encoder, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
                  "loss": SoftmaxSettings(),
                  "optim": AdamWSettings(epochs=8, batch_size=128, learning_rate=0.02)}
         return ModelConfig(head=head, **(usual | changed))
 
     def context(self, audience: str = "users", **changed: object) -> Context:
-        """Return a context with validation."""
+        """Return a context with validation, with the attributes in `changed`."""
         usual = {"device": CPU, "seed": 1, "validation": validation_of(self.data, "ndcg@10", audience)}
         return Context(**(usual | changed))  # type: ignore[arg-type]
 
     def fit(self, config: ModelConfig, **context: object) -> Head:
-        """Return a head fitted on the training interactions."""
+        """Fit a head on the training interactions."""
         head = build(config)
         head.fit(self.data.training("train"), self.context(**context))  # type: ignore[arg-type]
         return head
 
-    def known(self, users: object = None, num_added: int = 0) -> Queries:
-        """Return queries of known users, all of them by default, to a head that `num_added` items were added to."""
+    def known_users(self, users: object = None, num_added: int = 0) -> Queries:
+        """Return queries of known users (default all), for a head with `num_added` added items."""
         history = widened(self.data.part("train").matrix, len(self.data.items) + num_added)
-        chosen = np.arange(len(self.data.users)) if users is None else np.array(users)
-        return known_users(chosen, self.data.users.ids, history, history)
+        rows = np.arange(len(self.data.users)) if users is None else np.array(users)
+        return known_users(rows, self.data.users.ids, history, history)
 
-    def new(self, histories: list[list[str]]) -> Queries:
-        """Return queries of users that nobody knows, with these items as history."""
-        nobody = self.data.part("train").matrix
+    def known_users_with_values(self, users: object = None) -> Queries:
+        """Return queries of known users (default all) whose histories have values and times."""
+        train = self.data.part("train")
+        rows = np.arange(len(self.data.users)) if users is None else np.array(users)
+        return known_users(rows, self.data.users.ids, train.values, train.matrix, times=train.times)
+
+    def new_users(self, histories: list[list[str]]) -> Queries:
+        """Return queries of unknown users with these items as history."""
+        train = self.data.part("train").matrix
         names = [f"new {n}" for n in range(len(histories))]
-        return resolve(raw_queries(names, histories=histories), self.data.users, self.data.items, nobody, nobody)[0]
+        return resolve(raw_queries(names, histories=histories), self.data.users, self.data.items, train, train)[0]
 
     def histories(self, users: object) -> list[list[str]]:
         """Return the training items of known users, as ids."""
@@ -87,17 +94,17 @@ class Shop:
 
     @cached_property
     def known_groups(self) -> KnownGroups:
-        """The groups and what they did in training, of a shop that has any."""
+        """The groups with their training interactions; only for a shop made with groups."""
         groups = self.data.groups("train")
         assert groups is not None, "the shop was made without groups"
         history = groups.interactions.matrix
         return KnownGroups(groups.entities, groups.members, history, history)
 
-    def asking(self, *queries: Mapping[str, object]) -> Queries:
-        """Return queries of users and groups, as `recommend` makes them of user_id, group_id, members and history."""
+    def queries(self, *queries: Mapping[str, object]) -> Queries:
+        """Return queries of users and groups from user_id, group_id, members and history, as `recommend` does."""
 
-        def each(key: str, nothing: Any) -> list[Any]:
-            return [query.get(key, nothing) for query in queries]
+        def each(key: str, default: Any) -> list[Any]:
+            return [query.get(key, default) for query in queries]
 
         train = self.data.part("train").matrix
         ids = [f"q{n}" for n in range(len(queries))]
@@ -107,29 +114,29 @@ class Shop:
 
     def all_groups(self) -> Queries:
         """Return a query of each group."""
-        return self.asking(*({"group_id": key} for key in self.known_groups.entities.ids))
+        return self.queries(*({"group_id": key} for key in self.known_groups.entities.ids))
 
     def lovers(self) -> list[list[str]]:
         """Return four histories, each of three items of one genre."""
         return [[f"i{n}" for n in range(genre, 12, 4)] for genre in range(4)]
 
     def num_of_own_genre(self, items_QK: np.ndarray) -> int:
-        """Return how many of the items on four lists have the genre that the list is for."""
+        """Count the items on four lists, one per genre, that have the list's genre."""
         ids = self.data.items.ids
         return sum(int(ids[item][1:]) % 4 == genre for genre, items in enumerate(items_QK) for item in items)
 
 
 def make_shop(folder: Path, encoder: str | Path | None = None, groups: bool = False) -> Shop:
-    """Return the tiny shop, prepared in `folder`.
+    """Prepare the tiny shop in `folder`.
 
-    `encoder` is the folder of a small Hugging Face model, for heads that train its layers; None takes TF-IDF.
+    `encoder` is the folder of a small Hugging Face model, for heads that train its layers; None for TF-IDF.
     """
     write_tiny(folder / "files")
     files = folder.resolve() / "files"
     typed = ["dataset=files", "dataset.name=tiny", f"dataset.interactions={files / 'interactions.csv'}",
              f"dataset.items={files / 'items.csv'}", "dataset.item_text={title} ({year}). {genres}",
              "dataset.attributes.genres=list", "dataset.min_value=4", *(GROUPS if groups else [])]
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         prepare.run(compose("prepare", typed), NoRunDir())
     return shop_of(folder / "data" / "prepared" / "tiny", encoder)
 
@@ -141,13 +148,13 @@ def shop_of(prepared: Path, encoder: str | Path | None = None) -> Shop:
     return Shop(read_prepared(prepared), small)
 
 
-def copies(items: Catalogue, chosen: tuple[int, ...] = (0, 1, 2), known: bool = True) -> Catalogue:
-    """Return new items, copies of known ones under ids of their own; if not `known`, without text and attributes."""
-    which = np.array(chosen)
-    ids = np.array([f"new {n} {place}" for place, n in enumerate(which)], object)
-    new = Catalogue(ids, items.titles[which], items.texts[which], items.attributes[which], items.attribute_names)
-    if known:
+def copies(items: Catalogue, numbers: tuple[int, ...] = (0, 1, 2), has_content: bool = True) -> Catalogue:
+    """Return new items, copies of these items with new ids; without text and attributes unless `has_content`."""
+    rows = np.array(numbers)
+    ids = np.array([f"new {n} {place}" for place, n in enumerate(rows)], object)
+    new = Catalogue(ids, items.titles[rows], items.texts[rows], items.attributes[rows], items.attribute_names)
+    if has_content:
         return new
-    nothing = np.full(len(which), "", object)
-    without = sp.csr_array(np.zeros(new.attributes.shape, np.float32))
-    return replace(new, titles=nothing, texts=nothing, attributes=without)
+    empty = np.full(len(rows), "", object)
+    no_attributes = sp.csr_array(np.zeros(new.attributes.shape, np.float32))
+    return replace(new, titles=empty, texts=empty, attributes=no_attributes)

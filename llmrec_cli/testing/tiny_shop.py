@@ -1,4 +1,4 @@
-"""A tiny data set with something to learn in it: four genres, users who love one and like another."""
+"""A tiny data set with learnable structure: four genres; each user loves one and likes another."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ def write_tiny(folder: Path) -> None:
     """Write interactions.csv (user_id, item_id, value, timestamp) and items.csv (item_id, title, year, genres).
 
     Values are 2, 4 or 5, timestamps seconds. 60 users, 40 items with interactions and 4 cold ones ("c0" to "c3") in
-    items.csv only. The same bytes every time.
+    items.csv only. The bytes are the same every time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
@@ -40,7 +40,7 @@ def write_tiny(folder: Path) -> None:
             genre = np.arange(NUM_ITEMS) % 4
             weight = np.where(genre == loved, 12.0, np.where(genre == liked, 4.0, 1.0))
             weight = weight * (1.5 - np.arange(NUM_ITEMS) / NUM_ITEMS)
-            chosen = rng.choice(NUM_ITEMS, size=8 + user % 9, replace=False, p=weight / weight.sum())
-            for step, item in enumerate(chosen):
+            items = rng.choice(NUM_ITEMS, size=8 + user % 9, replace=False, p=weight / weight.sum())
+            for step, item in enumerate(items):
                 value = 5 if genre[item] == loved else 4 if genre[item] == liked else 2
                 writer.writerow([f"u{user}", f"i{item}", value, 1_600_000_000 + 86_400 * step + 3_600 * user])

@@ -1,1 +1,1 @@
-"""Training by gradients: one loop, given a model, batches, a loss and a validation callback; it names no head."""
+"""Gradient training: one loop for all heads, which takes a model, batches, a loss and a validation callback."""

@@ -1,8 +1,8 @@
-"""Adversarial training: the loss under the worst small perturbation of what the lowest trained layer is given.
+"""Adversarial training: the loss under the worst small perturbation of the lowest trained layer's input.
 
-Sizes are shares of the norm of each vector that is perturbed, so that a strength means the same for every layer and
-encoder; the papers' are of embeddings of unit variance. A vector without a gradient, such as padding, is not moved.
-What is returned is an ordinary scalar: `backward()` on it, scaled or not, gives the gradients of the whole.
+Perturbation sizes are shares of the norm of the perturbed vector, so a size means the same for every layer and encoder;
+the papers use sizes for embeddings of unit variance. A vector without a gradient, such as padding, is not perturbed.
+The returned loss is an ordinary scalar: `backward()` on it, scaled or not, gives the gradients of the whole loss.
 
 Shapes: (..., D) any number of vectors of D numbers; B rows, C candidates.
 """
@@ -31,18 +31,18 @@ S = TypeVar("S", bound=AdversarialSettings)
 
 
 class Attack(ABC, Generic[S]):
-    """An adversary: it adds to a loss what the loss is under perturbation."""
+    """An adversary: adds the loss under perturbation to the clean loss."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
-        """Return the loss of training on `hidden`, as `adversarial_loss` says."""
+        """Return the training loss with `hidden` perturbed; see `adversarial_loss`."""
         return self.loss_of_all(lambda tensors: loss(tensors[0]), [hidden])
 
     @abstractmethod
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the loss of training on `tensors`, all of which are perturbed."""
+        """Return the training loss with all `tensors` perturbed."""
 
 
 class NoAttack(Attack[NoAdversarySettings]):
@@ -54,25 +54,25 @@ class NoAttack(Attack[NoAdversarySettings]):
 
 
 class GradientAttack(Attack[FgmSettings | AprSettings]):
-    """One step along the gradient (Miyato et al. 2017), of hidden states or, with apr, of rows (He et al. 2018)."""
+    """One step along the gradient of hidden states (Miyato et al. 2017) or, with apr, of rows (He et al. 2018)."""
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the clean loss and, weighted, that under perturbation."""
+        """Return the clean loss plus the weighted loss under perturbation."""
         value, gradients = _spent(loss, tensors, None)
         deltas = self.perturbations(loss, tensors, gradients)
         return value + self.settings.weight * loss([t + delta for t, delta in zip(tensors, deltas, strict=True)])
 
     def perturbations(self, loss: LossOfAll, tensors: Sequence[torch.Tensor],
                       gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the perturbations. `gradients` are those of the clean loss."""
+        """Return the perturbations, given the gradients of the clean loss."""
         return [fgm(t.detach(), gradient, self.settings.epsilon, self.settings.norm)
                 for t, gradient in zip(tensors, gradients, strict=True)]
 
 
 class PgdAttack(GradientAttack):
-    """Several steps along the gradient, each put back into a ball (Madry et al. 2018, eq. 2.2 on).
+    """Several steps along the gradient, each projected into a ball (Madry et al. 2018, from eq. 2.2).
 
-    Differs: it starts at the clean point instead of a random one near it, so that the clean pass pays for a step.
+    Differs: starts at the clean point instead of a random one near it, so the clean pass doubles as the first step.
     """
 
     settings: PgdSettings
@@ -86,46 +86,46 @@ class PgdAttack(GradientAttack):
             if step:
                 leaves = [(t + d).requires_grad_(True) for t, d in zip(fixed, deltas, strict=True)]
                 gradients = torch.autograd.grad(loss(leaves), leaves)
-            deltas = _stepped(fixed, deltas, gradients, self.settings)
+            deltas = _take_step(fixed, deltas, gradients, self.settings)
         return deltas
 
 
 class FreeLbAttack(Attack[FreeLbSettings]):
-    """The gradients of all ascent steps are trained with (Zhu et al. 2020, alg. 1).
+    """Training with the gradients of all ascent steps (Zhu et al. 2020, alg. 1).
 
-    Differs: it starts at the clean point instead of a random one near it.
+    Differs: starts at the clean point instead of a random one near it.
     """
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the mean loss of the clean point and of the points of each ascent from it."""
+        """Return the mean loss over the clean point and all points of the ascent."""
         fixed = [t.detach() for t in tensors]
         deltas = [torch.zeros_like(t) for t in fixed]
         values = []
         for _ in range(self.settings.steps - 1):
             value, gradients = _spent(loss, tensors, deltas)
             values.append(value)
-            deltas = _stepped(fixed, deltas, gradients, self.settings)
+            deltas = _take_step(fixed, deltas, gradients, self.settings)
         values.append(loss([t + delta for t, delta in zip(tensors, deltas, strict=True)]))
         return torch.stack(values).mean()
 
 
 class VirtualAttack(Attack[VirtualSettings]):
-    """Outputs must not change under perturbation (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
+    """Virtual adversarial training: penalises change of the outputs (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
 
     def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
-        """Return the loss and, weighted, how far the outputs go."""
+        """Return the loss plus the weighted change of the outputs."""
         assert outputs is not None, "virtual compares outputs"
         return loss(hidden) + self.settings.weight * self.change(outputs, hidden)
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Heads that learn rows do not offer adversarial=virtual."""
+        """Raise AssertionError: heads that learn rows do not support adversarial=virtual."""
         raise AssertionError("virtual compares outputs")
 
     def change(self, outputs: Loss, hidden: torch.Tensor) -> torch.Tensor:
-        """Return how far the outputs go where they change fastest.
+        """Return the divergence of the outputs in the direction of their fastest change.
 
-        The direction is found from a random one by power iteration on the divergence's second derivative. All passes
-        drop the same units out, or it is those that would be compared.
+        Power iteration on the second derivative of the divergence finds the direction, from a random one. All passes
+        use the same dropout masks; otherwise the comparison would measure dropout.
         """
         fixed, direction = hidden.detach(), torch.randn_like(hidden)
         with torch.no_grad(), _same_randomness(hidden.device):
@@ -141,33 +141,33 @@ class VirtualAttack(Attack[VirtualSettings]):
 
 def adversarial_loss(loss: Loss, hidden: torch.Tensor, settings: AdversarialSettings | None,
                      outputs: Loss | None = None) -> torch.Tensor:
-    """Return `loss(hidden)` together with what the adversary adds to it.
+    """Return `loss(hidden)` plus the adversary's term.
 
-    `hidden` (..., D) is the input of the lowest trained layer, kept or with a graph of its own; the first call of
-    `loss` is the clean one. `outputs(hidden)` are the logits (B, C) that the loss is made of, which adversarial=virtual
-    compares: a softmax over the candidates, or [0, logit] where each row is a like or not.
+    `hidden` (..., D) is the input of the lowest trained layer, with or without a graph; the first call of `loss` is the
+    clean one. `outputs(hidden)` are the logits (B, C) behind the loss, which adversarial=virtual compares: a softmax
+    over the candidates, or [0, logit] for rows that are likes or dislikes.
     """
     return attack_of(settings).loss(loss, hidden, outputs)
 
 
 def adversarial_loss_of_all(loss: LossOfAll, tensors: Sequence[torch.Tensor],
                             settings: AdversarialSettings | None) -> torch.Tensor:
-    """Return `loss(tensors)`, plus with an adversary what it costs where all of `tensors` are perturbed against it."""
+    """Return `loss(tensors)` plus the adversary's term, with all `tensors` perturbed."""
     return attack_of(settings).loss_of_all(loss, tensors)
 
 
 def attack_of(settings: AdversarialSettings | None) -> Attack[Any]:
-    """Return the attack that `settings` name; None is for no adversary."""
-    chosen = settings or NoAdversarySettings()
-    attack: Attack[Any] = implementation_of(chosen)(chosen)
+    """Return the attack that `settings` name; None for no adversary."""
+    settings = settings or NoAdversarySettings()
+    attack: Attack[Any] = implementation_of(settings)(settings)
     return attack
 
 
 def fgm(hidden: torch.Tensor, gradient: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
     """Return a perturbation of `hidden` (..., D) uphill (Miyato et al. 2017, eq. 5; linf: Goodfellow et al. 2015).
 
-    Differs: the papers normalise the gradient over a whole sequence; here each vector is moved by `size` times its own
-    norm, with linf every number of it by `size` times its root mean square.
+    Differs: the papers normalise the gradient over a whole sequence. Here each vector moves by `size` times its own
+    norm; with linf each of its numbers moves by `size` times the vector's root mean square.
     """
     if norm == "linf":
         return size * _root_mean_square(hidden) * gradient.sign()
@@ -176,8 +176,8 @@ def fgm(hidden: torch.Tensor, gradient: torch.Tensor, size: float, norm: str = "
     return size * hidden.norm(dim=-1, keepdim=True) * direction
 
 
-def projected(delta: torch.Tensor, hidden: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
-    """Return the perturbation (..., D) nearest to `delta` that is no larger than `size` of `hidden`."""
+def project(delta: torch.Tensor, hidden: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
+    """Return the perturbation (..., D) nearest to `delta` whose norm is at most `size` times that of `hidden`."""
     if norm == "linf":
         limit = size * _root_mean_square(hidden)
         return torch.maximum(torch.minimum(delta, limit), -limit)
@@ -191,19 +191,19 @@ def divergence(clean_BC: torch.Tensor, perturbed_BC: torch.Tensor) -> torch.Tens
     return functional.kl_div(perturbed_BC, clean_BC, reduction="batchmean", log_target=True)
 
 
-def _stepped(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
+def _take_step(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
              settings: PgdSettings | FreeLbSettings) -> list[torch.Tensor]:
-    """Return the perturbations one step further uphill, put back into the ball."""
-    return [projected(d + fgm(t, g, settings.step_size, settings.norm), t, settings.epsilon, settings.norm)
+    """Return the perturbations after one more step uphill, projected into the ball."""
+    return [project(d + fgm(t, g, settings.step_size, settings.norm), t, settings.epsilon, settings.norm)
             for t, d, g in zip(fixed, deltas, gradients, strict=True)]
 
 
 def _spent(loss: LossOfAll, tensors: Sequence[torch.Tensor],
            deltas: Sequence[torch.Tensor] | None) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-    """Return the loss where `tensors` are moved by `deltas`, and its gradients with respect to them.
+    """Return the loss at `tensors` + `deltas`, and its gradients with respect to the tensors.
 
-    One backward pass finds both those gradients and the parameters'; the returned loss holds the latter in place of its
-    graph, so that they are not computed again.
+    One backward pass computes these gradients and those of the parameters. The returned loss holds the parameter
+    gradients instead of its graph, so that `backward()` does not compute them again.
     """
     leaves = [t.detach().clone() if deltas is None else t.detach() + deltas[n] for n, t in enumerate(tensors)]
     for leaf in leaves:
@@ -214,12 +214,12 @@ def _spent(loss: LossOfAll, tensors: Sequence[torch.Tensor],
     own = gradients[:len(leaves)]
     below = [(t, g) for t, g in zip(tensors, own, strict=True) if t.requires_grad]
     held = [*below, *zip(parameters, gradients[len(leaves):], strict=True)]
-    carried: torch.Tensor = _Spent.apply(value.detach(), [g for _, g in held], *(t for t, _ in held))
-    return carried, own
+    result: torch.Tensor = _WithGradients.apply(value.detach(), [g for _, g in held], *(t for t, _ in held))
+    return result, own
 
 
-class _Spent(torch.autograd.Function):
-    """A number whose gradients are known already."""
+class _WithGradients(torch.autograd.Function):
+    """A scalar with gradients that are computed already."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *_: torch.Tensor) -> torch.Tensor:
@@ -232,8 +232,8 @@ class _Spent(torch.autograd.Function):
 
 
 def _parameters(value: torch.Tensor) -> list[torch.Tensor]:
-    """Return the leaves that a value's graph ends in, in an order that the graph alone decides."""
-    found: dict[int, torch.Tensor] = {}
+    """Return the leaves of a value's graph, in an order that depends on the graph alone."""
+    leaves: dict[int, torch.Tensor] = {}
     seen, waiting = set(), [value.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -241,9 +241,9 @@ def _parameters(value: torch.Tensor) -> list[torch.Tensor]:
             continue
         seen.add(node)
         if hasattr(node, "variable"):  # AccumulateGrad, which torch has no public name for.
-            found[id(node.variable)] = node.variable
+            leaves[id(node.variable)] = node.variable
         waiting += [following for following, _ in node.next_functions]
-    return list(found.values())
+    return list(leaves.values())
 
 
 def _root_mean_square(hidden: torch.Tensor) -> torch.Tensor:
@@ -251,5 +251,5 @@ def _root_mean_square(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _same_randomness(device: torch.device) -> Any:
-    """Let what is inside draw what comes next in torch's streams, and put these back after it."""
+    """Return a context that restores torch's random streams afterwards, so that each pass draws the same numbers."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

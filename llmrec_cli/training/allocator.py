@@ -1,8 +1,8 @@
-"""Freed memory kept for the next step, where the C library lets us say so.
+"""Reuse of freed memory between training steps, where the C library (glibc) allows it.
 
-glibc gives memory back to the system as soon as there is much of it at the top of its heap, and every array above
-32 MiB at once. A step of training frees all it took and takes it again: each page is given back, asked for and filled
-with zeros by the kernel, step after step.
+glibc returns freed memory to the system when much of it is at the top of its heap, and arrays above 32 MiB at once. A
+training step frees its memory and the next step allocates the same amount: the kernel takes back, hands out and zeroes
+each page, step after step.
 """
 
 import ctypes
@@ -13,32 +13,32 @@ from functools import cache
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEPT = 2**31 - 1
-"""Free bytes at the top of the heap before glibc returns them in training: the largest int, so never."""
-_MAPPED = 2**25
-"""Bytes from which on an array gets a memory mapping of its own: the most that glibc allows."""
-_USUAL = 2**26
-"""Bytes that glibc keeps by its own rule after an array of `_MAPPED` bytes was freed: twice that."""
+_TRIM_THRESHOLD = 2**31 - 1
+"""Free bytes at the top of the heap from which glibc returns them while training: the largest int, so never."""
+_MMAP_THRESHOLD = 2**25
+"""Size in bytes from which an array gets its own memory mapping: the largest that glibc allows."""
+_DEFAULT_TRIM_THRESHOLD = 2**26
+"""Trim threshold that glibc itself sets after an array of `_MMAP_THRESHOLD` bytes was freed: twice its size."""
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Keep what is freed in the block for what is allocated in it; afterwards what is free goes back to the system."""
+def keep_freed_memory() -> Iterator[None]:
+    """Keep memory freed in the block for later allocations in it; free memory goes back to the system afterwards."""
     libc = _glibc()
     if libc is None:
         yield
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED)
-    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
     try:
         yield
     finally:
-        libc.mallopt(_M_TRIM_THRESHOLD, _USUAL)
+        libc.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
         libc.malloc_trim(0)
 
 
 def return_freed_memory() -> None:
-    """Give the system back what is free in the C library's heap, where that can be done."""
+    """Return free memory in the C library's heap to the system, if the library is glibc."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -46,7 +46,7 @@ def return_freed_memory() -> None:
 
 @cache
 def _glibc() -> Any:
-    """Return the C library where it is glibc; None elsewhere, where memory is managed by other rules."""
+    """Return the C library if it is glibc, otherwise None."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)

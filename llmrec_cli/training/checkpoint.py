@@ -1,9 +1,9 @@
-"""Checkpoints: all that is needed to go on as if nothing had happened, as safetensors and JSON.
+"""Checkpoints: the complete state for an exact resume, as safetensors and JSON.
 
     checkpoints/step-000123/    state.safetensors, progress.json, manifest.json (SHA-256 of both)
 
-A folder appears whole or not at all, and one without a manifest is no checkpoint. Only parameters that are trained are
-in it: the others come from where they came from at first.
+A checkpoint folder is published atomically; a folder without a manifest is no checkpoint. It has the trained parameters
+only: frozen ones are loaded from their original files.
 """
 
 import json
@@ -36,68 +36,69 @@ _FACTS = {"step": _COUNT, "epoch": _COUNT, "position": _COUNT, "epoch_loss": Fac
 
 
 def check_progress(place: Path, content: object, remedy: str) -> None:
-    """Raise ArtifactError unless progress.json holds a plan and how far training has come."""
+    """Raise ArtifactError unless progress.json has a valid plan and progress."""
     wrong = problems(content, {"plan": Fact("a mapping", lambda v: isinstance(v, dict)),
                                "progress": Fact("a mapping", lambda v: isinstance(v, dict))})
     if not wrong and isinstance(content, dict):
         progress = content["progress"]
         wrong = problems(progress, _FACTS) + [f"{key} is unknown" for key in progress if key not in _FACTS]
     if wrong:
-        raise ArtifactError(f"{place}: is not the progress of training: {'; '.join(wrong)}; {remedy}")
+        raise ArtifactError(f"{place}: is no valid training progress: {'; '.join(wrong)}; {remedy}")
 
 
 def check_tensors(place: Path, tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor],
                   buffers: Mapping[str, torch.Tensor], remedy: str) -> None:
-    """Raise ArtifactError unless each tensor is one that a checkpoint of this model has; names are checked apart."""
+    """Raise ArtifactError unless each tensor fits a checkpoint of this model; `_check_names` checks for missing ones.
+    """
     def refuse(name: str, problem: str) -> None:
         raise ArtifactError(f"{place}: {name}: {problem}; {remedy}")
 
     single = torch.zeros((), dtype=torch.float32)
-    wanted = {f"buffer/{name}": buffer for name, buffer in buffers.items()}
+    expected = {f"buffer/{name}": buffer for name, buffer in buffers.items()}
     for name, parameter in parameters.items():
-        wanted |= {f"{part}/{name}": parameter for part in ("model", "best", "average")}
-        wanted |= {f"optimizer/{key}/{name}": parameter for key in _MOMENTS} | {f"optimizer/step/{name}": single}
+        expected |= {f"{part}/{name}": parameter for part in ("model", "best", "average")}
+        expected |= {f"optimizer/{key}/{name}": parameter for key in _MOMENTS} | {f"optimizer/step/{name}": single}
         moments = sum(f"optimizer/{key}/{name}" in tensors for key in ("step", *_MOMENTS))
         if moments not in (0, 3):
             refuse(f"optimizer/*/{name}", f"has {moments} of the 3 tensors of its optimiser state")
     for part in ("best", "average"):
-        found = sum(f"{part}/{name}" in tensors for name in parameters)
-        if found not in (0, len(parameters)):
-            refuse(f"{part}/*", f"has {found} of the {len(parameters)} parameters")
+        number = sum(f"{part}/{name}" in tensors for name in parameters)
+        if number not in (0, len(parameters)):
+            refuse(f"{part}/*", f"has {number} of the {len(parameters)} parameters")
     for name, tensor in tensors.items():
         if name.startswith("random/"):
             continue
-        own = wanted.get(name)
+        own = expected.get(name)
         if own is None:
             refuse(name, "is unknown")
         elif (tensor.dtype, tensor.shape) != (own.dtype, own.shape):
             refuse(name, f"is {tensor.dtype} {list(tensor.shape)} instead of {own.dtype} {list(own.shape)}")
         elif tensor.is_floating_point() and not name.startswith("buffer/") and not torch.isfinite(tensor).all():
-            refuse(name, "has numbers that are not finite")
+            refuse(name, "has non-finite numbers")
 
 
 _FORMAT = 2
 _ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
               "optim.precision": "float32"}}
-"""What plans of earlier formats did not say, and what held for them."""
-_KEPT = 2
+"""Plan entries that earlier formats lack, with the values that were in effect."""
+_NUM_CHECKPOINTS = 2
 _STATE, _PROGRESS, _MANIFEST = "state.safetensors", "progress.json", "manifest.json"
 
 
 @dataclass
 class Progress:
-    """Progress of a training.
+    """Progress of training.
 
     Attributes
     ----------
     step : optimiser steps taken
-    epoch : epoch under way, from 0
-    position : batches of that epoch already trained on
+    epoch : current epoch, from 0
+    position : batches of the current epoch already trained on
     epoch_loss : sum of the losses of those batches
     losses, values : mean training loss and validation value of each finished epoch
     best_epoch : epochs trained when the validation value was best; 0 before the first validation
-    parts : parts that a step is computed in, more than 1 after memory ran out
-    shrunk : times that the model was made to hold less at a time
+    parts : parts that each step is split into, more than 1 after memory ran out
+    shrunk : times that the model's memory use was reduced (see `Gradients.shrink`)
     """
 
     step: int = 0
@@ -113,12 +114,12 @@ class Progress:
 
 @dataclass
 class Weights:
-    """Copies of the trained parameters, by name, that training holds beside them.
+    """Copies of the trained parameters, by name.
 
     Attributes
     ----------
-    best : those of the best epoch, none before the first validation
-    average : their moving average, none where none is kept
+    best : weights of the best epoch, empty before the first validation
+    average : moving average of the weights, empty without optim.ema
     """
 
     best: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -130,27 +131,27 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def kept_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the model's persistent buffers, by name: what it remembers beside its parameters."""
+def persistent_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's persistent buffers, by name."""
     persistent = model.state_dict().keys()
     return {name: buffer for name, buffer in model.named_buffers() if name in persistent}
 
 
-def size_of(model: nn.Module, num_copies: int) -> int:
-    """Return the bytes of a checkpoint: parameters, two moments of each, copies of them, and buffers."""
+def checkpoint_size(model: nn.Module, num_copies: int) -> int:
+    """Return the bytes of a checkpoint: parameters, two moments and `num_copies` copies of each, and buffers."""
     parameters = sum(p.numel() * p.element_size() for p in trained_parameters(model).values())
-    return (3 + num_copies) * parameters + sum(b.numel() * b.element_size() for b in kept_buffers(model).values())
+    return (3 + num_copies) * parameters + sum(b.numel() * b.element_size() for b in persistent_buffers(model).values())
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights,
                     progress: Progress, plan: dict[str, Any]) -> None:
-    """Write a checkpoint under `folder` and remove all but the newest ones.
+    """Write a checkpoint under `folder` and remove all but the newest checkpoints.
 
-    `plan` is what must be the same when training goes on: settings, seed, lengths.
+    `plan` has the values that a resumed run must share: settings, seed, lengths.
     """
     parameters = trained_parameters(model)
     tensors = {f"model/{name}": p.detach() for name, p in parameters.items()}
-    tensors |= {f"buffer/{name}": t for name, t in kept_buffers(model).items()}
+    tensors |= {f"buffer/{name}": t for name, t in persistent_buffers(model).items()}
     tensors |= {f"best/{name}": t for name, t in weights.best.items()}
     tensors |= {f"average/{name}": t for name, t in weights.average.items()}
     for name, parameter in parameters.items():
@@ -161,34 +162,34 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         try:
             save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary / _STATE)
         except SafetensorError as error:
-            raise ResourceError(f"{folder}: a checkpoint cannot be written ({error}); free space or choose another "
-                                f"place") from error
+            raise ResourceError(f"{folder}: a checkpoint cannot be written ({error}); free space or choose "
+                                f"another place") from error
         _write(temporary / _PROGRESS, {"progress": asdict(progress), "plan": plan})
         _write(temporary / _MANIFEST, {
             "format": _FORMAT, "files": {name: sha256(temporary / name) for name in (_STATE, _PROGRESS)}})
-    for old in checkpoints(folder)[:-_KEPT]:
+    for old in checkpoints(folder)[:-_NUM_CHECKPOINTS]:
         _remove(old)
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights,
                     plan: dict[str, Any]) -> Progress:
-    """Put model, optimiser, `weights` and random states back to the newest complete checkpoint under `folder`.
+    """Restore model, optimiser, `weights` and random states from the newest complete checkpoint under `folder`.
 
-    Returns a fresh Progress when there is none: the run was interrupted before its first. Raises ArtifactError when the
-    newest is damaged or belongs to another model, ConfigError when it was made under another plan.
+    Returns a fresh Progress without any checkpoint: the run was interrupted before its first one. Raises ArtifactError
+    if the checkpoint is damaged or belongs to another model, ConfigError if it has another plan.
     """
-    found = checkpoints(folder)
-    if not found:
+    paths = checkpoints(folder)
+    if not paths:
         return Progress()
-    path = found[-1]
-    remedy = f"remove {path} to go on from the one before, or start anew without resume="
+    path = paths[-1]
+    remedy = f"remove {path} to resume from the previous checkpoint, or start a new run without resume="
     content, tensors = retried(lambda: _content(PinnedFolder(path, remedy), plan))
     parameters = trained_parameters(model)
-    buffers = kept_buffers(model)
+    buffers = persistent_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
                  {**parameters, **buffers})
     check_tensors(path / _STATE, tensors, parameters, buffers, remedy)
-    # First, since they are what can still be refused.
+    # First, since they can still be refused.
     _take_random_states(tensors, next(iter(parameters.values())).device, path / _STATE, remedy)
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -206,17 +207,17 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints under `folder`: those of another run, or of one that has ended."""
+    """Remove all checkpoints under `folder`."""
     for path in sorted(folder.glob("step-*")):
         _remove(path)
 
 
-def clear_away(folder: Path) -> None:
-    """Remove what a run that was killed left half written, half removed or not yet removed under `folder`."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files of incomplete or outdated checkpoints that a killed run left under `folder`."""
     whole = checkpoints(folder)
-    for old in whole[:-_KEPT]:
+    for old in whole[:-_NUM_CHECKPOINTS]:
         _remove(old)
-    # A name of ours, or that of a checkpoint that was about to be there: .step-000012.abcdefgh.new.
+    # Names of checkpoints and of their temporary folders, such as .step-000012.abcdefgh.new.
     names = {re.match(r"\.?(step-\d+)", path.name) for path in folder.glob("*step-*")}
     for name in sorted({match[1] for match in names if match}):
         clear_leftovers(folder / name)
@@ -226,13 +227,13 @@ def clear_away(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the complete checkpoints under `folder`, oldest first, by their number of steps."""
-    found = [(int(match[1]), path) for path in folder.glob("step-*")
+    steps = [(int(match[1]), path) for path in folder.glob("step-*")
              if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / _MANIFEST).is_file()]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(steps)]
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; one that is half removed is none, since its manifest goes first."""
+    """Remove a checkpoint, its manifest first, so that a half-removed folder no longer counts as a checkpoint."""
     with writing(path):
         (path / _MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
@@ -247,7 +248,7 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Set torch's random streams to what `random_states` returned."""
+    """Restore torch's random streams from `random_states`."""
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
@@ -261,16 +262,16 @@ def _take_random_states(tensors: dict[str, torch.Tensor], device: torch.device, 
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    """Write a file of a folder that is flushed and named as a whole."""
+    """Write a JSON file; the caller flushes and renames the folder as a whole."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def _content(files: PinnedFolder, plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return progress.json and the tensors of a checkpoint, checked, that was made under `plan`."""
+    """Return progress.json and the tensors of a checkpoint; both are checked, also against `plan`."""
     written, hashes = _manifest(files)
     files.pin(hashes)
     if extra := sorted({*files.names()} - {_STATE, _PROGRESS, _MANIFEST}):
-        raise ArtifactError(f"{files.path}: {', '.join(extra)} is no file of a checkpoint; {files.remedy}")
+        raise ArtifactError(f"{files.path}: unexpected files {', '.join(extra)}; {files.remedy}")
     content = _read(files, _PROGRESS)
     files.check_rest()
     check_progress(files.path / _PROGRESS, content, files.remedy)
@@ -286,11 +287,11 @@ def _manifest(files: PinnedFolder) -> tuple[int, dict[str, str]]:
     content, manifest = _read(files, _MANIFEST), files.path / _MANIFEST
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or \
             set(content["files"]) != {_STATE, _PROGRESS}:
-        raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {files.remedy}")
+        raise ArtifactError(f"{manifest}: does not list the files of a checkpoint, so it is damaged; {files.remedy}")
     written = content.get("format")
     if not is_integer(written) or written not in {_FORMAT, *_ADDED}:
-        raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {_FORMAT} or an earlier "
-                            f"one; upgrade llmrec, or {files.remedy}")
+        raise ArtifactError(f"{manifest}: format {written} is not supported by this version of llmrec (at most "
+                            f"{_FORMAT}); upgrade llmrec, or {files.remedy}")
     return written, content["files"]
 
 
@@ -300,8 +301,8 @@ def _read(files: PinnedFolder, name: str) -> dict[str, Any]:
 
 
 def _check_plan(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    changed = [f"{key}={now.get(key)}: the interrupted run had {then.get(key)}, and going on with another would give "
-               f"neither's result; set {key}={then.get(key)} or start anew without resume= ({path})"
+    changed = [f"{key}={now.get(key)}: the interrupted run had {then.get(key)}, and a resumed run must use the same "
+               f"value; set {key}={then.get(key)} or start a new run without resume= ({path})"
                for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
     if changed:
         raise ConfigError(changed)
@@ -312,4 +313,5 @@ def _check_names(path: Path, saved: dict[str, torch.Tensor], own: dict[str, torc
     shapes = sorted(n for n in own.keys() & saved.keys() if own[n].shape != saved[n].shape)
     if missing or unknown or shapes:
         raise ArtifactError(f"{path}: belongs to another model; missing: {missing or 'none'}; unknown: "
-                            f"{unknown or 'none'}; of another shape: {shapes or 'none'}; start anew without resume=")
+                            f"{unknown or 'none'}; of another shape: {shapes or 'none'}; start a new run without "
+                            f"resume=")

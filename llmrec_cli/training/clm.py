@@ -13,26 +13,26 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.batching import PackedTokens, buckets, tokenize
 from llmrec_cli.encoders.language_models import CausalLanguageModel, load_causal_model
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.settings.objective import CausalLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus
-from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weight_parts
 
 
-def causal_language_modelling(chosen: settings.CausalLanguageModelSettings, encoder: TransformerSettings,
+def causal_language_modelling(settings: CausalLanguageModelSettings, encoder: TransformerSettings,
                               data: TrainingData,
                               seed: int, device: torch.device) -> Task:
-    """Return the decoder with its head, and the corpus to train and to measure it with."""
-    corpus = build_corpus(data, chosen, seed)
+    """Return the decoder with its head, and the training and held-out corpus."""
+    corpus = build_corpus(data, settings, seed)
     model = load_causal_model(encoder, corpus.train, seed, device)
     train, held_out = (NextTokens(model, texts, device) for texts in (corpus.train, corpus.held_out))
     return Task(model, model.encoder, model.head_is_new, train, held_out)
 
 
 class NextTokens:
-    """Texts to train or to measure a causal language model with; those of fewer than two tokens are left out.
+    """Texts for training or evaluating a causal language model, without texts of fewer than two tokens.
 
-    Scored are all tokens but the first of a text and unknown ones; padding never is.
+    All tokens are scored except the first of a text, unknown tokens and padding.
     """
 
     scored = "tokens"
@@ -42,22 +42,22 @@ class NextTokens:
         self.model = model
         self.batch_tokens = encoder.settings.batch_tokens
         unknown = encoder.tokenizer.unk_token_id
-        # GPT-2 names its end of text as its unknown token too; it has no text with either.
+        # GPT-2's unknown token is also its end of text; neither occurs in texts.
         self.unknown = -1 if unknown is None else int(unknown)
         tokens = tokenize(encoder.tokenizer, texts, encoder.settings.max_length)
-        kept = [n for n, ids in enumerate(tokens) if (ids[1:] != self.unknown).any()]
-        if not kept:
-            raise DataError(f"none of {len(texts)} texts has two tokens that the encoder knows, '{texts[0][:40]}' for "
-                            f"one; choose an encoder for this language, or encoder=scratch")
-        self.texts = [texts[n] for n in kept]
-        self.tokens = PackedTokens([tokens[n] for n in kept], encoder.padding_id, device)
+        rows = [n for n, ids in enumerate(tokens) if (ids[1:] != self.unknown).any()]
+        if not rows:
+            raise DataError(f"none of {len(texts)} texts has two tokens of the encoder's vocabulary, for example "
+                            f"'{texts[0][:40]}'; choose an encoder for this language, or encoder=scratch")
+        self.texts = [texts[n] for n in rows]
+        self.tokens = PackedTokens([tokens[n] for n in rows], encoder.padding_id, device)
         self.device = device
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def num_batches(self, batch_size: int) -> int:
-        """Return the batches of an epoch."""
+        """Return the number of batches of an epoch."""
         return -(-len(self) // batch_size)
 
     def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
@@ -66,35 +66,35 @@ class NextTokens:
 
     def loss(self, batch: np.ndarray) -> torch.Tensor:
         """Return the mean cross-entropy of the next tokens."""
-        logits_MV, truth_M = self._predicted(batch)
+        logits_MV, truth_M = self._predict(batch)
         return functional.cross_entropy(logits_MV, truth_M)
 
     def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
         """Return parts of a batch, weighted by their scored tokens."""
         rows = [part for part in np.array_split(batch, parts) if len(part)]
-        return weighted(rows, [int(self._scored(part)[2].sum()) for part in rows])
+        return weight_parts(rows, [int(self._score_mask(part)[2].sum()) for part in rows])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
-        """Return how well the tokens of all texts are predicted; nothing in it is drawn, so `seed` changes nothing."""
+        """Return loss and accuracy over the tokens of all texts; deterministic, so `seed` is not used."""
         mode = self.model.training
         self.model.eval()
         loss, right, count = 0.0, 0, 0
         for rows in buckets(self.tokens.ragged.host_lengths, self.batch_tokens):
-            logits_MV, truth_M = self._predicted(rows)
+            logits_MV, truth_M = self._predict(rows)
             loss += float(functional.cross_entropy(logits_MV, truth_M, reduction="sum"))
             right += int((logits_MV.argmax(1) == truth_M).sum())
             count += len(truth_M)
         self.model.train(mode)
         return Measure(loss / count, right / count, count)
 
-    def _predicted(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits (M, V) of the scored tokens, each from the tokens before it, and the tokens (M,)."""
-        ids_RT, mask_RT, scored_RT = self._scored(rows)
+    def _predict(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits (M, V) at the scored tokens, each from the tokens before it, and their ids (M,)."""
+        ids_RT, mask_RT, scored_RT = self._score_mask(rows)
         before_RT = functional.pad(scored_RT, (0, 1))
         return self.model(ids_RT, mask_RT, before_RT), ids_RT[:, 1:][scored_RT]
 
-    def _scored(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return ids_RT, mask_RT, and which tokens but the first are scored, (R, T - 1)."""
+    def _score_mask(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ids_RT, mask_RT, and a mask of the scored tokens after the first, bool (R, T - 1)."""
         ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
         return ids_RT, mask_RT, mask_RT[:, 1:] & (ids_RT[:, 1:] != self.unknown)

@@ -10,13 +10,13 @@ import torch
 
 @dataclass(frozen=True)
 class Length:
-    """Length of a training.
+    """Length of training.
 
     Attributes
     ----------
-    num_epochs : epochs to run, fewer when validation stops it
+    num_epochs : epochs to run, fewer if validation stops training early
     steps_per_epoch : batches of every epoch, each a step unless settings.accumulate is more than 1
-    schedule_epochs : epochs after which the learning rate would be 0; a refit of 3 epochs out of 20 keeps 20 here
+    schedule_epochs : epochs after which the learning rate reaches 0; a refit of 3 epochs out of 20 keeps 20 here
     """
 
     num_epochs: int
@@ -24,24 +24,24 @@ class Length:
     schedule_epochs: int
 
     def steps(self, accumulate: int) -> int:
-        """Return the steps of the optimiser in an epoch, each on so many batches, the last perhaps on fewer."""
+        """Return the optimiser steps of an epoch, each on `accumulate` batches, the last perhaps on fewer."""
         return -(-self.steps_per_epoch // accumulate)
 
 
 @dataclass(frozen=True)
 class TrainContext:
-    """Device, seed, folders and log of a training.
+    """Device, seed, folders and log of training.
 
     Attributes
     ----------
-    device : where the model is
-    seed : of batches and dropout
+    device : device of the model
+    seed : seed of batches and dropout
     log : called with an event and its values
     checkpoints : folder for checkpoints; None to write none
-    resume_from : folder whose newest checkpoint is gone on from; None to start anew
+    resume_from : folder whose newest checkpoint is resumed; None to start anew
     tensorboard : folder for TensorBoard events; None to write none
-    title : what the progress is headed with
-    same : what else must be the same when training is gone on with, by the key to name when it is not
+    title : heading of progress lines and messages
+    same : further values that a resumed run must share, by the key that the error message names
     """
 
     device: torch.device
@@ -55,13 +55,13 @@ class TrainContext:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Outcome of a training.
+class TrainResult:
+    """Result of training.
 
     Attributes
     ----------
-    best_epoch : epochs trained for the weights that the model has now
-    best_value : their validation value, None without validation
+    best_epoch : number of epochs behind the model's final weights
+    best_value : validation value of these weights, None without validation
     losses, values : mean training loss and validation value of each epoch
     """
 

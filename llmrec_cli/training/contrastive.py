@@ -1,8 +1,8 @@
-"""Contrastive pretraining: two views of the same are near to each other and far from the rest of the batch.
+"""Contrastive pretraining: pulls two views of an example together and pushes the rest of the batch away.
 
-InfoNCE (van den Oord et al. 2018, eq. 4) of cosines over a temperature, both ways as in CLIP (Radford et al. 2021,
-figure 3), with the other examples of the batch as negatives. Those with the same text, and items that the user of a
-history is known to have chosen, are no negatives.
+InfoNCE (van den Oord et al. 2018, eq. 4) of cosines over a temperature, in both directions as in CLIP (Radford et al.
+2021, figure 3). The other examples of the batch are the negatives, except examples with the same text and items that
+the user of a history has interacted with.
 
 Shapes: P examples, R of a batch, D dimensions.
 """
@@ -20,21 +20,21 @@ from llmrec_cli.encoders.batching import PackedTokens
 from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.settings.objective import ContrastiveSettings
 from llmrec_cli.training.corpus import held_out, knowledge_documents
 from llmrec_cli.training.losses.softmax import softmax_loss
-from llmrec_cli.training.next_item_pairs import Known, followers
+from llmrec_cli.training.next_item_pairs import ObservedPairs, build_pairs
 from llmrec_cli.training.objective import Measure, Task
 
 _MEASURED_AT_ONCE = 64
-"""Examples that are told apart in a measure, whatever the batch is when training."""
+"""Examples of a block in `measure`, independent of the batch size of training."""
 _HISTORY_LENGTH, _MAX_HISTORIES = 10, 1000
 
 
 @dataclass(frozen=True)
 class Views:
-    """Two texts of each example; `user` and `item` (int64 (P,)) where the first is a user's history, else None."""
+    """Two texts of each example; `user` and `item` (int64 (P,)) if the first text is a user's history, else None."""
 
     first: list[str]
     second: list[str]
@@ -42,63 +42,62 @@ class Views:
     item: np.ndarray | None = None
 
 
-def contrastive(chosen: settings.ContrastiveSettings, encoder: TransformerSettings, data: TrainingData, seed: int,
+def contrastive(settings: ContrastiveSettings, encoder: TransformerSettings, data: TrainingData, seed: int,
                 device: torch.device) -> Task:
-    """Return the encoder, and the pairs of views to train and to measure it with."""
-    parts = _views(chosen, data, seed)
+    """Return the encoder, and its training and held-out pairs of views."""
+    parts = _views(settings, data, seed)
     trained = load_trainable(encoder, [*parts[0].first, *parts[0].second], seed, device)
-    if chosen.views == "dropout" and not any(m.p > 0 for m in trained.modules() if isinstance(m, nn.Dropout)):
+    if settings.views == "dropout" and not any(m.p > 0 for m in trained.modules() if isinstance(m, nn.Dropout)):
         raise ConfigError("objective.views=dropout: this encoder has no dropout, so both views of a text would be the "
                           "same; choose objective.views=history, or another objective")
-    train, held = (TwoViews(trained, views, Known(data), chosen, device) for views in parts)
+    train, held = (TwoViews(trained, views, ObservedPairs(data), settings, device) for views in parts)
     return Task(trained, trained, False, train, held)
 
 
-def _views(chosen: settings.ContrastiveSettings, data: TrainingData, seed: int) -> tuple[Views, Views]:
-    """Return the views to train and to measure with: of other items."""
+def _views(settings: ContrastiveSettings, data: TrainingData, seed: int) -> tuple[Views, Views]:
+    """Return training and held-out views; they are of different items."""
     texts = [str(text) for text in data.items.texts]
-    if chosen.views == "history":
-        parts = followers(data, chosen.history_length or _HISTORY_LENGTH, chosen.max_histories or _MAX_HISTORIES,
-                          chosen.holdout_share, seed)
-        train, measured = (Views(part.histories, [texts[n] for n in part.item], part.user, part.item)
-                           for part in parts)
+    if settings.views == "history":
+        parts = build_pairs(data, settings.history_length or _HISTORY_LENGTH,
+                            settings.max_histories or _MAX_HISTORIES, settings.holdout_share, seed)
+        train, held = (Views(part.histories, [texts[n] for n in part.item], part.user, part.item) for part in parts)
     else:
-        others = knowledge_documents(data) if chosen.views == "knowledge" else texts
-        # Distinct examples, by what is said of an item: a copy would be its own negative.
+        others = knowledge_documents(data) if settings.views == "knowledge" else texts
+        # Distinct texts, since a copy of an example would be its negative.
         distinct = dict.fromkeys((one, other) for one, other in zip(texts, others, strict=True)
                                  if one.strip() and other.strip())
-        out = held_out([one for one, _ in distinct], chosen.holdout_share)
-        train, measured = (Views([one for (one, _), is_out in zip(distinct, out, strict=True) if is_out == wanted],
-                                 [other for (_, other), is_out in zip(distinct, out, strict=True) if is_out == wanted])
-                           for wanted in (False, True))
-    if min(len(train.first), len(measured.first)) < 2:
-        raise DataError(f"objective.views={chosen.views}: {len(train.first)} examples to train on and "
-                        f"{len(measured.first)} held out, and two of each are needed; prepare more items with texts "
-                        f"(dataset.item_text), or raise objective.holdout_share={chosen.holdout_share}")
-    return train, measured
+        out = held_out([one for one, _ in distinct], settings.holdout_share)
+        train, held = (Views([one for (one, _), is_out in zip(distinct, out, strict=True) if is_out == is_held_out],
+                             [other for (_, other), is_out in zip(distinct, out, strict=True) if is_out == is_held_out])
+                       for is_held_out in (False, True))
+    if min(len(train.first), len(held.first)) < 2:
+        raise DataError(f"objective.views={settings.views}: {len(train.first)} training examples and "
+                        f"{len(held.first)} held out, but two of each are needed; prepare more items with texts "
+                        f"(dataset.item_text), or raise objective.holdout_share={settings.holdout_share}")
+    return train, held
 
 
 class TwoViews:
-    """Pairs of views to train or to measure an encoder with."""
+    """Pairs of views for training or evaluating an encoder."""
 
     scored = "views to be found among those of other items"
     split = None
 
-    def __init__(self, encoder: TextEncoder, views: Views, known: Known, chosen: settings.ContrastiveSettings,
-                 device: torch.device) -> None:
-        # A history is what a user would be asked about, so it has the prompt of a query.
+    def __init__(self, encoder: TextEncoder, views: Views, observed_pairs: ObservedPairs,
+                 settings: ContrastiveSettings, device: torch.device) -> None:
+        # A history has the prompt of a query, as at recommendation time.
         first = encoder.tokenize(views.first, "item" if views.user is None else "query")
         second = encoder.tokenize(views.second)
         self.encoder = encoder
         self.texts = views.second if views.first == views.second else [
             f"{one} | {other}" for one, other in zip(views.first, views.second, strict=True)]
         self.views = views
-        self.known = known
-        self.temperature = chosen.temperature
-        self.dropout = chosen.views == "dropout"
+        self.observed_pairs = observed_pairs
+        self.temperature = settings.temperature
+        self.dropout = settings.views == "dropout"
         self.first = PackedTokens(first, encoder.padding_id, device)
         self.second = PackedTokens(second, encoder.padding_id, device)
-        # By tokens: texts that differ only in what was cut off are the same to the encoder.
+        # By tokens: texts that differ only in the truncated part are the same to the encoder.
         places: dict[bytes, int] = {}
         self.same_P = np.array([places.setdefault(ids.tobytes(), len(places)) for ids in second])
         self.device = device
@@ -107,21 +106,21 @@ class TwoViews:
         return len(self.views.first)
 
     def num_batches(self, batch_size: int) -> int:
-        """Return the batches of an epoch."""
+        """Return the number of batches of an epoch."""
         return -(-len(self) // batch_size)
 
     def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield each example once, in batches of about the same size drawn at random, rows (R,)."""
+        """Yield each example once, in random batches of about the same size, rows (R,)."""
         yield from np.array_split(generator.permutation(len(self)), self.num_batches(batch_size))
 
     def loss(self, batch: np.ndarray) -> torch.Tensor:
         """Return the mean cross-entropy of finding the second view by the first and the first by the second."""
-        logits_RR, excluded_RR = self._compared(batch)
+        logits_RR, excluded_RR = self._compare(batch)
         return _both_ways(logits_RR, excluded_RR)
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
-        """Return how well views are found among _MEASURED_AT_ONCE; `seed` draws who is among them, and the dropout."""
+        """Return loss and accuracy of finding views in random blocks; `seed` draws the blocks and the dropout."""
         mode = self.encoder.training
         self.encoder.train(self.dropout)
         order = np.random.default_rng(seed).permutation(len(self))
@@ -130,7 +129,7 @@ class TwoViews:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             for rows in blocks:
-                logits_RR, excluded_RR = self._compared(rows)
+                logits_RR, excluded_RR = self._compare(rows)
                 target_R = torch.arange(len(rows), device=self.device)
                 loss += float(_both_ways(logits_RR, excluded_RR)) * len(rows)
                 best_R = logits_RR.masked_fill(excluded_RR, float("-inf")).argmax(1)
@@ -139,18 +138,18 @@ class TwoViews:
         self.encoder.train(mode)
         return Measure(loss / len(self), right / len(self), len(self), chance / len(self))
 
-    def _compared(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cosines over the temperature of first and second views (R, R), and what is no negative."""
+    def _compare(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return first-second cosines over the temperature (R, R), and a mask of the pairs that are no negatives."""
         place_R = torch.from_numpy(rows).to(self.device)
         first_RD, second_RD = (functional.normalize(self.encoder(*tokens.batch(place_R)), dim=1)
                                for tokens in (self.first, self.second))
         return first_RD @ second_RD.T / self.temperature, torch.from_numpy(self.excluded(rows)).to(self.device)
 
     def excluded(self, rows: np.ndarray) -> np.ndarray:
-        """Return bool (R, R): whether the second view of the column is no negative of the first view of the row."""
+        """Return bool (R, R): True if the second view of the column is no negative of the first view of the row."""
         excluded_RR = self.same_P[rows][:, None] == self.same_P[rows]
         if self.views.user is not None and self.views.item is not None:
-            excluded_RR |= self.known(self.views.user[rows][:, None], self.views.item[rows])
+            excluded_RR |= self.observed_pairs(self.views.user[rows][:, None], self.views.item[rows])
         np.fill_diagonal(excluded_RR, False)
         return excluded_RR
 

@@ -1,4 +1,4 @@
-"""Corpus of a pretraining: texts of items, users' training histories, and sentences of a knowledge graph."""
+"""Pretraining corpus: item texts, users' training histories, and sentences from a knowledge graph."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,47 +15,47 @@ from llmrec_cli.settings.objective import LanguageSettings
 
 @dataclass(frozen=True)
 class Corpus:
-    """Distinct texts to train on and distinct texts to measure with; none is in both."""
+    """Distinct training and held-out texts; no text is in both."""
 
     train: list[str]
     held_out: list[str]
 
 
 def build_corpus(data: TrainingData, settings: LanguageSettings, seed: int) -> Corpus:
-    """Return the corpus; what is held out is decided by a hash of each text, so it stays where it is as data grows.
+    """Return the corpus; a hash of each text decides if it is held out, so the split is stable as data grows.
 
-    Histories are the titles of a user's training items, oldest first, `history_length` to a text; the title of an item
-    whose own text is held out is left out of those that are trained on. `seed` draws the histories. What the knowledge
-    says of an item goes with the item's text.
+    A history text has up to `history_length` titles of a user's training items, oldest first. Training histories leave
+    out titles of items whose text is held out. `seed` draws the histories. The knowledge text of an item is held out
+    with the item's text.
     """
     texts = [str(text) for text in data.items.texts]
     item_is_held_out = held_out(texts, settings.holdout_share)
     documents = [f"{title}. {facts}" if facts else "" for title, facts
                  in zip(data.items.titles, knowledge_documents(data), strict=True)] if settings.knowledge else []
     train = [t for t, out in zip(texts, item_is_held_out, strict=True) if not out]
-    measured = [t for t, out in zip(texts, item_is_held_out, strict=True) if out]
+    held = [t for t, out in zip(texts, item_is_held_out, strict=True) if out]
     for document, out in zip(documents, item_is_held_out, strict=bool(documents)):
-        (measured if out else train).append(document)
+        (held if out else train).append(document)
     if settings.histories:
         chunks = history_chunks(data.interactions.matrix, settings.history_length, settings.max_histories, seed)
         whole = [as_text(data.items.titles[items]) for items in chunks]
         for items, text, out in zip(chunks, whole, held_out(whole, settings.holdout_share), strict=True):
             if out:
-                measured.append(text)
+                held.append(text)
             else:
                 train.append(as_text(data.items.titles[items[~item_is_held_out[items]]]))
     train = [text for text in dict.fromkeys(train) if text.strip()]
     trained = set(train)
-    measured = [text for text in dict.fromkeys(measured) if text.strip() and text not in trained]
-    if not train or not measured:
-        raise DataError(f"the corpus has {len(train)} texts to train on and {len(measured)} held out, and needs both; "
+    held = [text for text in dict.fromkeys(held) if text.strip() and text not in trained]
+    if not train or not held:
+        raise DataError(f"the corpus has {len(train)} training texts and {len(held)} held out, but needs both; "
                         f"prepare items with texts (dataset.item_text), or raise objective.holdout_share="
                         f"{settings.holdout_share}")
-    return Corpus(train, measured)
+    return Corpus(train, held)
 
 
 def held_out(texts: Sequence[str], share: float) -> np.ndarray:
-    """Return bool (num_texts,): whether the hash of a text falls into the lowest `share` of all hashes."""
+    """Return bool (num_texts,): True if the hash of a text is in the lowest `share` of all hashes."""
     numbers = [int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]) for text in texts]
     return np.array(numbers, np.float64) < share * 2.0 ** 64
 
@@ -68,19 +68,19 @@ def history_chunks(matrix: sp.csr_array, length: int, most: int, seed: int) -> l
     starts = matrix.indptr[rows] + order_in_row * length
     stops = np.minimum(starts + length, matrix.indptr[rows + 1])
     if len(starts) > most:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(starts), most, replace=False))
-        starts, stops = starts[drawn], stops[drawn]
+        sample = np.sort(np.random.default_rng(seed).choice(len(starts), most, replace=False))
+        starts, stops = starts[sample], stops[sample]
     return [matrix.indices[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
 def knowledge_documents(data: TrainingData) -> list[str]:
-    """Return what the knowledge graph says of each item as text, "" where it says nothing; the title is not in it.
+    """Return the knowledge-graph facts of each item as text without the title, "" without facts.
 
-    Relations with what they lead to, "film director: Ridley Scott; film genre: Horror, Space". A neighbour is named as
-    in the triples, and only when at least two items have it (data/knowledge.py).
+    Relations with their neighbours, such as "film director: Ridley Scott; film genre: Horror, Space". Neighbours have
+    the names of the triples; only neighbours of at least two items are used (data/knowledge.py).
     """
     if data.knowledge is None:
-        raise DataError("the prepared data has no knowledge graph to make texts of; prepare it with "
+        raise DataError("the prepared data has no knowledge graph for texts; prepare it with "
                         "dataset.knowledge=<file> (and dataset.links), or choose objective.knowledge=false and other "
                         "objective.views")
     features, names = data.knowledge.features, data.knowledge.names
@@ -90,11 +90,11 @@ def knowledge_documents(data: TrainingData) -> list[str]:
 
 def _facts(names: Sequence[str]) -> str:
     """Return relations and neighbours, `relation>neighbour` or `relation<neighbour` each, as text."""
-    said: dict[str, list[str]] = {}
+    neighbours_of: dict[str, list[str]] = {}
     for name in names:
         relation, _, neighbour = name.replace("<", ">", 1).partition(">")
-        said.setdefault(relation.replace("_", " ").replace(".", " "), []).append(neighbour.replace("_", " "))
-    return "; ".join(f"{relation}: {', '.join(neighbours)}" for relation, neighbours in said.items())
+        neighbours_of.setdefault(relation.replace("_", " ").replace(".", " "), []).append(neighbour.replace("_", " "))
+    return "; ".join(f"{relation}: {', '.join(neighbours)}" for relation, neighbours in neighbours_of.items())
 
 
 def as_text(titles: np.ndarray) -> str:

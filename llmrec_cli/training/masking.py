@@ -1,9 +1,8 @@
-"""The tokens that a masked language model predicts: where words begin, which are masked, and by what.
+"""Masking for masked language models: word boundaries, masked tokens and their replacements.
 
-A word is what the tokenizer separates before it cuts words into pieces: in most, what stands between spaces and
-punctuation. Scripts without spaces have no such thing, and nothing here divides Chinese into words: there each piece
-that the tokenizer has, mostly one character, is a word of its own, also where the tokenizer took a whole phrase for a
-word. Pieces of the same character (bytes) belong together.
+A word is a unit of the tokenizer's pre-tokenization, mostly text between spaces and punctuation. Scripts without
+spaces, such as Chinese, are not divided into words: each piece of the tokenizer, mostly one character, counts as a
+word, even if the pre-tokenizer takes a whole phrase for a word. Pieces (bytes) of the same character belong together.
 
 Shapes: R texts of a batch, T tokens of the longest of them.
 """
@@ -23,34 +22,34 @@ SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30
 """Thai and Lao, Burmese, Khmer, kana, Chinese characters: first and last code point of each range."""
 
 
-def knows_words(encoder: TextEncoder) -> bool:
-    """Return whether the tokenizer can say which of its tokens make a word."""
+def has_word_ids(encoder: TextEncoder) -> bool:
+    """Return True if the tokenizer can map its tokens to words."""
     return bool(encoder.tokenizer.is_fast)
 
 
 def tokenize_words(encoder: TextEncoder, texts: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the token ids of each text, without a prompt, and the place of the first token of each one's word.
+    """Return the token ids of each text, without a prompt, and the position of the first token of each token's word.
 
-    Both int64 (num_tokens,) for each text; a special token is a word.
+    Both are int64 (num_tokens,) for each text; a special token is a word.
     """
     limit = encoder.settings.max_length
     ids, firsts = list[np.ndarray](), list[np.ndarray]()
     for start in range(0, len(texts), TOKENIZED_AT_ONCE):
         cut = [str(text)[:CHARACTERS_PER_TOKEN * limit] for text in texts[start:start + TOKENIZED_AT_ONCE]]
-        found = encoder.tokenizer(cut, truncation=True, max_length=limit, add_special_tokens=True,
-                                  return_attention_mask=False, return_token_type_ids=False,
-                                  return_offsets_mapping=True)
+        encoding = encoder.tokenizer(cut, truncation=True, max_length=limit, add_special_tokens=True,
+                                     return_attention_mask=False, return_token_type_ids=False,
+                                     return_offsets_mapping=True)
         for n, text in enumerate(cut):
-            ids.append(np.array(found["input_ids"][n] or [encoder.padding_id], np.int64))
-            first = first_of_word(text, found.word_ids(n), found["offset_mapping"][n])
+            ids.append(np.array(encoding["input_ids"][n] or [encoder.padding_id], np.int64))
+            first = first_of_word(text, encoding.word_ids(n), encoding["offset_mapping"][n])
             firsts.append(first if len(first) else np.zeros(1, np.int64))
     return ids, firsts
 
 
 def first_of_word(text: str, words: Sequence[int | None], spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return the place of the first token of each token's word, int64 (num_tokens,).
+    """Return the position of the first token of each token's word, int64 (num_tokens,).
 
-    `words` has the number of each token's word, None for special tokens; `spans` the characters of `text` it covers.
+    `words` has the word number of each token, None for special tokens; `spans` its characters in `text`.
     """
     spaceless = [word is not None and any(map(_is_spaceless, text[begin:end]))
                  for word, (begin, end) in zip(words, spans, strict=True)]
@@ -83,13 +82,13 @@ class Vocabulary:
 
 def mask_tokens(ids_RT: torch.Tensor, mask_RT: torch.Tensor, share: float, vocabulary: Vocabulary, seed: int,
                 first_RT: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ids to show (R, T) and which tokens to predict, bool (R, T) (Devlin et al. 2019, section 3.1).
+    """Return the model's input ids (R, T) and a mask of the tokens to predict, bool (R, T).
 
-    Each token is chosen with chance `share`; of the chosen 80% are shown as the mask, 10% as another token drawn
-    evenly, 10% as they are. With `first_RT` (int64, the place of the first token of each token's word) that is decided
-    for whole words, so that no piece is guessed from its neighbours; their replacements are still drawn one by one.
-    Padding and special tokens are never chosen, replaced or counted. Differs: a text in which chance chose none gets
-    one, so that short titles all count. The same `seed` gives the same masks on any device.
+    Devlin et al. 2019, section 3.1: each token is selected with probability `share`; of these 80% become the mask
+    token, 10% a random other token, and 10% stay. With `first_RT` (int64, the position of the first token of each
+    token's word) whole words are selected, so that no piece can be guessed from its neighbours; random replacements are
+    still drawn per token. Padding and special tokens are never selected or drawn. Differs: a text without a selected
+    token gets one, so that short titles all count. The same `seed` gives the same masks on any device.
     """
     generator = torch.Generator().manual_seed(seed)
     chance_RT, what_RT = torch.rand(2, *ids_RT.shape, generator=generator).to(ids_RT.device)
@@ -98,7 +97,7 @@ def mask_tokens(ids_RT: torch.Tensor, mask_RT: torch.Tensor, share: float, vocab
         chance_RT, what_RT = chance_RT.gather(1, first_RT), what_RT.gather(1, first_RT)
     allowed_RT = mask_RT & ~torch.isin(ids_RT, vocabulary.special)
     chance_RT = chance_RT.masked_fill(~allowed_RT, 2.0)
-    chosen_RT = (chance_RT < share) | (chance_RT == chance_RT.amin(1, keepdim=True))
-    chosen_RT &= allowed_RT
-    shown_RT = torch.where(chosen_RT & (what_RT < 0.8), vocabulary.mask, ids_RT)
-    return torch.where(chosen_RT & (what_RT >= 0.9), vocabulary.ordinary[other_RT], shown_RT), chosen_RT
+    target_RT = (chance_RT < share) | (chance_RT == chance_RT.amin(1, keepdim=True))
+    target_RT &= allowed_RT
+    input_RT = torch.where(target_RT & (what_RT < 0.8), vocabulary.mask, ids_RT)
+    return torch.where(target_RT & (what_RT >= 0.9), vocabulary.ordinary[other_RT], input_RT), target_RT

@@ -1,6 +1,6 @@
-"""Histories and the items that followed them.
+"""Pairs of a training history and the next item.
 
-Shapes: P pairs of a history and an item.
+Shapes: P pairs.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.training.corpus import as_text, held_out
 
-_MOST_MEASURED = 500
-"""Most pairs that are held out to measure with."""
+_MOST_HELD_OUT = 500
+"""Maximum number of held-out pairs."""
 
 
 @dataclass(frozen=True)
-class Following:
-    """Histories as text, each with the item that the user went on to.
+class NextItemPairs:
+    """Histories as text, each with the user's next item.
 
     Attributes
     ----------
-    histories : text of each pair's history, newest title first, so that what is cut off is the oldest
-    before : items of each pair's history
-    item, user : int64 (P,), what followed, and whose history it is
+    histories : text of each history, newest title first, so that truncation removes the oldest
+    before : items of each history
+    item, user : int64 (P,), the next item and the user of each pair
     """
 
     histories: list[str]
@@ -35,61 +35,62 @@ class Following:
         return len(self.histories)
 
 
-def followers(data: TrainingData, length: int, most: int, holdout_share: float,
-              seed: int) -> tuple[Following, Following]:
-    """Return at most `most` histories with the item that followed, and at most _MOST_MEASURED held out.
+def build_pairs(data: TrainingData, length: int, most: int, holdout_share: float,
+                seed: int) -> tuple[NextItemPairs, NextItemPairs]:
+    """Return at most `most` training pairs and at most _MOST_HELD_OUT held-out pairs; `seed` draws them.
 
-    Held out is what leads to an item whose text is held out (`corpus.held_out`); such items are in no history that is
-    trained on, and items without a text follow nothing. `seed` draws the pairs.
+    A pair is held out if the text of its next item is (`corpus.held_out`). Training histories leave out such items;
+    items without a text are never next items.
     """
-    train = _drawn(data, holdout_share, False, length, most, seed)
-    measured = held_out_followers(data, length, holdout_share, seed)
-    if not len(train) or not len(measured):
-        raise DataError(f"{len(train)} histories are followed by an item to train on and {len(measured)} by one held "
-                        f"out, and both are needed; prepare users with at least two training interactions and items "
-                        f"with texts (dataset.item_text), or raise objective.holdout_share={holdout_share}")
-    return train, measured
+    train = _sample_pairs(data, holdout_share, False, length, most, seed)
+    held = build_held_out_pairs(data, length, holdout_share, seed)
+    if not len(train) or not len(held):
+        raise DataError(f"{len(train)} histories have a next item for training and {len(held)} a held-out one, but "
+                        f"both are needed; prepare users with at least two training interactions and items with texts "
+                        f"(dataset.item_text), or raise objective.holdout_share={holdout_share}")
+    return train, held
 
 
-def held_out_followers(data: TrainingData, length: int, holdout_share: float, seed: int) -> Following:
-    """Return at most _MOST_MEASURED histories that led to an item that is held out; there may be none."""
-    return _drawn(data, holdout_share, True, length, _MOST_MEASURED, seed)
+def build_held_out_pairs(data: TrainingData, length: int, holdout_share: float, seed: int) -> NextItemPairs:
+    """Return at most _MOST_HELD_OUT pairs with a held-out next item; there may be none."""
+    return _sample_pairs(data, holdout_share, True, length, _MOST_HELD_OUT, seed)
 
 
-def _drawn(data: TrainingData, holdout_share: float, wanted: bool, length: int, most: int, seed: int) -> Following:
-    """Return histories that led to an item that is held out or, where that is not `wanted`, is not."""
+def _sample_pairs(data: TrainingData, holdout_share: float, is_held_out: bool, length: int, most: int,
+                  seed: int) -> NextItemPairs:
+    """Return random pairs with a next item that is held out, or with `is_held_out=False` one that is not."""
     texts = [str(text) for text in data.items.texts]
     out_N = held_out(texts, holdout_share)
-    follows_N = np.array([bool(text.strip()) for text in texts]) & (out_N == wanted)
-    # What is trained on never meets the titles that are asked about.
-    remembered_N = np.ones(len(texts), bool) if wanted else ~out_N
+    follows_N = np.array([bool(text.strip()) for text in texts]) & (out_N == is_held_out)
+    # Training histories must not have held-out titles.
+    allowed_N = np.ones(len(texts), bool) if is_held_out else ~out_N
     matrix, titles = data.interactions.matrix, data.items.titles
     user_of = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    places = np.flatnonzero(follows_N[matrix.indices])
-    found, generator = Following([], [], np.zeros(0, np.int64), np.zeros(0, np.int64)), np.random.default_rng(seed)
-    kept = list[int]()
-    # Some have nothing before them, so pairs are tried in a random order until there are enough.
-    for place in generator.permutation(places):
-        if len(kept) == most:
+    candidates = np.flatnonzero(follows_N[matrix.indices])
+    generator = np.random.default_rng(seed)
+    histories, histories_items, places = list[str](), list[np.ndarray](), list[int]()
+    # Some have no history, so candidates are tried in random order until there are enough.
+    for place in generator.permutation(candidates):
+        if len(places) == most:
             break
         before = matrix.indices[matrix.indptr[user_of[place]]:place]
-        before = before[remembered_N[before]][-length:]
+        before = before[allowed_N[before]][-length:]
         if text := as_text(titles[before[::-1]]):
-            kept.append(int(place))
-            found.histories.append(text)
-            found.before.append(before)
-    return Following(found.histories, found.before, matrix.indices[kept].astype(np.int64), user_of[kept])
+            places.append(int(place))
+            histories.append(text)
+            histories_items.append(before)
+    return NextItemPairs(histories, histories_items, matrix.indices[places].astype(np.int64), user_of[places])
 
 
-class Known:
-    """Items that each user is known to have chosen."""
+class ObservedPairs:
+    """The user-item pairs with a training interaction; a call tests membership."""
 
     def __init__(self, data: TrainingData) -> None:
         self.num_items = len(data.items)
         self.pairs = np.unique(data.interactions.user * self.num_items + data.interactions.item)
 
     def __call__(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Return whether the pairs are known, bool, of the shape that `user` and `item` broadcast to."""
-        asked = user * self.num_items + item
-        places = np.minimum(np.searchsorted(self.pairs, asked), len(self.pairs) - 1)
-        return self.pairs[places] == asked
+        """Return True where the pair was observed, bool, of the broadcast shape of `user` and `item`."""
+        keys = user * self.num_items + item
+        places = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
+        return self.pairs[places] == keys

@@ -1,7 +1,7 @@
-"""The interface of pretraining objectives: examples to train or to measure with, a loss, and a measure.
+"""The interface of pretraining objectives: examples, a loss, and an evaluation.
 
-An objective holds a model and examples, one instance those that are trained on, another those held out; both share
-the model. Labels are never part of a text.
+An objective holds a model and examples. One instance has the training examples and another the held-out examples; both
+share the model. Labels are never part of a text.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.training.step import Split
 
 _WINDOW = 16
-"""Batches whose texts are sorted by length together: little padding, yet another mix in every epoch."""
+"""Batches whose texts are sorted by length together: little padding, but new batches in every epoch."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure of an objective on held-out examples.
+    """Evaluation of an objective on held-out examples.
 
     Attributes
     ----------
-    loss : mean cross-entropy of an answer, in nats
-    accuracy : share of the answers that are right, the likeliest counting as the answer
-    num_scored : answers that both are taken over
-    chance : accuracy of one who knows nothing of the texts; None where that depends on the tokens
+    loss : mean cross-entropy of a prediction, in nats
+    accuracy : share of the predictions whose most likely class is correct
+    num_scored : number of predictions behind both
+    chance : accuracy of guessing without the texts; None where it depends on the tokens
     """
 
     loss: float
@@ -42,18 +42,18 @@ class Objective(Protocol):
 
     Attributes
     ----------
-    scored : what the measure counts, "masked tokens"
-    texts : what the examples are made of, to count and to show a few
+    scored : name of the scored units, such as "masked tokens"
+    texts : texts of the examples, for counts and samples in the report
     """
 
     scored: str
     texts: list[str]
 
     def num_batches(self, batch_size: int) -> int:
-        """Return the batches of an epoch."""
+        """Return the number of batches of an epoch."""
 
     def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
-        """Yield each example once; what comes depends on the arguments alone, so that a resumed run can repeat it."""
+        """Yield each example once; the batches depend on the arguments only, so that a resumed run can repeat them."""
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the mean loss of a batch."""
@@ -63,7 +63,7 @@ class Objective(Protocol):
         """Splitter of a batch, None if each example is compared with the others of its batch."""
 
     def measure(self, seed: int) -> Measure:
-        """Return how good the model is now; the same seed asks the same questions."""
+        """Evaluate the model on all examples; the same seed gives the same masks, blocks and dropout."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Task:
 
     Attributes
     ----------
-    model : all that is trained; `encoder` is in it
-    encoder : what is saved
-    head_is_new : whether the model has a head that begins with random weights, so that its first loss says little
-    train, held_out : the examples to train on and to measure with
+    model : the trained model; it contains `encoder`
+    encoder : the encoder, which is saved
+    head_is_new : True if the model's head starts with random weights, so that its initial loss is not informative
+    train, held_out : training and held-out examples
     """
 
     model: nn.Module
@@ -85,8 +85,8 @@ class Task:
     held_out: Objective
 
 
-def weighted(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
-    """Return the parts that have something to score, each with its share of all that is."""
+def weight_parts(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
+    """Return the parts with a count above 0, each with its share of the total count."""
     return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True) if count > 0]
 
 

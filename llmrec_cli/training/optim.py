@@ -1,4 +1,4 @@
-"""The optimiser and its schedule."""
+"""The optimiser and its learning rate schedule."""
 
 import math
 from collections.abc import Sequence
@@ -16,42 +16,43 @@ Rates = Sequence[tuple[nn.Module, float]]
 def build_optimizer(rates: Rates, settings: OptimSettings) -> torch.optim.Optimizer:
     """Return the optimiser that `settings` name over the trained parameters of the modules in `rates`.
 
-    Each module has its peak learning rate; a parameter that several modules hold goes with the first. Matrices and the
-    rest, which are biases and the weights of norms, are groups apart (`is_matrix`).
+    Each module has a peak learning rate; a parameter of several modules belongs to the first. Matrices and other
+    parameters (biases and norm weights) are separate groups (`is_matrix`).
     """
-    taken: set[int] = set()
+    seen: set[int] = set()
     groups: list[dict[str, Any]] = []
     for module, learning_rate in rates:
-        own = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
-        taken |= {id(p) for p in own}
+        own = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
+        seen |= {id(p) for p in own}
         for is_matrix in (True, False):
-            if chosen := [p for p in own if (p.ndim > 1) == is_matrix]:
-                groups.append({"params": chosen, "lr": learning_rate, "peak": learning_rate, "is_matrix": is_matrix})
-    built: torch.optim.Optimizer = implementation_of(settings)(groups, settings)
-    return built
+            if parameters := [p for p in own if (p.ndim > 1) == is_matrix]:
+                groups.append({"params": parameters, "lr": learning_rate, "peak": learning_rate,
+                               "is_matrix": is_matrix})
+    optimizer: torch.optim.Optimizer = implementation_of(settings)(groups, settings)
+    return optimizer
 
 
 def adamw(groups: Sequence[dict[str, Any]], settings: AdamWSettings) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019), in which matrices alone decay."""
+    """Return AdamW (Loshchilov and Hutter 2019) with weight decay for matrices only."""
     decayed = [group | {"weight_decay": settings.weight_decay if group["is_matrix"] else 0.0} for group in groups]
     # Fused: one pass over the parameters instead of a dozen, which takes a sixth of the time on a CPU.
     return torch.optim.AdamW(decayed, fused=True)
 
 
-def layered(encoder: nn.Module, layers: Sequence[nn.Module], rate: float,
-            decay: float) -> list[tuple[nn.Module, float]]:
+def layer_rates(encoder: nn.Module, layers: Sequence[nn.Module], rate: float,
+                decay: float) -> list[tuple[nn.Module, float]]:
     """Return learning rates of an encoder that fall by `decay` from each layer to the one below (Clark et al. 2020).
 
-    `layers` are the lowest first. What is in none of them, which is mostly embeddings, is the layer below all.
+    `layers` are ordered from the lowest up. Modules outside them, mostly embeddings, count as the lowest layer.
     """
     falling = [(layer, rate * decay**n) for n, layer in enumerate(reversed(layers))]
     return [*falling, (encoder, rate * decay**len(layers))]
 
 
 def learning_rate_share(step: int, total_steps: int, warmup_share: float, schedule: str = "linear") -> float:
-    """Return the share of the peak learning rate at `step` (from 0): a linear rise to 1, then what `schedule` says.
+    """Return the share of the peak learning rate at `step` (from 0): a linear rise to 1, then `schedule`.
 
-    Neither the first nor the last of `total_steps` is wasted at 0; the step behind the last would be at 0, unless the
+    Neither the first nor the last of `total_steps` has rate 0; the step after the last would have it, unless the
     schedule is `constant`.
     """
     warmup = round(total_steps * warmup_share)
@@ -59,9 +60,9 @@ def learning_rate_share(step: int, total_steps: int, warmup_share: float, schedu
         return (step + 1) / (warmup + 1)
     if schedule == "constant":
         return 1.0
-    left = max(0.0, (total_steps - step) / max(1, total_steps - warmup))
+    remaining = max(0.0, (total_steps - step) / max(1, total_steps - warmup))
     # Half a period of the cosine (Loshchilov and Hutter 2017, eq. 5).
-    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    return remaining if schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> float:

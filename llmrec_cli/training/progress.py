@@ -1,4 +1,4 @@
-"""Progress of a training: a bar or lines on stderr, and curves for TensorBoard."""
+"""Progress of training: a bar or lines on stderr, and curves for TensorBoard."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from llmrec_cli.atomic_files import writing
 
 
 class Curves:
-    """Writes events for TensorBoard to a file in `folder`; nothing where that is None."""
+    """Writes events for TensorBoard to a file in `folder`; does nothing if `folder` is None."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -26,7 +26,7 @@ class Curves:
 
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # Unbuffered: what has been added is there after a kill.
+                # Unbuffered, so that added events survive a kill.
                 name = f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
                 self.stream = open(self.folder / name, "ab", buffering=0)
             self.writer = RecordWriter(self.stream)
@@ -64,11 +64,11 @@ class Display:
         self.started = time.monotonic()
 
     def step(self, epoch: int, loss: float) -> None:
-        """Show that a step was taken."""
+        """Count a step."""
         self.steps += 1
 
     def epoch(self, epoch: int, loss: float, value: float | None) -> None:
-        """Show that an epoch (from 0) ended with this mean loss and validation value."""
+        """Print the mean loss and validation value of a finished epoch (from 0)."""
         rate = self.steps / max(time.monotonic() - self.started, 1e-9)
         validation = "" if value is None else f", validation {value:.4f}"
         print(f"{self.title}: epoch {epoch + 1}/{self.num_epochs}, loss {loss:.4f}{validation}, {rate:.1f} steps/s",
@@ -99,8 +99,8 @@ class Bar(Display):
 
 
 @contextmanager
-def display(title: str, num_epochs: int, total_steps: int, done_steps: int) -> Iterator[Display]:
-    """Yield what shows the progress, fit for where stderr goes."""
+def open_display(title: str, num_epochs: int, total_steps: int, done_steps: int) -> Iterator[Display]:
+    """Yield a progress bar if stderr is a terminal, else a line per epoch."""
     if not sys.stderr.isatty():
         yield Display(title, num_epochs)
         return

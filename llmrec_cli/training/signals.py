@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C in training: what was asked to stop ends its step, writes a checkpoint, and stops.
+"""SIGTERM and Ctrl-C in training: the run finishes its step, writes a checkpoint, and stops.
 
-A second signal stops at once; whatever is half written then vanishes, since it has no name yet.
+A second signal stops at once. A half-written checkpoint is lost then, since it is still in a temporary folder.
 """
 
 import signal
@@ -12,32 +12,32 @@ from typing import Any, NoReturn
 
 from llmrec_cli import distributed as processes
 
-_HEEDED = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SAME_SECONDS = 2.0
-"""torchrun passes on what a terminal has sent to all its processes already: two signals so close are one."""
+"""Seconds within which a second signal counts as the first: torchrun repeats signals that a terminal sends to all."""
 
 
 class Stopped(BaseException):
-    """A signal came where nothing needs to be ended first."""
+    """A signal arrived where nothing has to be finished first."""
 
 
 class Interrupts:
-    """Signals that wait, once `heeded`."""
+    """Defers SIGTERM and SIGINT until the flag `has_arrived` is polled."""
 
     def __init__(self) -> None:
         self.number = 0
-        self.came_at = 0.0
-        self.waits = True
+        self.arrived_at = 0.0
+        self.is_deferring = True
         self.before: dict[int, Any] = {}
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Let signals wait, until `asked` is looked at. Those that nobody handles stay as they are."""
+    def defer(self) -> Iterator[None]:
+        """Defer signals in the block. Signals without a Python handler are left alone."""
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in _HEEDED}
+            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
             self.before = {number: handler for number, handler in handlers.items() if callable(handler)}
         for number in self.before:
-            signal.signal(number, self._came)
+            signal.signal(number, self._handle)
         try:
             yield
         finally:
@@ -45,33 +45,33 @@ class Interrupts:
                 signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Raise Stopped where a signal comes in the block, or has come before it."""
-        self.waits = False
+    def raise_at_once(self) -> Iterator[None]:
+        """Raise Stopped when a signal arrives in the block, or at once if one has arrived before."""
+        self.is_deferring = False
         try:
             if self.number:
                 raise Stopped
             yield
         finally:
-            self.waits = True
+            self.is_deferring = True
 
-    def asked(self) -> bool:
-        """Return whether a signal has come to any of the processes; all of them learn it at the same step."""
-        self.number = processes.largest([self.number])[0]
+    def has_arrived(self) -> bool:
+        """Return True if a signal has arrived in any process; all processes see it at the same step."""
+        self.number = processes.max_over_processes([self.number])[0]
         return self.number > 0
 
-    def go(self) -> NoReturn:
-        """Do what the signal did before it had to wait: end the run with its exit code."""
+    def exit(self) -> NoReturn:
+        """End the run: call the signal's original handler, or exit with the signal's code."""
         if self.number in self.before:
             self.before[self.number](self.number, None)
-        # The handler of a process that another one's signal stops, or one that does nothing.
+        # Reached if the signal arrived in another process, or if the handler does nothing.
         raise SystemExit(128 + self.number)
 
-    def _came(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: Any) -> None:
         now = time.monotonic()
         again, self.number = self.number > 0, number
-        if again and not (processes.count() > 1 and now - self.came_at < _SAME_SECONDS):
+        if again and not (processes.count() > 1 and now - self.arrived_at < _SAME_SECONDS):
             self.before[number](number, frame)
-        self.came_at = now
-        if not again and not self.waits:
+        self.arrived_at = now
+        if not again and not self.is_deferring:
             raise Stopped

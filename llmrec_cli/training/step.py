@@ -1,4 +1,4 @@
-"""The gradients of one step: averaged over its batches, in parts where memory runs out, shared by processes."""
+"""The gradients of a step: averaged over batches, split into parts if memory runs out, and between processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,50 +20,52 @@ class Gradients:
 
     Parameters
     ----------
-    parameters : all that is trained
-    loss : a batch, or a part of one, to a scalar
-    split : a batch and a number n >= 2 to at most n parts with weights; the weighted sum of the parts' losses is the
-        loss of the batch. None where a loss has no parts
-    shrink : makes the model hold less at a time without changing what it computes, and returns whether it could; None
-        where there is nothing to make smaller
+    parameters : all trained parameters
+    loss : maps a batch, or a part of a batch, to a scalar
+    split : maps a batch and a number n >= 2 to at most n parts with weights; the weighted sum of the parts' losses is
+        the loss of the batch. None if the loss cannot be split
+    shrink : reduces the model's memory use without changing its results, and returns True if that was possible; None
+        if nothing can be reduced
     """
 
     def __init__(self, parameters: list[nn.Parameter], loss: Loss, split: Split | None, shrink: Shrink | None,
                  device: torch.device, seed: int, precision: str, title: str, log: Callable[..., None]) -> None:
         if split is None and processes.count() > 1:
-            raise ConfigError(f"{title}: the loss of a step cannot be shared by {processes.count()} processes, since "
-                              f"each of its interactions is compared with all others of the step; start it without "
-                              f"torchrun")
+            raise ConfigError(f"{title}: the loss of a step cannot be split between {processes.count()} processes, "
+                              f"since it compares each interaction with all others of the step; run without torchrun")
         self.parameters, self.loss, self.split, self.shrink = parameters, loss, split, shrink
         self.device, self.seed, self.title, self.log = device, seed, title, log
         self.dtype = torch.bfloat16 if precision == "bfloat16" else None
 
     def restore(self, progress: Progress) -> None:
-        """Make the model hold as little at a time as it did when the checkpoint was written."""
+        """Reduce the model's memory use as often as before the checkpoint was written."""
         for _ in range(progress.shrunk):
             assert self.shrink is not None
             self.shrink()
 
-    def leave(self, batches: list[Any], progress: Progress) -> torch.Tensor:
-        """Leave the gradients of the batches' mean loss in the parameters and return that loss, a scalar.
+    def compute(self, batches: list[Any], progress: Progress) -> torch.Tensor:
+        """Store the gradients of the batches' mean loss in the parameters and return that loss, a scalar.
 
-        Where memory runs out, the step begins again with smaller parts, and so do all that follow. Raises ResourceError
-        where there is nothing smaller.
+        If memory runs out, the step is repeated with smaller parts, which all later steps use too. Raises ResourceError
+        if nothing can be made smaller.
         """
         if processes.count() > 1:
-            # Streams of one's own for each step, as the processes draw different numbers of random values in it.
+            # A new seed for each process and step, as processes draw different numbers of random values in a step.
             torch.manual_seed(hash((self.seed, progress.step, processes.rank())) % 2**63)
         before = random_states(self.device)
         while True:
             value, problem = self._attempt(batches, progress)
-            if processes.largest([bool(problem)]) == [0]:
-                return self._shared(value)
+            if processes.max_over_processes([bool(problem)]) == [0]:
+                return self._sum_over_processes(value)
             self._make_smaller(batches, progress, problem or "another process ran out of memory")
             set_random_states(before, self.device)
 
     def _attempt(self, batches: list[Any], progress: Progress) -> tuple[torch.Tensor, str]:
-        """Return this process's share of the loss, its gradients in the parameters; or what memory was short of."""
-        self._forget()
+        """Return this process's share of the loss, and the message of an out-of-memory error ("" for success).
+
+        The gradients are stored in the parameters.
+        """
+        self._clear_gradients()
         total = torch.zeros((), device=self.device)
         try:
             for batch in batches:
@@ -77,12 +79,12 @@ class Gradients:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            # Not the error itself: it holds the frames, and they the tensors.
+            # Only the message: the error would keep its frames and their tensors alive.
             return total, str(error).splitlines()[0] if str(error) else type(error).__name__
         return total, ""
 
     def _own_parts(self, batch: Any, parts: int) -> Iterator[tuple[Any, float]]:
-        """Yield this process's share of a batch, in parts with their weights."""
+        """Yield this process's parts of a batch with their weights."""
         yield from self._all_parts(batch, parts)[processes.rank()::processes.count()]
 
     def _all_parts(self, batch: Any, parts: int) -> Sequence[tuple[Any, float]]:
@@ -93,7 +95,7 @@ class Gradients:
         return self.split(batch, number)
 
     def _make_smaller(self, batches: list[Any], progress: Progress, problem: str) -> None:
-        self._forget()
+        self._clear_gradients()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.shrink is not None and self.shrink():
@@ -103,23 +105,23 @@ class Gradients:
             progress.parts *= 2
         else:
             raise ResourceError(f"{self.title}: out of memory at step {progress.step + 1}, and the step cannot be made "
-                                f"smaller ({problem}); lower optim.batch_size, choose a smaller model, or a machine "
+                                f"smaller ({problem}); lower optim.batch_size, or use a smaller model or a machine "
                                 f"with more memory")
         self.log("out_of_memory", step=progress.step + 1, parts=progress.parts, shrunk=progress.shrunk,
                  problem=problem)
 
-    def _forget(self) -> None:
+    def _clear_gradients(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _shared(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the sum of all processes' losses and put the sums of their gradients in place of this one's."""
+    def _sum_over_processes(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of all processes' losses, and replace the gradients by their sums over the processes."""
         if processes.count() == 1:
             return value
-        # One message. A parameter that no part has a gradient for keeps none, as in a single process.
+        # A single message. A parameter without a gradient in any process keeps none, as in a single process.
         has = torch.tensor([float(p.grad is not None) for p in self.parameters], device=self.device)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        summed = processes.summed(torch.cat([value[None], has, *(g.flatten().float() for g in grads)]))
+        summed = processes.sum_over_processes(torch.cat([value[None], has, *(g.flatten().float() for g in grads)]))
         sizes = [1, len(has), *(g.numel() for g in grads)]
         total, counts, *flat = summed.split(sizes)
         for parameter, count, grad in zip(self.parameters, counts.tolist(), flat, strict=True):

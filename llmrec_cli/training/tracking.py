@@ -1,4 +1,4 @@
-"""A run's curves in Weights & Biases or MLflow, by accelerate's trackers and without a network."""
+"""Training curves in Weights & Biases or MLflow, offline, by accelerate's trackers."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.tracker import MlflowSettings, NoTrackerSettings, TrackerSettings, WandbSettings
 
 _CURVES = ("step", "validation")
-"""Events with numbers that change while training."""
+"""Events with values that change while training."""
 
 
 @contextmanager
-def tracked(settings: TrackerSettings, run_dir: RunDir, config: Any) -> Iterator[None]:
-    """Let the tracker hear of all that `run_dir` logs in the block. `config` are the run's settings.
+def track_run(settings: TrackerSettings, run_dir: RunDir, config: Any) -> Iterator[None]:
+    """Send the curves that `run_dir` logs in the block to the tracker; `config` are the run's settings.
 
-    Raises ConfigError where the tracker is not installed.
+    Raises ConfigError if the tracker is not installed.
     """
     if missing := [name for name in settings.packages if find_spec(name) is None]:
         raise ConfigError(f"tracker={settings.kind}: needs {' and '.join(missing)}; pip install "
@@ -30,7 +30,7 @@ def tracked(settings: TrackerSettings, run_dir: RunDir, config: Any) -> Iterator
         return
     from accelerate import PartialState
 
-    PartialState()  # Its trackers ask which process they are in.
+    PartialState()  # accelerate's trackers need the process state.
     tracker.start()
     tracker.store_init_configuration(flat(to_plain(config)))
     listener = Listener(tracker.log)
@@ -43,18 +43,18 @@ def tracked(settings: TrackerSettings, run_dir: RunDir, config: Any) -> Iterator
 
 
 class Listener:
-    """Tells a tracker of curves: `loss` of the events `step` becomes `step/loss`, that of a part `<part>/step/loss`.
+    """Passes curves to a tracker: `loss` of `step` events becomes `step/loss`, or `<part>/step/loss` for a part.
 
-    Trackers want steps that never fall, so a part begins where the one before it ended.
+    Trackers need steps that never decrease, so the steps of a part continue those of the part before.
     """
 
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self.tell = tell
+    def __init__(self, log: Callable[..., None]) -> None:
+        self.log = log
         self.step = 0
         self.part, self.start = "", 0
 
     def __call__(self, event: str, part: str = "", **values: Any) -> None:
-        """Hear of an event."""
+        """Log an event if it belongs to a curve."""
         if event not in _CURVES:
             return
         if part != self.part:
@@ -63,37 +63,37 @@ class Listener:
             self.step = max(self.step, self.start + values.pop("step"))
         values.pop("epoch", None)
         name = f"{part}/{event}" if part else event
-        self.tell({f"{name}/{key}": value for key, value in values.items()}, step=self.step)
+        self.log({f"{name}/{key}": value for key, value in values.items()}, step=self.step)
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as `optim.batch_size: 1024`; what is neither a number nor a text is written as one."""
+    """Return nested settings with dotted keys (`optim.batch_size: 1024`); values are numbers or strings."""
     if not isinstance(settings, dict):
         return {prefix: settings if isinstance(settings, int | float | str) else str(settings)}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        values |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return values
 
 
 def no_tracker(settings: NoTrackerSettings, run_dir: RunDir) -> None:
-    """Return no tracker."""
+    """Return None: no tracker."""
 
 
 def wandb_tracker(settings: WandbSettings, run_dir: RunDir) -> Any:
-    """Return a tracker that writes the run for `wandb sync`."""
+    """Return a tracker that writes an offline run for `wandb sync`."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
     from accelerate.tracking import WandBTracker
 
-    # What is written beside the curves says nothing of the machine, its user or the repository.
+    # No metadata about the machine, its user or the repository is written.
     quiet = wandb.Settings(mode="offline", console="off", silent=True, disable_git=True, save_code=False, host="-",
                            x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True)
     return WandBTracker(settings.project, dir=str(run_dir.path), name=run_dir.path.name, settings=quiet)
 
 
 def mlflow_tracker(settings: MlflowSettings, run_dir: RunDir) -> Any:
-    """Return a tracker that writes to a database in a file."""
+    """Return a tracker that writes to an SQLite file or to the given database."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow
     from accelerate.tracking import MLflowTracker

@@ -1,8 +1,8 @@
-"""Scores of triples by TransE, RotatE and ComplEx: where a relation leads from one end, against the other end.
+"""Triple scores of TransE, RotatE and ComplEx.
 
-For all three the score of (head, relation, tail) is a comparison of two vectors, of which one is made of the relation
-and an end, so a step's triples are compared with all their negatives by one product of matrices. A complex vector of
-D / 2 numbers is its real parts, then its imaginary parts: D numbers.
+In all three the score of (head, relation, tail) compares an end with a vector predicted from the relation and the other
+end, so one matrix product compares a step's triples with all negatives. A complex vector of D / 2 numbers is stored as
+D numbers: its real parts, then its imaginary parts.
 
 Shapes: B triples, K entities to compare with, D numbers of a vector.
 """
@@ -23,63 +23,63 @@ from llmrec_cli.settings.entities import (
 )
 
 _SMALLEST = 1e-9
-"""Added under a root, whose slope at 0 is infinite."""
+"""Added before a square root, whose slope at 0 is infinite."""
 
 S = TypeVar("S", bound=EntitySettings)
 
 
 class TripleScores(ABC, Generic[S]):
-    """The score of a triple, in the two steps that every entity model has."""
+    """The score of a triple in two steps: apply the relation to one end, then compare with the other end."""
 
     margin: float = 0.0
-    """Distance that a triple of the graph is to be below and another above; 0 for scores that are no distance."""
+    """Distance that separates true triples (below) from negatives (above); 0 for scores that are no distances."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     def start(self, num_entities: int, num_relations: int,
               generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return random vectors of length about 1 of entities and of relations."""
+        """Return random vectors of length about 1 for entities and relations."""
         size = self.settings.embedding_size
         entities = torch.randn(num_entities, size, generator=generator) / math.sqrt(size)
         return entities, torch.randn(num_relations, size, generator=generator) / math.sqrt(size)
 
     @abstractmethod
-    def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
-        """Return where relations lead from heads (B, D), or `backward` from tails."""
+    def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
+        """Return the predicted tails of heads and relations (B, D), or with `backward` the heads of tails."""
 
     @abstractmethod
-    def paired(self, led_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
-        """Return the scores (B,) of where relations lead with one end each; higher is likelier."""
+    def score_pairs(self, predicted_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
+        """Return the scores (B,) of predicted ends with one end each; higher is more likely."""
 
     @abstractmethod
-    def compared(self, led_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
-        """Return the scores (B, K) of where relations lead with each end."""
+    def score_all(self, predicted_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
+        """Return the scores (B, K) of predicted ends with all ends."""
 
     def penalty(self, *vectors_BD: torch.Tensor) -> torch.Tensor | None:
-        """Return what is added to the loss of triples for their vectors; None for nothing."""
+        """Return the regularisation term of the vectors of triples; None for no term."""
         return None
 
 
 class DistanceScores(TripleScores[DistancesSettings]):
     """Scores that are minus a distance.
 
-    Differs for RotatE: the Euclidean norm of the complex vector, where the authors' code adds up the moduli of its
-    numbers, which no product of matrices computes.
+    Differs for RotatE: the Euclidean norm of the complex vector. The authors' code sums the moduli of its numbers,
+    which a matrix product cannot compute.
     """
 
     def __init__(self, settings: DistancesSettings) -> None:
         super().__init__(settings)
         self.margin = settings.margin
 
-    def paired(self, led_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
+    def score_pairs(self, predicted_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
         """Return minus the distances (B,)."""
-        return -((led_BD - end_BD).square().sum(dim=1) + _SMALLEST).sqrt()
+        return -((predicted_BD - end_BD).square().sum(dim=1) + _SMALLEST).sqrt()
 
-    def compared(self, led_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
-        """Return minus the distances (B, K), by one product."""
-        product_BK = led_BD @ end_KD.T
-        squares_BK = led_BD.square().sum(dim=1, keepdim=True) + end_KD.square().sum(dim=1) - 2 * product_BK
+    def score_all(self, predicted_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
+        """Return minus the distances (B, K), by one matrix product."""
+        product_BK = predicted_BD @ end_KD.T
+        squares_BK = predicted_BD.square().sum(dim=1, keepdim=True) + end_KD.square().sum(dim=1) - 2 * product_BK
         return -(squares_BK.clamp_min(0) + _SMALLEST).sqrt()
 
 
@@ -88,7 +88,7 @@ class TransEScores(DistanceScores):
 
     settings: TransESettings
 
-    def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
+    def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
         """Return h + r, or t - r."""
         return source_BD - relation_BD if backward else source_BD + relation_BD
 
@@ -100,13 +100,13 @@ class RotatEScores(DistanceScores):
 
     def start(self, num_entities: int, num_relations: int,
               generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return random vectors of entities, and an angle between -pi and pi for each complex number of a relation."""
+        """Return random entity vectors, and an angle between -pi and pi for each complex number of a relation."""
         size = self.settings.embedding_size
         entities = torch.randn(num_entities, size, generator=generator) / math.sqrt(size)
         angles = torch.rand(num_relations, size // 2, generator=generator)
         return entities, math.pi * (2 * angles - 1)
 
-    def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
+    def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
         """Return h r, or t conj(r)."""
         return complex_product(source_BD, torch.cat([relation_BD.cos(), relation_BD.sin()], dim=1), backward)
 
@@ -114,17 +114,17 @@ class RotatEScores(DistanceScores):
 class ComplExScores(TripleScores[ComplExSettings]):
     """ComplEx (Trouillon et al. 2016, eq. 9): Re <h, r, conj t>, the product of h r with t, and of t conj(r) with h."""
 
-    def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
+    def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
         """Return h r, or t conj(r)."""
         return complex_product(source_BD, relation_BD, backward)
 
-    def paired(self, led_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
+    def score_pairs(self, predicted_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
         """Return the products (B,)."""
-        return (led_BD * end_BD).sum(dim=1)
+        return (predicted_BD * end_BD).sum(dim=1)
 
-    def compared(self, led_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
+    def score_all(self, predicted_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
         """Return the products (B, K)."""
-        return led_BD @ end_KD.T
+        return predicted_BD @ end_KD.T
 
     def penalty(self, *vectors_BD: torch.Tensor) -> torch.Tensor | None:
         """Return `l2` times the sum of squares, None with l2=0."""
@@ -134,7 +134,7 @@ class ComplExScores(TripleScores[ComplExSettings]):
 
 
 def complex_product(source_BD: torch.Tensor, relation_BD: torch.Tensor, conjugate: bool) -> torch.Tensor:
-    """Return the products (B, D) of complex numbers, with `conjugate` of the relation's conjugates."""
+    """Return the complex products (B, D); `conjugate` uses the conjugate of the relation."""
     real, imaginary = source_BD.chunk(2, dim=1)
     other_real, other_imaginary = relation_BD.chunk(2, dim=1)
     if conjugate:

@@ -1,1 +1,1 @@
-"""Tuning: settings of a model chosen on validation."""
+"""Hyperparameter tuning on the validation split."""

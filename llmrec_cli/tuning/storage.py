@@ -1,4 +1,4 @@
-"""The journal of a tuning: Optuna's file of what was tried, whole again after a kill."""
+"""The tuning journal: Optuna's file of trials, repaired after a kill."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ from llmrec_cli.errors import ArtifactError
 
 
 class _RunLock(JournalFileOpenLock):
-    """Nothing: who writes here holds the lock of the run. Optuna's own outlives a kill, and the next run would wait."""
+    """A lock that does nothing, since the writer holds the lock of the run.
+
+    Optuna's own lock would remain after a kill, and the next run would wait for it.
+    """
 
     def acquire(self) -> bool:
-        """Return that the lock is held."""
+        """Return True: the run's lock is held."""
         return True
 
     def release(self) -> None:
@@ -22,7 +25,7 @@ class _RunLock(JournalFileOpenLock):
 
 
 class _Backend(JournalFileBackend):
-    """Optuna's, with a full disk told as one."""
+    """Optuna's journal backend, with a full disk reported as ResourceError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +39,7 @@ class _Backend(JournalFileBackend):
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return the storage in `path`, new or gone on with. What a kill cut off in the middle of a line is taken out."""
+    """Return the storage in `path`, which is created or continued; a line that a kill left incomplete is removed."""
     if path.exists():
         content = path.read_bytes()
         whole = content[:content.rfind(b"\n") + 1]

@@ -140,7 +140,7 @@ def test_decay_without_times_is_refused():
 
 def test_a_head_of_members_refuses_weights_of_its_own():
     result = list(FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}, weight="log").problems())
-    assert result == ["weight=log: has no effect on head=fusion, whose members weigh each for themselves; set "
+    assert result == ["weight=log: has no effect on head=fusion, since each member has its own; set "
                      "members.<name>.weight"]
     assert any("decay=0" in problem for problem in EaseSettings(decay=0.0).problems())
     assert any("weight=values" in problem for problem in EaseSettings(weight="values").problems())

@@ -1,4 +1,4 @@
-"""Decoders, T5 and ModernBERT, every pooling, prompts and linear maps: alone, and saved for others to load."""
+"""Decoders, T5 and ModernBERT, every pooling, prompts and linear maps: their vectors, and saved folders."""
 
 import json
 
@@ -31,15 +31,15 @@ def load(folder, peft=None, **changed):
 
 
 def states(folder, texts, kind=transformers.AutoModel, prompt=""):
-    """Return the last hidden states of each text run alone, and so without any padding."""
+    """Return the last hidden states of each text, run alone and therefore without padding."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
     model = kind.from_pretrained(folder).eval()
-    found = []
+    hidden = []
     with torch.no_grad():
         for text in texts:
             ids = tokenizer(prompt + text, truncation=True, max_length=12)["input_ids"] or [tokenizer.bos_token_id]
-            found.append(model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy())
-    return found
+            hidden.append(model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy())
+    return hidden
 
 
 POOLED = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "last": lambda h: h[-1]}
@@ -148,13 +148,13 @@ def _pairs(tokenizer):
 
 
 def saved(folder, place):
-    """Save the encoder in `folder` as a folder of somebody else's, without the hashes that would tell it was edited."""
+    """Save the encoder like a third-party folder, without the hashes that would detect edits."""
     load(folder).save_pretrained(place)
     (place / "llmrec_hashes.json").unlink()
 
 
 def with_dense(folder, place, activation="torch.nn.modules.activation.Tanh", shape=(6, 16), **more):
-    """Save the encoder in `folder` to `place` with a linear map behind its pooling."""
+    """Save the encoder in `folder` to `place` with a linear map after its pooling."""
     saved(folder, place)
     modules = json.loads((place / "modules.json").read_text())
     modules += [{"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
@@ -196,9 +196,9 @@ def test_sentence_transformers_gives_the_same_vectors_prompts_and_all(folders, t
     encoder = load(folders[architecture], pooling=pooling, item_prompt="a ", query_prompt="the ")
     encoder.save_pretrained(tmp_path / "saved")
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
-    texts = [text for text in TEXTS if "[MASK]" not in text]  # Which they take for the token.
+    texts = [text for text in TEXTS if "[MASK]" not in text]  # sentence-transformers reads it as the special token.
     if architecture == "gpt2":
-        texts = [text for text in texts if text]  # Of an empty text they make no token at all.
+        texts = [text for text in texts if text]  # sentence-transformers gives an empty text no tokens.
     assert abs(theirs.encode(texts) - encoder.encode(texts)).max() < 1e-5
     assert abs(theirs.encode(texts, prompt_name="query") - encoder.encode(texts, "query")).max() < 1e-5
     again = load(tmp_path / "saved")
@@ -220,9 +220,9 @@ def test_the_model_card_says_what_it_is_and_how_to_load_it(folders, tmp_path):
     load(base, item_prompt="a\n# ").save_pretrained(tmp_path / "saved", Training("mlm", "12 item texts of clowns"))
     card = (tmp_path / "saved" / "README.md").read_text()
     assert card.startswith("---\n")
-    for said in ("license: apache-2.0", "Base: base", "Trained: mlm, on 12 item texts of clowns", "Pooling: mean",
+    for text in ("license: apache-2.0", "Base: base", "Trained: mlm, on 12 item texts of clowns", "Pooling: mean",
                  "at most 12", "SentenceTransformer(", "AutoModel.from_pretrained(", r'"a\n# "'):
-        assert said in card
+        assert text in card
     load(tmp_path / "saved").save_pretrained(tmp_path / "again")
     assert "license: apache-2.0" in (tmp_path / "again" / "README.md").read_text()
     assert str(tmp_path) not in card
@@ -253,5 +253,5 @@ def test_modules_outside_the_folder_are_refused(folders, tmp_path):
     saved(folders["bert"], tmp_path / "saved")
     file = tmp_path / "saved" / "modules.json"
     file.write_text(file.read_text().replace("1_Pooling", "../1_Pooling"))
-    with pytest.raises(ArtifactError, match=r"'\.\./1_Pooling' is no folder directly inside"):
+    with pytest.raises(ArtifactError, match=r"'\.\./1_Pooling' is not a direct subfolder"):
         load(tmp_path / "saved")

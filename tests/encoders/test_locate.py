@@ -1,4 +1,4 @@
-"""Where an encoder comes from and what of it is refused."""
+"""Sources of encoders, and refused folders."""
 
 import json
 import shutil
@@ -55,17 +55,17 @@ def test_a_mistyped_path_never_becomes_a_hub_id(no_network, path):
 
 
 def test_a_download_takes_safetensors_and_json_of_the_named_commit_only(monkeypatch, original):
-    asked = {}
+    request = {}
 
     def snapshot(name, revision, allow_patterns):
-        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        request.update(name=name, revision=revision, patterns=allow_patterns)
         return str(original)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     settings = HuggingFaceSettings(path="owner/name", allow_download=True, revision="a" * 40)
     assert locate(settings).folder == original
-    assert (asked["name"], asked["revision"]) == ("owner/name", "a" * 40)
-    assert not any(p.endswith((".bin", ".py", "*")) for p in asked["patterns"])
+    assert (request["name"], request["revision"]) == ("owner/name", "a" * 40)
+    assert not any(p.endswith((".bin", ".py", "*")) for p in request["patterns"])
 
 
 def test_a_download_that_fails_says_what_to_do(no_network, monkeypatch):
@@ -91,7 +91,7 @@ def test_allowing_a_download_of_a_local_folder_is_refused(folder):
 def test_a_model_that_brings_code_is_refused(folder, name):
     edit(folder / name, auto_map={"AutoModel": "evil.Model"})
     (folder / "evil.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(ArtifactError, match=f"{name}: 'auto_map' asks for code"):
+    with pytest.raises(ArtifactError, match=f"{name}: 'auto_map' needs code"):
         load(folder)
 
 
@@ -107,7 +107,7 @@ def test_a_folder_without_weights_or_without_a_configuration_is_refused(folder):
     with pytest.raises(ArtifactError, match="no weights to load"):
         load(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(ArtifactError, match="not the folder of a Hugging Face model"):
+    with pytest.raises(ArtifactError, match="not a Hugging Face model folder"):
         load(folder)
 
 
@@ -140,7 +140,7 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
 def test_more_tokens_than_the_model_has_positions_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="has positions for 48 tokens"):
         load(folder, max_length=49)
-    with pytest.raises(ConfigError, match="has positions for 46 tokens"):  # RoBERTa's begin behind its padding id, 1.
+    with pytest.raises(ConfigError, match="has positions for 46 tokens"):  # From the padding id (1) on.
         load(save_tiny(tmp_path / "roberta", "roberta"), max_length=47)
 
 

@@ -1,4 +1,4 @@
-"""The one real pretrained model that is here without a hub."""
+"""MiniLM, the only real pretrained model that is available without a hub."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.encoders.frozen_layer_cache import TextBank
+from llmrec_cli.encoders.frozen_layer_cache import FrozenLayerCache
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.settings.encoder import MiniLMSettings
 from llmrec_cli.settings.peft import LoraSettings, TopLayersSettings
@@ -45,7 +45,7 @@ def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
     mask = batch["attention_mask"][..., None]
     expected = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
     encoder = load_encoder(MiniLMSettings(), peft, CPU)
-    assert abs(TextBank(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
+    assert abs(FrozenLayerCache(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
     assert abs(encoder.encode(TEXTS) - expected).max() < 1e-5
 
 

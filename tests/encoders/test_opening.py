@@ -1,4 +1,4 @@
-"""Encoders of every kind behind one protocol: fitted on texts, saved as arrays, the same vectors again."""
+"""Encoders of every kind behind the same interface: fit on texts, save as arrays, restore the same vectors."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_tfidf_is_scikit_learns_for_the_words_that_two_texts_have():
 
 def test_tfidf_keeps_the_words_that_most_texts_have():
     encoder = fitted(TfIdfSettings(embedding_size=2))
-    assert list(encoder.words.index) == ["a", "the"]  # Of those that two texts have, the first of the alphabet.
+    assert list(encoder.words.index) == ["a", "the"]  # Both are in most texts; ties are in alphabetical order.
 
 
 def test_lsa_with_all_its_dimensions_keeps_the_cosines_of_tfidf_and_with_few_those_of_the_best_approximation():
@@ -118,13 +118,13 @@ def test_the_parts_of_concat_are_centred_of_length_one_and_weighted(folder):
                                            "words": PartSettings(encoder=TfIdfSettings(), weight=0.5),
                                            "none": PartSettings(encoder=LsaSettings(), weight=0)}))
     raw = load_encoder(model, None, CPU).encode(ITEMS)
-    said = np.array([bool(text) for text in ITEMS])
-    centred = raw - raw[said].mean(0)
+    has_text = np.array([bool(text) for text in ITEMS])
+    centred = raw - raw[has_text].mean(0)
     expected = 2 * centred / np.linalg.norm(centred, axis=1, keepdims=True)
     vectors = encoder.encode(ITEMS)
-    assert np.allclose(vectors[said, :16], expected[said], atol=1e-5)
-    assert not vectors[~said].any()
-    assert np.allclose(np.linalg.norm(vectors[said, 16:], axis=1), 0.5, atol=1e-6)
+    assert np.allclose(vectors[has_text, :16], expected[has_text], atol=1e-5)
+    assert not vectors[~has_text].any()
+    assert np.allclose(np.linalg.norm(vectors[has_text, 16:], axis=1), 0.5, atol=1e-6)
     assert not encoder.encode(["unheard"])[0, 16:].any()
 
 
@@ -145,7 +145,7 @@ def test_what_has_no_transformer_cannot_be_trained_and_random_weights_cannot_be_
 
 
 def test_static_weights_of_another_vocabulary_are_refused(folder):
-    with pytest.raises(ArtifactError, match="weights of 3 tokens for the embeddings of"):
+    with pytest.raises(ArtifactError, match="weights of 3 tokens do not fit embeddings of"):
         open_encoder(StaticSettings(path=folder), CPU).load({"weights": np.ones(3, np.float32)})
 
 
@@ -156,7 +156,7 @@ def test_concat_wants_two_parts_that_can_be_parts():
 
     assert is_problem("give at least two", a=LsaSettings())
     assert is_problem("cannot be a part", a=ConcatSettings(), b=LsaSettings())
-    assert is_problem("name is made of", **{"a.b": TfIdfSettings(), "b": LsaSettings()})
+    assert is_problem("use letters, digits", **{"a.b": TfIdfSettings(), "b": LsaSettings()})
     assert not list(ConcatSettings().problems())
 
 

@@ -1,12 +1,12 @@
-"""Every way of training an encoder starts where it should, moves only what it says, and comes back."""
+"""Fine-tuning methods: neutral start, trained parameters only, save and restore, merging."""
 
 import numpy as np
 import pytest
 import torch
 
 from llmrec_cli.encoders import text_encoder
-from llmrec_cli.encoders.frozen_layer_cache import TextBank
-from llmrec_cli.encoders.peft import merged
+from llmrec_cli.encoders.frozen_layer_cache import FrozenLayerCache
+from llmrec_cli.encoders.peft import merge_adapters
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import HuggingFaceSettings
@@ -43,7 +43,7 @@ def load(folder, peft, seed=1):
 
 def trained(encoder, steps=6, rate=0.01):
     """Train the encoder's vectors towards 0 and return it."""
-    bank = TextBank(encoder, TEXTS, CPU)
+    bank = FrozenLayerCache(encoder, TEXTS, CPU)
     optimizer = torch.optim.AdamW([p for p in encoder.parameters() if p.requires_grad], rate)
     if encoder.budget is not None:
         encoder.budget.plan(steps)
@@ -92,7 +92,7 @@ def test_a_decoder_takes_adapters_in_all_layers_and_virtual_tokens(folders, peft
                          ids=lambda p: p.kind)
 def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
     encoder = trained(load(folders["bert"], peft))
-    plain = merged(encoder.model)
+    plain = merge_adapters(encoder.model)
     assert plain.state_dict().keys() == load(folders["bert"], None).model.state_dict().keys()
     tokens = encoder.tokenize(TEXTS[:1])
     ids = torch.from_numpy(tokens[0])[None]
@@ -103,7 +103,7 @@ def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
 @pytest.mark.parametrize("peft", [BottleneckSettings(), PromptSettings(), PrefixSettings()], ids=lambda p: p.kind)
 def test_what_has_no_place_in_the_weights_is_not_merged(folders, peft):
     with pytest.raises(ConfigError, match="cannot be merged"):
-        merged(load(folders["bert"], peft).model)
+        merge_adapters(load(folders["bert"], peft).model)
 
 
 def test_prefixes_are_refused_where_a_model_takes_none(folders):
@@ -121,7 +121,7 @@ def test_adalora_leaves_the_mean_rank_that_was_asked_for(folders):
 def test_adalora_goes_on_from_its_buffers_as_if_it_had_never_stopped(folders):
     def run(encoder, start, stop):
         encoder.budget.plan(10)
-        bank = TextBank(encoder, TEXTS, CPU)
+        bank = FrozenLayerCache(encoder, TEXTS, CPU)
         parameters = [p for p in encoder.parameters() if p.requires_grad]
         for step in range(start, stop):
             for p in parameters:
@@ -134,7 +134,7 @@ def test_adalora_goes_on_from_its_buffers_as_if_it_had_never_stopped(folders):
         return encoder
 
     whole = run(load(folders["bert"], AdaLoraSettings()), 0, 10)
-    for stop in (4, 8):  # while ranks are taken away, and after
+    for stop in (4, 8):  # during pruning, and after it
         first = run(load(folders["bert"], AdaLoraSettings()), 0, stop)
         second = load(folders["bert"], AdaLoraSettings())
         second.load_trained_state(first.trained_state())
@@ -148,10 +148,10 @@ def test_gradient_caching_gives_the_gradients_of_one_large_batch(folders, monkey
     texts = [f"{a} {b}" for a in TEXTS for b in TEXTS]
 
     def gradients(batch_tokens, kept_buckets):
-        monkeypatch.setattr(text_encoder, "KEPT_BUCKETS", kept_buckets)
+        monkeypatch.setattr(text_encoder, "STORED_BUCKETS", kept_buckets)
         encoder = load_encoder(HuggingFaceSettings(path=str(folders["bert"]), max_length=12, batch_tokens=batch_tokens),
                                TopLayersSettings(), CPU)
-        bank = TextBank(encoder, texts, CPU)
+        bank = FrozenLayerCache(encoder, texts, CPU)
         vectors = torch.nn.functional.normalize(encoder.upper(*bank.batch(torch.arange(len(texts)))), dim=1)
         (vectors @ vectors.T * 5).logsumexp(1).sum().backward()
         return [p.grad for p in encoder.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Texts in, vectors out: the same vectors as transformers and sentence-transformers give, however the model is cut."""
+"""The text encoder gives the vectors of transformers and sentence-transformers, wherever the model is split."""
 
 import resource
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from llmrec_cli.encoders.frozen_layer_cache import TextBank
+from llmrec_cli.encoders.frozen_layer_cache import FrozenLayerCache
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFaceSettings
@@ -31,7 +31,7 @@ def load(folder, peft=None, **changed):
 
 
 def reference(folder, texts, max_length=12):
-    """Return mean-pooled vectors, one text at a time and so without any padding."""
+    """Return mean-pooled vectors of single texts, therefore without padding."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
     model = transformers.AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_vectors_are_the_mean_over_tokens_whatever_the_padding_and_wherever_the_
     for peft in PEFTS:
         encoder = load(folders[architecture], peft)
         assert abs(encoder.encode(TEXTS) - expected).max() < 1e-5
-        assert abs(TextBank(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
+        assert abs(FrozenLayerCache(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("peft", [FrozenSettings(), NoPeftSettings(), LoraSettings(num_layers=None)])
@@ -87,6 +87,13 @@ def test_an_empty_text_is_its_special_tokens_and_a_long_one_is_cut(folders):
     assert np.isfinite(encoder.encode([""])).all()
 
 
+def test_an_encoder_that_cuts_texts_at_another_length_has_another_identity(folders):
+    short = load_encoder(HuggingFaceSettings(path=str(folders["bert"]), max_length=6, batch_tokens=30), None, CPU)
+    text = "the moon " * 50
+    assert not np.array_equal(short.encode([text]), load(folders["bert"]).encode([text]))
+    assert short.identity != load(folders["bert"]).identity
+
+
 def test_a_text_of_a_megabyte_costs_no_memory(folders):
     encoder = load(folders["bert"])
     encoder.encode(["warm"])
@@ -108,16 +115,16 @@ def test_text_that_looks_like_a_command_to_the_tokenizer_is_text_and_moves_no_ot
 def test_a_large_batch_run_in_buckets_gives_the_vectors_and_gradients_of_one_run_whole(folders, peft):
     whole, parts = load(folders["bert"], peft), load(folders["bert"], peft)
     whole.settings.batch_tokens = 10_000
-    given = []
+    results = []
     for encoder in (whole, parts):
-        hidden, mask = TextBank(encoder, TEXTS, CPU).batch(torch.arange(len(TEXTS)))
+        hidden, mask = FrozenLayerCache(encoder, TEXTS, CPU).batch(torch.arange(len(TEXTS)))
         hidden = hidden.detach().requires_grad_(True)
         assert (mask.numel() > encoder.settings.batch_tokens) == (encoder is parts)
         vectors = encoder.upper(hidden, mask)
         vectors.square().sum().backward()
         trained = torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
-        given.append((vectors, hidden.grad, trained))
-    for one, other in zip(*given, strict=True):
+        results.append((vectors, hidden.grad, trained))
+    for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
 

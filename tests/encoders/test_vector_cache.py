@@ -1,4 +1,4 @@
-"""Vectors across runs: what is unchanged is never encoded again, whatever is killed, damaged or done at once."""
+"""The vector cache: unchanged texts are never encoded again, also after kills, damage and concurrent runs."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ TEXTS = [f"text {n}" for n in range(200)]
 
 
 class Counting:
-    """An encoder whose vectors are the bytes of a text's hash, and that counts what it encodes."""
+    """An encoder that records its texts; a vector is the bytes of the text's hash."""
 
     embedding_size, is_costly = 8, True
 
@@ -31,7 +31,7 @@ class Counting:
 
 
 def run(texts, folder, **changed):
-    """Return the vectors and how many texts were encoded."""
+    """Return the number of encoded texts, after a check of the vectors."""
     encoder = Counting(**changed)
     vectors = encode_cached(encoder, texts, folder)
     assert np.array_equal(vectors, Counting(**changed).encode(list(texts)))
@@ -50,10 +50,10 @@ def test_an_unchanged_catalogue_is_never_encoded_again_and_of_a_changed_one_what
 
 
 def test_how_many_were_encoded_and_read_is_logged(tmp_path):
-    told = []
+    events = []
     for texts in (TEXTS[:3], [*TEXTS[1:3], "new", "new"]):
-        encode_cached(Counting(), texts, tmp_path, lambda event, **values: told.append((event, values)))
-    assert told == [("vectors", {"encoded": 3, "read": 0}), ("vectors", {"encoded": 1, "read": 2})]
+        encode_cached(Counting(), texts, tmp_path, lambda event, **values: events.append((event, values)))
+    assert events == [("vectors", {"encoded": 3, "read": 0}), ("vectors", {"encoded": 1, "read": 2})]
 
 
 def test_each_distinct_text_is_encoded_once_and_any_text_can_be_kept(tmp_path):
@@ -121,7 +121,7 @@ def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path, monkeypatc
     size = shards(tmp_path)[0].stat().st_size
     os.utime(shards(tmp_path)[0], (1, 1))
     run(TEXTS[:100], tmp_path, identity="b" * 64)
-    run(TEXTS[:100], tmp_path)  # Used again, so the other is the oldest now.
+    run(TEXTS[:100], tmp_path)  # Used again, so the other is now the least recently used.
     os.utime(next((tmp_path / f"1-{'b' * 64}").iterdir()), (2, 2))
     monkeypatch.setattr(vector_cache, "MOST_BYTES", int(2.5 * size))
     assert run(TEXTS[100:], tmp_path) == 100
@@ -132,13 +132,13 @@ def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path, monkeypatc
 
 def test_what_a_killed_run_left_is_cleared_a_day_later_and_not_before(tmp_path):
     run(TEXTS[:1], tmp_path)
-    left = shards(tmp_path)[0].parent / ".left.safetensors.x"
-    left.write_bytes(b"half")
+    leftover = shards(tmp_path)[0].parent / ".left.safetensors.x"
+    leftover.write_bytes(b"half")
     run(TEXTS[:2], tmp_path)
-    assert left.exists()
-    os.utime(left, (time.time() - 90_000,) * 2)
+    assert leftover.exists()
+    os.utime(leftover, (time.time() - 90_000,) * 2)
     run(TEXTS[:3], tmp_path)
-    assert not left.exists()
+    assert not leftover.exists()
 
 
 def _one_of_many(folder, seed):
@@ -148,7 +148,7 @@ def _one_of_many(folder, seed):
 
 
 def test_runs_at_once_need_no_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(vector_cache, "MOST_SHARDS", 3)  # So that shards are merged and removed under each other.
+    monkeypatch.setattr(vector_cache, "MOST_SHARDS", 3)  # So that runs merge and remove each other's shards.
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_one_of_many, args=(tmp_path, seed)) for seed in range(4)]
     for worker in workers:
@@ -162,7 +162,7 @@ def test_runs_at_once_need_no_locks(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written_is_named_and_costs_nothing_but_the_cache(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(TEXTS, tmp_path / "file") == run(TEXTS, tmp_path / "cache") > 0
-    assert re.search("warning: .*file.*: cannot be written .* vectors of texts are not kept", capsys.readouterr().err)
+    assert re.search("warning: .*file.*: cannot be written .* text vectors are not cached", capsys.readouterr().err)
 
 
 def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Centring, whitening and projection, by hand and against scikit-learn."""
+"""Centring, whitening and projection against hand-worked numbers and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def raw():
     return (generator.normal(size=(4000, 5)) * scales @ rotation + 3).astype(np.float32)
 
 
-def fit(raw, said=None, **settings):
-    return fit_whitening(LsaSettings(**settings), raw, np.ones(len(raw), bool) if said is None else said)
+def fit(raw, has_text=None, **settings):
+    return fit_whitening(LsaSettings(**settings), raw, np.ones(len(raw), bool) if has_text is None else has_text)
 
 
 def test_without_settings_it_only_centres_by_those_that_say_something(raw):
-    said = np.arange(len(raw)) < 10
-    found = fit(raw, said)
-    assert found.matrix_DK is None
-    assert np.allclose(found.apply(raw), raw - raw[:10].mean(0), atol=1e-5)
-    assert found.size == 5
+    has_text = np.arange(len(raw)) < 10
+    whitening = fit(raw, has_text)
+    assert whitening.matrix_DK is None
+    assert np.allclose(whitening.apply(raw), raw - raw[:10].mean(0), atol=1e-5)
+    assert whitening.size == 5
 
 
 def test_a_power_of_one_makes_all_variances_equal_and_a_half_takes_their_roots(raw, monkeypatch):
@@ -63,12 +63,12 @@ def test_a_direction_that_no_item_uses_does_not_count_most():
 
 def test_what_was_learned_comes_back_and_fitting_again_gives_the_same_bits(raw):
     for settings in ({}, {"whitening": 0.3}, {"projection": 2, "whitening": 1.0}):
-        found, again = fit(raw, **settings), fit(raw, **settings)
-        loaded = Whitening.read(TensorReader(found.state()))
-        assert np.array_equal(found.apply(raw), again.apply(raw))
-        assert np.array_equal(found.apply(raw), loaded.apply(raw))
-        assert loaded.size == found.size
-        assert found.apply(raw).dtype == np.float32
+        whitening, again = fit(raw, **settings), fit(raw, **settings)
+        loaded = Whitening.read(TensorReader(whitening.state()))
+        assert np.array_equal(whitening.apply(raw), again.apply(raw))
+        assert np.array_equal(whitening.apply(raw), loaded.apply(raw))
+        assert loaded.size == whitening.size
+        assert whitening.apply(raw).dtype == np.float32
 
 
 def test_where_no_item_says_anything_nothing_is_learned():

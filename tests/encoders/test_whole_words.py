@@ -1,4 +1,4 @@
-"""Which tokens make a word."""
+"""Word boundaries of tokens."""
 
 import pytest
 import tokenizers
@@ -9,7 +9,7 @@ from llmrec_cli.encoders.language_models import load_masked_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.settings.encoder import ScratchSettings
 from llmrec_cli.settings.peft import NoPeftSettings
-from llmrec_cli.training.masking import first_of_word, knows_words, tokenize_words
+from llmrec_cli.training.masking import first_of_word, has_word_ids, tokenize_words
 
 TEXTS = ["the robots of the moon", "太空机器人的爱情", "", "👩‍🚀 🚀🚀",
          "שלום עולם", "مرحبا بالعالم", "爱love情", "ภาษาไทย", "\u200b"]
@@ -28,7 +28,7 @@ def test_pieces_of_a_word_begin_where_its_first_one_does():
 
 
 def test_a_phrase_of_chinese_characters_that_the_tokenizer_took_for_a_word_is_one_word_a_piece():
-    # 爱 as one piece, 情书 as another; 'ok' stands beside them without a space.
+    # 爱 is one piece and 情书 another; 'ok' follows without a space.
     assert first_of_word("爱情书ok", [0, 0, 0], [(0, 1), (1, 3), (3, 5)]).tolist() == [0, 1, 2]
 
 
@@ -50,7 +50,7 @@ def test_tokens_are_those_that_the_encoder_has_for_texts_in_any_script(encoder):
     ids, firsts = tokenize_words(encoder, TEXTS)
     assert [i.tolist() for i in ids] == [i.tolist() for i in encoder.tokenize(TEXTS)]
     assert all((f <= range(len(f))).all() for f in firsts)
-    assert knows_words(encoder)
+    assert has_word_ids(encoder)
 
 
 def test_byte_pairs_divide_chinese_into_characters_too():

@@ -1,4 +1,4 @@
-"""Words of texts in several scripts, and TF-IDF by hand and against scikit-learn."""
+"""Words of texts in several scripts, and TF-IDF against hand-worked numbers and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_text_is_split_into_its_words(text, words):
 def test_a_word_weighs_one_plus_the_log_of_its_count_times_its_rarity():
     words = Words()
     words.fit(["red red tea", "green tea", "red cup", "blue tea"])
-    assert list(words.index) == ["red", "tea"]  # The others are in one text alone.
+    assert list(words.index) == ["red", "tea"]  # The others are in a single text.
     red, tea = np.log(5 / 3) + 1, np.log(5 / 4) + 1
     np.testing.assert_allclose(words.matrix(["red red tea", "tea cup", "water"]).toarray(),
                                [[(1 + np.log(2)) * red, tea], [0, tea], [0, 0]], rtol=1e-6)

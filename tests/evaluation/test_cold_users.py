@@ -1,4 +1,4 @@
-"""evaluate cold_users=true: users whom training knows nothing of, told more and more of what they do."""
+"""evaluate cold_users=true: cold-start users with more and more of their interactions given."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ from tests.tiny import write_tiny
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Prepared data of 60 users of four kinds, which their attribute says; 15 are held out for test."""
+    """Prepared data of 60 users of four kinds, named by an attribute; 15 users are held out for test."""
     folder = tmp_path_factory.mktemp("cold")
     write_tiny(folder)
     (folder / "users.csv").write_text("user_id,loves\n" + "".join(f"u{n},kind{n % 4}\n" for n in range(60)))
@@ -45,14 +45,14 @@ def shop(tmp_path_factory):
 def models(shop, tmp_path_factory):
     heads = {"clusters": ClustersSettings(num_clusters=4, first_clicks=0, click_weight=0.6, click_smoothing=10, l2=0.3),
              "ease": EaseSettings(l2=20)}
-    found = {}
+    result = {}
     for name, head in heads.items():
         fitted = build(ModelConfig(head=head))
         fitted.fit(shop.training("train"), Context(torch.device("cpu"), 1))
-        found[name] = str(tmp_path_factory.mktemp(name) / "model")
-        save_recommender(tmp_path_factory.getbasetemp() / found[name], fitted, shop, ("train",),
+        result[name] = str(tmp_path_factory.mktemp(name) / "model")
+        save_recommender(tmp_path_factory.getbasetemp() / result[name], fitted, shop, ("train",),
                          {"refit": "none", "seed": 1})
-    return found
+    return result
 
 
 @pytest.fixture
@@ -76,26 +76,26 @@ def content_of(run_dir):
 
 def test_a_profile_alone_beats_popularity_where_it_says_what_users_love(run, capsys):
     run_dir = run("clusters", "ease")
-    found = content_of(run_dir)["cold_users"]
-    assert list(found["told"]) == ["0", "1", "3"]
-    assert (found["after"], found["num_users"]) == (3, 15)
-    names = found["told"]["0"]["metrics"]
+    result = content_of(run_dir)["cold_users"]
+    assert list(result["told"]) == ["0", "1", "3"]
+    assert (result["after"], result["num_users"]) == (3, 15)
+    names = result["told"]["0"]["metrics"]
     assert set(names) == {"clusters", "ease", "popularity"}
-    gain = found["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
+    gain = result["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
     assert gain["ci95"][0] > 0
-    # EASE has nothing to go by without a history, so it is served as popularity.
+    # EASE cannot score a user without a history, so popularity is used.
     assert names["ease"]["ndcg@5"] == names["popularity"]["ndcg@5"]
-    assert found["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
-    # Popularity is told nothing, and its lists are of the same items however many are.
-    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in found["told"].values()}) == 1
-    assert found["told"]["3"]["metrics"]["ease"] != names["ease"]
+    assert result["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
+    # Popularity ignores the history, so its metrics are the same for every number of given interactions.
+    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in result["told"].values()}) == 1
+    assert result["told"]["3"]["metrics"]["ease"] != names["ease"]
 
     page = run_dir.file("report.html").read_text()
-    assert "Users without a history" in page
+    assert "Cold-start users" in page
     assert "profile only: clusters" in page
-    shown = capsys.readouterr().out
-    assert "15 users without a history" in shown
-    assert "3 interactions: ease" in shown
+    printed = capsys.readouterr().out
+    assert "15 cold-start users, given" in printed
+    assert "3 interactions: ease" in printed
 
 
 def held_out(shop):
@@ -128,7 +128,7 @@ def test_lists_are_without_what_is_apart(run, shop):
 
 
 def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
-    # As if the model had never heard of the last items: it must be asked about them, each time as many.
+    # The model does not know the last items; they must be ranked for every number of given interactions.
     loaded = entrants.load_recommender
 
     def forgetful(folder, context):
@@ -148,7 +148,7 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
 
 
 def test_where_nobody_can_be_measured_it_is_said_what_to_do(run):
-    with pytest.raises(DataError, match=r"none of the 15 users .* prepare with split=cold_users, or set cold_users"):
+    with pytest.raises(DataError, match=r"of 15 users .* prepare with split=cold_users, or set cold_users"):
         run("clusters", cold_users=ColdUsersSettings(on=True, first=[0], after=100))
 
 
@@ -161,7 +161,7 @@ def test_cold_users_are_not_combined_with_what_would_not_hold():
 
 def test_tables_go_without_baselines():
     metrics = {"ndcg@5": {"mean": 0.5, "ci95": [0.4, 0.6]}, "recall@5": {"mean": 0.25, "ci95": None}}
-    found = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
-    assert cold_users_table(found, 5).columns == ["ndcg@5", "recall@5"]
-    assert [row.name for row in cold_users_table(found, 5).rows] == ["1 interaction: m"]
-    assert "0.5000" in cold_users_lines(found, 5)
+    result = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
+    assert cold_users_table(result, 5).columns == ["ndcg@5", "recall@5"]
+    assert [row.name for row in cold_users_table(result, 5).rows] == ["1 interaction: m"]
+    assert "0.5000" in cold_users_lines(result, 5)

@@ -1,4 +1,4 @@
-"""Texts as people mistype, reword and shorten them, in several scripts."""
+"""Text perturbations in several scripts: typos, synonyms and truncation."""
 
 import unicodedata
 from collections import Counter
@@ -6,17 +6,24 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from llmrec_cli.evaluation.text_perturbation import LOOK_OR_SOUND_ALIKE, SYNONYMS, disturbed, synonyms, truncated, typos
+from llmrec_cli.evaluation.text_perturbation import (
+    LOOK_OR_SOUND_ALIKE,
+    SYNONYMS,
+    perturb_texts,
+    synonyms,
+    truncation,
+    typos,
+)
 
 TITLE = "Stainless Scissors, Straight Handle (2019). Office|School"
 
 
 def once(way, text, seed=0):
-    return disturbed([text], way, seed)[0]
+    return perturb_texts([text], way, seed)[0]
 
 
 def edits(before, after):
-    """Return how a word was mistyped: swapped, dropped, doubled, or nothing of these."""
+    """Return the kind of typo in a word: swapped, dropped, doubled, or none of them."""
     if len(after) == len(before) - 1:
         return "dropped" if any(before[:n] + before[n + 1:] == after for n in range(1, len(before))) else None
     if len(after) == len(before) + 1:
@@ -26,9 +33,9 @@ def edits(before, after):
 
 
 def test_each_typo_is_one_of_three_and_all_three_turn_up():
-    found = Counter(edits("scatiyrn", once(typos(1.0), "scatiyrn", seed)) for seed in range(60))
-    assert set(found) == {"swapped", "dropped", "doubled"}
-    assert min(found.values()) > 8
+    result = Counter(edits("scatiyrn", once(typos(1.0), "scatiyrn", seed)) for seed in range(60))
+    assert set(result) == {"swapped", "dropped", "doubled"}
+    assert min(result.values()) > 8
 
 
 def test_the_share_of_words_with_a_typo_is_as_stated_and_short_words_numbers_and_signs_stay():
@@ -39,7 +46,7 @@ def test_the_share_of_words_with_a_typo_is_as_stated_and_short_words_numbers_and
 
 
 def test_the_same_text_and_seed_give_the_same_typos_whatever_else_is_there():
-    together = disturbed(["Alien", TITLE, "Blade Runner"], typos(0.8), 3)
+    together = perturb_texts(["Alien", TITLE, "Blade Runner"], typos(0.8), 3)
     assert together[1] == once(typos(0.8), TITLE, 3) != once(typos(0.8), TITLE, 4)
 
 
@@ -62,7 +69,7 @@ def test_marks_stay_with_their_letters():
 
 
 @pytest.mark.parametrize("text", ["", " ", "🚀", "a", "ab\u0301", "\u0301", "مرحبا بالعالم", "x" * 100_000])
-@pytest.mark.parametrize("way", [typos(1.0), synonyms(1.0), truncated(0.5)], ids=["typos", "synonyms", "truncated"])
+@pytest.mark.parametrize("way", [typos(1.0), synonyms(1.0), truncation(0.5)], ids=["typos", "synonyms", "truncated"])
 def test_any_text_can_be_disturbed(way, text):
     assert isinstance(once(way, text), str)
     assert once(way, text) == once(way, text)
@@ -86,10 +93,10 @@ def test_the_share_of_words_reworded_is_as_stated():
 
 
 def test_a_text_loses_the_words_at_its_end():
-    assert once(truncated(0.5), "Stainless scissors, straight handle") == "Stainless scissors,"
-    assert once(truncated(0.5), "太空的机器") == "太空"
-    assert once(truncated(0.9), "one two") == "one"
-    assert once(truncated(0.5), "alone") == "alone"
+    assert once(truncation(0.5), "Stainless scissors, straight handle") == "Stainless scissors,"
+    assert once(truncation(0.5), "太空的机器") == "太空"
+    assert once(truncation(0.9), "one two") == "one"
+    assert once(truncation(0.5), "alone") == "alone"
 
 
 def test_what_is_built_in_has_groups_of_at_least_two_and_no_word_twice():

@@ -1,4 +1,4 @@
-"""Which groups a recommender is measured on, their slices, and what lists are worth to members."""
+"""Held-out groups, their slices, and metrics of the members."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +23,16 @@ from tests.scoring.test_group_scores import csr
 
 USERS, ITEMS, GROUPS = ["u", "v", "w", "x"], ["a", "b", "c", "d", "e"], ["g", "h", "k"]
 MEMBERS = [[0, 1], [2], [3]]
-"""w and x have no history, so for h speaks what it did, and nothing for k."""
+"""w and x have no history, so h has only its joint interactions, and k has nothing."""
 
 
-def rows(found, who):
+def rows(result, who):
     """Interactions and splits of rows (who, item, split)."""
-    found = sorted(found, key=lambda row: who.index(row[0]))
-    columns = [np.array([names.index(row[n]) for row in found], np.int64) for n, names in ((0, who), (1, ITEMS))]
-    interactions = Interactions(*columns, np.ones(len(found), np.float32), np.arange(len(found)), len(who), len(ITEMS))
-    return interactions, np.array([SPLITS.index(row[2]) for row in found], np.int8)
+    result = sorted(result, key=lambda row: who.index(row[0]))
+    columns = [np.array([names.index(row[n]) for row in result], np.int64) for n, names in ((0, who), (1, ITEMS))]
+    interactions = Interactions(*columns, np.ones(len(result), np.float32), np.arange(len(result)), len(who),
+                                len(ITEMS))
+    return interactions, np.array([SPLITS.index(row[2]) for row in result], np.int8)
 
 
 class Prepared(PreparedData):
@@ -67,16 +68,16 @@ def lists(matrix):
 
 
 def test_groups_of_which_something_is_known_are_asked_for_and_the_others_are_counted():
-    found = task(prepared(TOGETHER))
-    assert found.queries.ids.tolist() == ["g", "h"]
-    assert lists(found.relevant_QN) == [[3], [4]]
-    assert (found.num_skipped, found.num_cold) == (1, 1)
+    result = task(prepared(TOGETHER))
+    assert result.queries.ids.tolist() == ["g", "h"]
+    assert lists(result.relevant_QN) == [[3], [4]]
+    assert (result.num_skipped, result.num_cold) == (1, 1)
 
 
 def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their_own_histories():
-    found = task(prepared(TOGETHER))
-    assert lists(found.queries.history) == [[0, 1], [2]]
-    together = found.queries.groups
+    result = task(prepared(TOGETHER))
+    assert lists(result.queries.history) == [[0, 1], [2]]
+    together = result.queries.groups
     assert together.members.ids.tolist() == ["u", "v", "w"]
     assert lists(together.members.history) == [[0], [1, 2], []]
     assert lists(together.rows) == [[0, 1], [2]]
@@ -84,53 +85,54 @@ def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their
 
 
 def test_the_latest_history_of_a_group_is_everything_before_the_split_and_nothing_held_out():
-    """The recommender was fitted on h's test interaction with e; g went on to b after the fit."""
+    """The recommender was fitted on h's test interaction with e; g interacted with b after the fit."""
     data = prepared(TOGETHER)
     known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
-    found = task(data, known=known, exclude_seen=False)
-    assert lists(found.queries.history) == [[0, 1], [2]]
-    assert newer_groups(found.queries, data.part("train").matrix, known).tolist() == [True, True]
+    result = task(data, known=known, exclude_seen=False)
+    assert lists(result.queries.history) == [[0, 1], [2]]
+    assert newer_groups(result.queries, data.part("train").matrix, known).tolist() == [True, True]
 
 
 def test_members_of_a_group_are_asked_for_with_their_latest_histories():
     data = prepared(TOGETHER, [("v", "a", "valid")])
     train = data.part("train").matrix
     for latest, history in ((True, [[0], [1, 2, 0], []]), (False, [[0], [1, 2], []])):
-        found = task(data, latest=latest)
-        assert lists(found.queries.groups.members.history) == history
-        # g did b together in validation, but the recommender knows no groups, so all it did is as new to it as g is.
-        assert newer_groups(found.queries, train, None).tolist() == [latest, False]
+        result = task(data, latest=latest)
+        assert lists(result.queries.groups.members.history) == history
+        # g interacted with b in validation, but the recommender knows no groups, so all interactions of g are new to
+        # it.
+        assert newer_groups(result.queries, train, None).tolist() == [latest, False]
 
 
 def test_a_group_that_the_recommender_knows_may_be_asked_for_with_the_history_of_the_fit():
     data = prepared(TOGETHER)
     known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
-    found = task(data, known=known, exclude_seen=False, latest=False)
-    assert found.queries.groups.group.tolist() == [1, 0]
-    assert lists(found.queries.history) == [[0], [4]]
-    # Who is in a group, the data says.
-    assert lists(found.queries.groups.rows) == [[0, 1], [2]]
+    result = task(data, known=known, exclude_seen=False, latest=False)
+    assert result.queries.groups.group.tolist() == [1, 0]
+    assert lists(result.queries.history) == [[0], [4]]
+    # Members are those in the data.
+    assert lists(result.queries.groups.rows) == [[0, 1], [2]]
 
 
 def test_validation_looks_at_what_groups_went_on_to_do():
-    found = validation_of(prepared(TOGETHER), "ndcg@2", "groups")
-    assert found.queries.ids.tolist() == ["g"]
-    assert lists(found.relevant) == [[1]]
-    assert lists(found.queries.history) == [[0]]
+    result = validation_of(prepared(TOGETHER), "ndcg@2", "groups")
+    assert result.queries.ids.tolist() == ["g"]
+    assert lists(result.relevant) == [[1]]
+    assert lists(result.queries.history) == [[0]]
     assert validation_of(prepared([row for row in TOGETHER if row[2] != "valid"]), "ndcg@2", "groups") is None
 
 
 def test_data_whose_groups_hold_nothing_out_is_refused_with_what_to_do():
     with pytest.raises(DataError, match=r"groups have no test interactions .* dataset.group_test"):
         task(prepared([("g", "a", "train")]))
-    with pytest.raises(DataError, match=r"none of the 1 groups .* 1 did nothing together"):
+    with pytest.raises(DataError, match=r"of 1 groups .* 1 have no earlier interactions"):
         task(prepared([("k", "a", "test")]))
 
 
 def test_cohesion_is_the_mean_cosine_of_two_members_who_have_a_history():
     histories = csr([[0, 1], [1, 2], [3], []])
-    found = cohesion(csr([[0, 1], [0, 1, 2], [2], [2, 3]], 4), histories)
-    np.testing.assert_allclose(found, [1 / 2, 1 / 6, np.nan, np.nan])
+    result = cohesion(csr([[0, 1], [0, 1, 2], [2], [2, 3]], 4), histories)
+    np.testing.assert_allclose(result, [1 / 2, 1 / 6, np.nan, np.nan])
 
 
 def test_groups_are_sliced_by_known_members_and_by_what_they_did_together():
@@ -144,20 +146,20 @@ def test_groups_are_sliced_by_known_members_and_by_what_they_did_together():
 
 
 def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
-    # The first group's members want d and nothing, b; the list finds d first and b second.
-    found = member_satisfaction(np.array([[3, 1], [0, 1]]), csr([[0, 1, 2], [1]], 3), csr([[3], [], [1]]), [1, 2])
+    # Held-out items of the first group's members: d, none, b; the list has d first and b second.
+    result = member_satisfaction(np.array([[3, 1], [0, 1]]), csr([[0, 1, 2], [1]], 3), csr([[3], [], [1]]), [1, 2])
     second = 1 / np.log2(3)
-    np.testing.assert_allclose(found["member_ndcg@2"], [(1 + second) / 2, np.nan])
-    np.testing.assert_allclose(found["least_member_ndcg@2"], [second, np.nan])
-    np.testing.assert_allclose(found["member_spread@2"], [1 - second, np.nan])
-    np.testing.assert_allclose(found["member_ndcg@1"], [1 / 2, np.nan])
+    np.testing.assert_allclose(result["member_ndcg@2"], [(1 + second) / 2, np.nan])
+    np.testing.assert_allclose(result["least_member_ndcg@2"], [second, np.nan])
+    np.testing.assert_allclose(result["member_spread@2"], [1 - second, np.nan])
+    np.testing.assert_allclose(result["member_ndcg@1"], [1 / 2, np.nan])
 
 
 def test_what_several_given_splits_have_of_a_group_or_a_member_is_once_in_its_history():
-    found = task(prepared([*TOGETHER, ("g", "a", "valid")], more=[("u", "a", "valid")]))
-    g, u = found.queries.ids.tolist().index("g"), found.queries.groups.members.ids.tolist().index("u")
-    assert sorted(lists(found.queries.history)[g]) == [0, 1]
-    assert lists(found.queries.groups.members.history)[u] == [0]
+    result = task(prepared([*TOGETHER, ("g", "a", "valid")], more=[("u", "a", "valid")]))
+    g, u = result.queries.ids.tolist().index("g"), result.queries.groups.members.ids.tolist().index("u")
+    assert sorted(lists(result.queries.history)[g]) == [0, 1]
+    assert lists(result.queries.groups.members.history)[u] == [0]
 
 
 @pytest.mark.parametrize("moments", [True, False])
@@ -171,14 +173,14 @@ def test_a_model_that_reads_times_is_asked_with_those_of_groups_although_it_has_
     together = data.groups("train").interactions
     known = KnownGroups(without_texts(GROUPS), csr(MEMBERS, len(USERS)), together.values, together.matrix) \
         if knows_groups else None
-    found = held_out_groups(data, "test", data.users, data.items, train.values, known, True, train.times,
-                            latest).queries
-    assert found.times.indices.tolist() == found.history.indices.tolist()
+    result = held_out_groups(data, "test", data.users, data.items, train.values, known, True, train.times,
+                             latest).queries
+    assert result.times.indices.tolist() == result.history.indices.tolist()
     expected = together.times.data if moments and latest and not knows_groups else None
     if expected is not None:
-        assert set(expected) <= set(found.times.data)
+        assert set(expected) <= set(result.times.data)
     if not moments and not knows_groups:
-        assert set(found.times.data) == {UNTIMED}
+        assert set(result.times.data) == {UNTIMED}
     head = build(ModelConfig(head=ItemKnnSettings(decay=7.0)))
     head.interaction_weights = InteractionWeights(decay=7.0, newest=10)
-    assert (head.history(found).data > 0).all()
+    assert (head.history(result).data > 0).all()

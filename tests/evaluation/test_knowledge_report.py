@@ -1,4 +1,4 @@
-"""evaluate knowledge=true: what each relation contributes, on validation, and against controls."""
+"""evaluate knowledge=true: contribution of each relation on validation, compared with controls."""
 
 import json
 import shutil
@@ -15,7 +15,12 @@ from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.evaluation.knowledge_ablation import counting, silent, uses_knowledge, without_graph
+from llmrec_cli.evaluation.knowledge_ablation import (
+    kinds_without_data,
+    uses_knowledge,
+    with_neighbours_only,
+    without_graph,
+)
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import knowledge_lines, knowledge_table
@@ -40,7 +45,7 @@ def put(table, file):
 
 @pytest.fixture(scope="module")
 def known(tiny_prepared, tmp_path_factory):
-    """The tiny shop with a graph: what attribute an item has, and who made it, drawn at random."""
+    """The tiny shop with a graph: the attribute of an item, and its maker, which is random."""
     folder = tmp_path_factory.mktemp("graph") / "prepared"
     shutil.copytree(tiny_prepared, folder)
     items = read_prepared(folder).items
@@ -78,25 +83,25 @@ def run(tmp_path, monkeypatch):
 
 def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, known, tmp_path, capsys):
     metrics, page = run(saved(tmp_path / "ease", known, EASE), saved(tmp_path / "knn", known, ItemKnnSettings(k=10)))
-    found = metrics["knowledge"]
-    assert found["unaffected"] == ["item_knn"]
-    one = found["models"]["ease"]
+    result = metrics["knowledge"]
+    assert result["unaffected"] == ["item_knn"]
+    one = result["models"]["ease"]
     for kind, key in (("none", "gain"), ("swapped", "over_swapped"), ("counts", "over_counts")):
         difference = one[key]["ndcg@10"]
         assert difference["difference"] == pytest.approx(
             one["metrics"]["all"]["ndcg@10"]["mean"] - one["metrics"][kind]["ndcg@10"]["mean"])
         assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
     assert set(one["relations"]) == {"made", "of"}
-    # What people chose goes by the attributes, so it is these that help, and not another item's.
+    # Interactions depend on the attributes, so these help, and swapped ones do not.
     assert one["relations"]["of"]["ndcg@10"]["difference"] > 0
     assert one["over_swapped"]["ndcg@10"]["difference"] > 0
-    assert found["coverage"]["linked"] == len(known.items)
-    lines = knowledge_lines(found, 10)
+    assert result["coverage"]["linked"] == len(known.items)
+    lines = knowledge_lines(result, 10)
     assert lines in capsys.readouterr().out
     assert "without of" in lines
-    assert "What the knowledge graph contributes" in page
-    assert [row.name for row in knowledge_table(found, 10).rows][:4] == [
-        "ease", "Without the graph", "Another item's knowledge", "How much is known"]
+    assert "Contribution of the knowledge graph" in page
+    assert [row.name for row in knowledge_table(result, 10).rows][:4] == [
+        "ease", "Without the graph", "Swapped knowledge", "Triple counts"]
 
 
 def test_whatever_split_is_measured_knowledge_is_compared_on_validation(run, known, tmp_path):
@@ -132,9 +137,9 @@ def test_what_a_graph_still_says_without_a_relation_is_still_read():
     far = Knowledge(sp.csr_array((2, 0), dtype=np.float32), [])
     far.__dict__["two_hops"] = sp.csr_array(np.eye(2, dtype=np.float32))
     config = ModelConfig(head=EaseSettings(features=FeatureWeightsSettings(knowledge=1.0, two_hops=2.0)))
-    assert silent(config, far) == ["knowledge"]
-    assert without_graph(config, silent(config, far)).head.features.two_hops == 2
-    assert counting(config).head.features == FeatureWeightsSettings(knowledge=2.0)
+    assert kinds_without_data(config, far) == ["knowledge"]
+    assert without_graph(config, kinds_without_data(config, far)).head.features.two_hops == 2
+    assert with_neighbours_only(config).head.features == FeatureWeightsSettings(knowledge=2.0)
 
 
 def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):

@@ -1,15 +1,15 @@
-"""What is said of a pretraining: harm above all."""
+"""Metrics and warnings of a pretraining run, above all about damage."""
 
 import numpy as np
 import pytest
 
-from llmrec_cli.evaluation.pretraining import Outcome, metrics_of, show
+from llmrec_cli.evaluation.pretraining import PretrainingResults, metrics_of, show
 from llmrec_cli.settings.encoder import ScratchSettings
 from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.settings.tracker import NoTrackerSettings
-from llmrec_cli.training.loop import Trained
+from llmrec_cli.training.loop import TrainResult
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import Answers, Probe
 
@@ -29,8 +29,8 @@ def answers(*ranks):
 
 def outcome(before, after, loss=(3.0, 2.0), probe=PROBE):
     task = Task(None, None, False, Examples(), Examples())
-    return Outcome(task, Trained(1, -loss[1], [2.5], [-loss[1]]), Measure(loss[0], 0.1, 99), Measure(loss[1], 0.2, 99),
-                   probe, before, after)
+    return PretrainingResults(task, TrainResult(1, -loss[1], [2.5], [-loss[1]]), Measure(loss[0], 0.1, 99),
+                              Measure(loss[1], 0.2, 99), probe, before, after)
 
 
 def test_a_probe_that_got_worse_is_said_to_have_got_worse_everywhere(capsys):

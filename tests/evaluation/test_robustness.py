@@ -1,4 +1,4 @@
-"""evaluate robustness=true: what lists become when item texts are disturbed as recommendations are asked for."""
+"""evaluate robustness=true: lists with item texts perturbed at recommendation time."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.evaluation.robustness import changed, read_synonyms
+from llmrec_cli.evaluation.robustness import changed_share, read_synonyms
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import robustness_lines, robustness_table
@@ -64,9 +64,9 @@ def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_list
     towers = saved(tmp_path / "towers", prepared, TwoTowerSettings(embedding_size=16, id_scale=0.0),
                    **tower(tiny_encoder))
     metrics = run(towers, saved(tmp_path / "knn", prepared, ItemKnnSettings(k=10)))
-    found = metrics["robustness"]
-    assert found["unaffected"] == ["item_knn"]
-    one = found["models"]["two_tower"]
+    result = metrics["robustness"]
+    assert result["unaffected"] == ["item_knn"]
+    one = result["models"]["two_tower"]
     assert one["texts"] == "all items"
     assert one["clean"]["ndcg@10"]["mean"] == pytest.approx(metrics["metrics"]["ndcg@10"]["mean"])
     for kind in ("typos", "synonyms", "truncated"):
@@ -75,17 +75,17 @@ def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_list
             one[kind]["metrics"]["ndcg@10"]["mean"] - one["clean"]["ndcg@10"]["mean"])
         low, high = difference["ci95"]
         assert low <= difference["difference"] <= high
-    # Half of "Robot and Moon (1984). Science Fiction" tells little of what the tower learned from.
+    # Half of "Robot and Moon (1984). Science Fiction" lacks the words that the tower learned from.
     assert one["truncated"]["difference"]["ndcg@10"]["difference"] != 0
-    assert found["texts"]["truncated"] == {"strength": 0.5, "changed": 1.0}
+    assert result["texts"]["truncated"] == {"strength": 0.5, "changed": 1.0}
     printed = capsys.readouterr().out
-    assert "reads no item text when asked: item_knn" in printed
+    assert "no item text read at recommendation time: item_knn" in printed
     assert "truncated" in printed
 
 
 def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_anew(run, tmp_path, tiny_prepared,
                                                                                monkeypatch):
-    """Items c0 to c3 have no interactions; here a test interaction each, so that they are to be found."""
+    """Items c0 to c3 have no interactions; give each a test interaction, so that they are relevant."""
     from tests.stages.test_evaluate import write_prepared
 
     rows = [(f"u{n}", f"i{(n + m) % 8}", "train") for n in range(8) for m in range(3)]
@@ -99,11 +99,11 @@ def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_ane
     model = saved(tmp_path / "model", prepared,
                   ContentSettings(features=FeatureWeightsSettings(words=1.0), gamma=1.0, l2=1.0,
                                                                 denoise=0.0, blend=1.0))
-    found = run(model, candidates="cold")["robustness"]
-    one = found["models"]["content"]
+    result = run(model, candidates="cold")["robustness"]
+    one = result["models"]["content"]
     assert one["texts"] == "items without training interactions, as if they came new"
     assert one["truncated"]["metrics"]["ndcg@10"]["mean"] != one["clean"]["ndcg@10"]["mean"]
-    assert found["unaffected"] == []
+    assert result["unaffected"] == []
 
 
 def test_the_texts_of_items_that_everybody_knows_are_not_read_by_a_head_with_fixed_weights(run, prepared, tmp_path):
@@ -132,11 +132,11 @@ def test_synonyms_come_from_a_file_with_a_group_a_line(tmp_path):
     file.write_text("film\tmovie\n\n 酒店\t宾馆 \t旅馆\n", "utf-8")
     assert read_synonyms(str(file)) == [["film", "movie"], ["酒店", "宾馆", "旅馆"]]
     file.write_text("film\tmovie\nalone\n", "utf-8")
-    with pytest.raises(DataError, match=r"words.tsv:2: 'alone' stands alone"):
+    with pytest.raises(DataError, match=r"words.tsv:2: 'alone' has no synonym"):
         read_synonyms(str(file))
     for content in ("", "\n"):
         file.write_text(content, "utf-8")
-        with pytest.raises(DataError, match="no words in it"):
+        with pytest.raises(DataError, match="the file has no words"):
             read_synonyms(str(file))
     with pytest.raises(DataError, match="not readable"):
         read_synonyms(str(tmp_path / "none.tsv"))
@@ -156,8 +156,8 @@ def test_the_setting_is_a_word_and_its_strengths_have_ranges():
 
 
 def test_texts_that_say_nothing_do_not_count_as_unchanged():
-    assert changed(np.array(["a", "", "b"], object), np.array(["a", "", "c"], object)) == 0.5
-    assert changed(np.array([""], object), np.array([""], object)) == 0
+    assert changed_share(np.array(["a", "", "b"], object), np.array(["a", "", "c"], object)) == 0.5
+    assert changed_share(np.array([""], object), np.array([""], object)) == 0
 
 
 CELL = {"ndcg@10": {"mean": 0.3, "ci95": [0.2, 0.4]}, "recall@10": {"mean": 0.5, "ci95": [0.4, 0.6]}}
@@ -185,6 +185,6 @@ def test_the_page_has_a_section_for_it():
     page = content()
     page.metrics["robustness"] = FOUND
     text = render(page)
-    assert "With disturbed texts" in text
+    assert "Robustness to perturbed texts" in text
     assert "75% of the texts changed" in text
-    assert "With disturbed texts" not in render(content())
+    assert "Robustness to perturbed texts" not in render(content())

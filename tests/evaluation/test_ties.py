@@ -1,4 +1,4 @@
-"""Metrics in expectation over the order of ties, against all orders there are."""
+"""Expected metrics over the order of ties, compared with the mean over all orders."""
 
 import itertools
 import math
@@ -37,22 +37,22 @@ def listed(case, k=8, **more):
 
 
 def orders(members, scores):
-    """All lists that sort the members by score, each as likely."""
+    """All lists that sort the members by score, equally likely."""
     groups = [[n for n in members if scores[n] == level] for level in sorted({scores[n] for n in members})[::-1]]
     return [list(itertools.chain(*order)) for order in itertools.product(*map(itertools.permutations, groups))]
 
 
 def averaged(case, row, gains=None, inside=None):
-    """The mean of the ordinary metrics over all orders of a row's ties; only items of `inside` are relevant."""
+    """Mean of the plain metrics over all orders of a row's ties; only items of `inside` are relevant."""
     wanted = case[2][row] if inside is None else case[2][row] & inside
-    found = []
+    result = []
     for order in orders(candidates_of(row, case), case[0][row]):
         items = np.full((1, 8), -1)
         items[0, :len(order[:8])] = order[:8]
         relevant = csr(wanted[None])
         worth = None if gains is None else graded(items, csr(wanted[None], gains[row][None]))
-        found.append(ranking_metrics(hits(items, relevant), np.array([wanted.sum()]), CUTOFFS, worth))
-    return {name: np.mean([one[name][0] for one in found]) for name in found[0]}
+        result.append(ranking_metrics(hits(items, relevant), np.array([wanted.sum()]), CUTOFFS, worth))
+    return {name: np.mean([one[name][0] for one in result]) for name in result[0]}
 
 
 @given(cases(max_items=6))

@@ -1,4 +1,4 @@
-"""Validation that finetune should not believe: copies of training, and values far above every baseline's."""
+"""Suspicious validation in finetune: copies of training, and values far above every baseline."""
 
 import json
 from pathlib import Path
@@ -7,34 +7,34 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.evaluation.leak_checks import copies_in_training, too_high
+from llmrec_cli.evaluation.leak_checks import check_copies, check_too_high
 
 
 def test_far_above_every_baseline_or_nearly_perfect_is_suspicious_and_a_good_value_is_not() -> None:
-    assert too_high("ndcg@10", 0.55, [0.1, 0.3], 5000) == []
-    assert too_high("ndcg@10", 0.49, [0.01], 5000) == []
-    (said,) = too_high("ndcg@10", 0.6, [0.1, 0.2], 5000)
-    assert "3.0 times that of the strongest baseline (0.200)" in said
-    (said,) = too_high("ndcg@10", 0.95, [0.9], 5000)
-    assert "nearly perfect, with 5,000 items" in said
+    assert check_too_high("ndcg@10", 0.55, [0.1, 0.3], 5000) == []
+    assert check_too_high("ndcg@10", 0.49, [0.01], 5000) == []
+    (sentence,) = check_too_high("ndcg@10", 0.6, [0.1, 0.2], 5000)
+    assert "3.0 times that of the strongest baseline (0.200)" in sentence
+    (sentence,) = check_too_high("ndcg@10", 0.95, [0.9], 5000)
+    assert "nearly perfect for a ranking of 5,000 items" in sentence
 
 
 def test_pairs_that_a_member_was_trained_on_are_counted() -> None:
-    # Group 0 holds out items 0 to 3: its members 0 and 1 were trained on 0 and on 1; group 1 nothing that is known.
+    # Group 0 holds out items 0 to 3; its members 0 and 1 have items 0 and 1 in training. Group 1 has no copies.
     relevant = sp.csr_array(np.array([[1, 1, 1, 1, 0], [0, 0, 0, 0, 1]], np.float32))
     members = sp.csr_array(np.array([[1, 1, 0], [0, 0, 1]], np.float32))
     train = sp.csr_array(np.array([[1, 0, 0, 0, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0]], np.float32))
-    said = copies_in_training(relevant, members, train)
-    assert said is not None
-    assert said.startswith("2 of 5 pairs (40.0%) that groups hold out for validation are in the training of a member")
+    sentence = check_copies(relevant, members, train)
+    assert sentence is not None
+    assert sentence.startswith("2 of 5 validation pairs of groups (40.0%) are in the training split of a member")
     # One of five is below a quarter.
     fewer = sp.csr_array(np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], np.float32))
-    assert copies_in_training(relevant, members, fewer) is None
+    assert check_copies(relevant, members, fewer) is None
 
 
 @pytest.fixture
 def households() -> list[str]:
-    """Write data shaped like CAMRa: seven in ten of what a household watched are the row of a member too."""
+    """Write data shaped like CAMRa: seven in ten interactions of a household are also a row of a member."""
     rng = np.random.default_rng(3)
     members, users, groups = ["group_id,user_id"], ["user_id,item_id"], ["group_id,item_id"]
     for n in range(40):
@@ -60,10 +60,10 @@ def test_finetune_says_that_the_validation_of_groups_is_a_copy_of_members_traini
     assert llmrec(*households, "split.leaks=keep").code == 0
     done = llmrec(*RUN, "run_dir=run")
     assert done.code == 0, done.err
-    assert "warning: suspicious: " in done.err
-    assert "that groups hold out for validation are in the training of a member" in done.err
-    (said,) = json.loads(Path("run/manifest.json").read_text("utf-8"))["suspicious"]
-    share = float(said.split("(")[1].split("%")[0])
+    assert "warning: possible leak: " in done.err
+    assert "are in the training split of a member" in done.err
+    (sentence,) = json.loads(Path("run/manifest.json").read_text("utf-8"))["suspicious"]
+    share = float(sentence.split("(")[1].split("%")[0])
     assert 60 < share < 80
 
 
@@ -71,7 +71,7 @@ def test_a_carve_without_copies_is_not_suspicious(llmrec, households) -> None:
     assert llmrec(*households).code == 0
     done = llmrec(*RUN, "run_dir=run")
     assert done.code == 0, done.err
-    assert "suspicious" not in done.err
+    assert "possible leak" not in done.err
     logged = [json.loads(line) for line in Path("run/log.jsonl").read_text("utf-8").splitlines()]
     (baselines,) = [each for each in logged if each["event"] == "baselines"]
     assert baselines["metric"] == "ndcg@5"

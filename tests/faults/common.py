@@ -1,4 +1,4 @@
-"""What the fault tests share: data to prepare, refusals to read, models to do damage to."""
+"""Helpers of the fault tests: data to prepare, error messages, and models to damage."""
 
 import json
 import textwrap

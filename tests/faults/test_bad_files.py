@@ -80,8 +80,8 @@ def test_34_numbers_and_texts_in_one_id_column_are_all_texts(llmrec):
     mixed = "".join(json.dumps({"user_id": n, "item_id": f"i{place}"}) + "\n" for place, n in enumerate(rows))
     texts = "".join(json.dumps({"user_id": str(n), "item_id": f"i{place}"}) + "\n" for place, n in enumerate(rows))
     texts = texts.replace("1e+20", "100000000000000000000")
-    found = [prepared_ids(llmrec, content, name="x.jsonl") for content in (mixed, texts)]
-    assert sorted(found[0]) == sorted(found[1]) == sorted(["7", "7", "x", "1.5", "100000000000000000000"])
+    result = [prepared_ids(llmrec, content, name="x.jsonl") for content in (mixed, texts)]
+    assert sorted(result[0]) == sorted(result[1]) == sorted(["7", "7", "x", "1.5", "100000000000000000000"])
     pq.write_table(pa.table({"user_id": [7, 8], "item_id": ["a", "b"]}), "a.parquet")
     pq.write_table(pa.table({"user_id": ["7", "x"], "item_id": ["c", "d"]}), "b.parquet")
     done = llmrec("prepare", "dataset=files", "dataset.name=both", "dataset.interactions=[a.parquet,b.parquet]",
@@ -111,8 +111,8 @@ def test_43_ids_of_any_script_come_out_as_they_went_in(llmrec, name):
     interactions = pq.read_table("data/prepared/fault/interactions.parquet")
     assert interactions["user_id"].to_pylist() == interactions["item_id"].to_pylist()
     for kind in ("user", "item"):
-        found = pq.read_table(f"data/prepared/fault/{kind}s.parquet")
-        assert sorted(found[f"{kind}_id"].to_pylist()) == sorted(SCRIPTS)
+        result = pq.read_table(f"data/prepared/fault/{kind}s.parquet")
+        assert sorted(result[f"{kind}_id"].to_pylist()) == sorted(SCRIPTS)
 
 
 def test_47_truncated_json_lines_are_refused_by_line(llmrec):

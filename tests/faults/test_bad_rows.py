@@ -19,13 +19,13 @@ GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
 def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(llmrec, policy, value, time):
     # The same row twice, two values at the last moment, two at the first.
     rows = [f"u,i,{v},{START + t}\n" for v, t in ((2, 9), (2, 9), (4, 9), (5, 5), (3, 5), (1, 7))]
-    found = []
+    result = []
     for order in (rows, rows[::-1], rows[2:] + rows[:2]):
         prepared_ids(llmrec, ROWS + "".join(order), f"dataset.duplicates={policy}")
         assert counted()["duplicates"] == 5
-        found += [(row["value"], row["timestamp"]) for row in pq.read_table(
+        result += [(row["value"], row["timestamp"]) for row in pq.read_table(
             "data/prepared/fault/interactions.parquet").to_pylist() if row["user_id"] == "u"]
-    assert found == [(value, (START + time) * 1000)] * 3
+    assert result == [(value, (START + time) * 1000)] * 3
 
 
 def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
@@ -80,9 +80,9 @@ def with_commas(value, time):
     ("4,5", "4.5 for '4,5'"), ("-1.234,5", "-1234.5 for '-1.234,5'"),
     ("1,234", "1.234 for '1,234', or 1234 where the comma groups thousands")])
 def test_37_a_decimal_comma_is_named_as_the_cause_and_no_setting_is_blamed(llmrec, value, remedy):
-    said = refused(llmrec, with_commas(value, START), "dataset.delimiter=;")
-    assert f"The first ones:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in said
-    assert said.endswith(f"decimal comma\nIn the column value, export numbers with a decimal point: {remedy}")
+    message = refused(llmrec, with_commas(value, START), "dataset.delimiter=;")
+    assert f"The first ones:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in message
+    assert message.endswith(f"decimal comma\nIn the column value, export numbers with a decimal point: {remedy}")
     prepared_ids(llmrec, with_commas(value, START), "dataset.delimiter=;", "dataset.max_reject_share=0.5")
     assert {row["reason"] for row in pq.read_table("data/prepared/fault/rejects.parquet").to_pylist()} == {
         f"'{value}' is not a number: it has a decimal comma"}
@@ -100,8 +100,8 @@ def test_37_a_decimal_comma_in_a_time_is_named_too(llmrec):
 
 
 def test_37_a_decimal_comma_among_other_bad_rows_is_named_beside_what_is_said_of_them(llmrec):
-    said = refused(llmrec, ROWS + 'u1,i9,"4,5",1\nu1,i8,high,1\n')
-    assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in said
+    message = refused(llmrec, ROWS + 'u1,i9,"4,5",1\nu1,i8,high,1\n')
+    assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in message
 
 
 def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmrec):
@@ -118,12 +118,12 @@ def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmre
 
 def test_38_of_equal_times_a_hash_of_the_row_decides_and_never_the_id_or_the_file(llmrec):
     rows = [f"u{user},{item},1,{START}\n" for user in range(60) for item in "abcde"]
-    found = []
+    result = []
     for order in (rows, rows[::-1]):
         split = split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(order), "leave_last_out")
-        found.append({user: item for (user, item), part in split.items() if part == "test"})
-    assert found[0] == found[1]
-    held = list(found[0].values())
+        result.append({user: item for (user, item), part in split.items() if part == "test"})
+    assert result[0] == result[1]
+    held = list(result[0].values())
     # Each item is the last of about 12 users; by the id, e would be that of all.
     assert len(held) == 60
     assert all(3 <= held.count(item) <= 24 for item in "abcde")
@@ -138,8 +138,8 @@ def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec)
     for time in (f",{START}", ""):
         header = "user_id,item_id,seq" + (",timestamp" if time else "")
         content = header + "\n" + "".join(f"{u},{i},{n}{time}\n" for u, i, n in rows)
-        found = split_of(llmrec, content, "leave_last_out", "dataset.columns.order=seq")
-        assert {pair for pair, split in found.items() if split == "test"} == {(u, i) for u, i, n in rows if n == 4}
+        result = split_of(llmrec, content, "leave_last_out", "dataset.columns.order=seq")
+        assert {pair for pair, split in result.items() if split == "test"} == {(u, i) for u, i, n in rows if n == 4}
         kept = pq.read_table("data/prepared/fault/interactions.parquet").to_pylist()
         assert [row["item_id"] for row in kept if row["user_id"] == "u3"] == ["a", "d", "b", "e", "c"]
         warned = json.loads(Path("data/prepared/fault/manifest.json").read_text())["warnings"]
@@ -155,7 +155,7 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert json.loads(Path("measured/metrics.json").read_text())["protocol"]["time_ties"] == {
         "rule": ["timestamp", "salted hash"], "interactions": 80, "share": 0.8, "held_out_users": 20,
         "held_out_share": 1.0}
-    told = "80.0% of the interactions share user and time with another, and 100.0% of the users"
+    told = "80.0% of the interactions have the same user and time as another one, and 100.0% of the users"
     assert told in done.err
     assert told in Path("measured/report.html").read_text()
 
@@ -163,8 +163,8 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
 def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
     content = "user_id,item_id,value,timestamp\n" + "".join(
         f"u{n},i{item},{value},{START + item}\n" for n in range(8) for item, value in ((0, 2), (1, 1), (2, 0), (3, -1)))
-    found = split_of(llmrec, content, "leave_last_out")
-    assert {split: {item for (_, item), part in found.items() if part == split} for split in ("train", "test")} == {
+    result = split_of(llmrec, content, "leave_last_out")
+    assert {split: {item for (_, item), part in result.items() if part == split} for split in ("train", "test")} == {
         "train": {"i0"}, "test": {"i1"}}
     assert counted()["not_positive"] == 16
 
@@ -172,25 +172,25 @@ def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
 def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
     # A tenth would cut through both moments that are held out.
     rows = [f"u{n},i{n % 5},1,{START + (0 if n < 20 else n // 4)}\n" for n in range(40)]
-    found = split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), "temporal")
+    result = split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), "temporal")
     sides = {}
     for n in range(40):
-        sides.setdefault(0 if n < 20 else n // 4, set()).add(found[f"u{n}", f"i{n % 5}"])
+        sides.setdefault(0 if n < 20 else n // 4, set()).add(result[f"u{n}", f"i{n % 5}"])
     assert sides == {0: {"train"}, 5: {"train"}, 6: {"train"}, 7: {"train"}, 8: {"valid"}, 9: {"test"}}
 
 
 @pytest.mark.parametrize("split", ["random", "leave_last_out"])
 def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
-    found = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
-    assert found["one", "i0"] == "train"
+    result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
+    assert result["one", "i0"] == "train"
     assert counted()["users_with_one_interaction"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
 def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
-    found = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
-    assert found["one", "i0"] == "test"
+    result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
+    assert result["one", "i0"] == "test"
     assert (counted()["users_with_one_interaction"], counted()["users_cold"]) == (1, 1)
 
 
@@ -203,23 +203,23 @@ def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
     done = llmrec("evaluate", "model=run", "run_dir=measured", "num_bootstrap=100")
     assert done.code == 3
     assert done.err.endswith(
-        "llmrec: data error: data/prepared/fault: none of the 2 users with test interactions can be measured: all have "
-        "no history to recommend from; prepare with split=random or split=leave_last_out, which leave everybody some "
-        "of theirs, or a cutoff in time with users on both sides of it\n")
+        "llmrec: data error: data/prepared/fault: none of the 2 users with test interactions can be evaluated: all "
+        "have no history to recommend from; prepare with split=random or split=leave_last_out, which leave training "
+        "interactions to every user, or a cutoff in time that splits the interactions of some users\n")
     assert not Path("measured/metrics.json").exists()
 
 
 def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_it_finds_none(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=cold_items").code == 0
-    found, told = {}, {}
+    result, told = {}, {}
     for name, settings in {"item_knn": ["head=item_knn"], "ease": ["head=ease", "head.features.attributes=3"]}.items():
         assert llmrec("finetune", *settings, f"run_dir={name}").code == 0
         done = llmrec("evaluate", f"model={name}", f"run_dir={name}_measured", "num_bootstrap=100", "baselines=[]")
         assert done.code == 0
-        found[name] = json.loads(Path(f"{name}_measured/metrics.json").read_text())["metrics"]["hit@10"]["mean"]
-        told[name] = "Nothing of what was to be found is in training" in done.err
-    assert found["item_knn"] == 0
-    assert found["ease"] > 0.3
+        result[name] = json.loads(Path(f"{name}_measured/metrics.json").read_text())["metrics"]["hit@10"]["mean"]
+        told[name] = "No held-out item is in training" in done.err
+    assert result["item_knn"] == 0
+    assert result["ease"] > 0.3
     assert told == {"item_knn": True, "ease": False}
 
 
@@ -250,7 +250,7 @@ def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmr
         "known": "model", "nobody": "popularity", "words": "text", "items": "history", "unseen": "popularity"}
     assert len(rows) == 25
     assert "lists made: 1 by model, 1 by history, 1 by text, 2 by popularity" in done.err
-    assert "not among the model's items, so ignored in histories: 1 ('unseen')" in done.err
+    assert "history items ignored, unknown to the model: 1 ('unseen')" in done.err
 
 
 def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):

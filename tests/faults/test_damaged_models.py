@@ -153,10 +153,10 @@ def test_24_a_models_encoder_exchanged_for_another_of_the_same_shape_is_refused(
     for command in (["evaluate"], ["recommend", "query.text=robot"]):
         done = llmrec(*command, "model=model")
         assert done.code == 4
-        assert f"model/encoders/{folder.name}: is another encoder than the one that the model was" in done.err
+        assert f"model/encoders/{folder.name}: is not the encoder that the model was trained with" in done.err
     manifest["encoders"] = {}
     (model / "manifest.json").write_text(json.dumps(manifest))
-    assert "names other encoders than the model has" in llmrec("evaluate", "model=model").err
+    assert "lists other encoders than the model folder has" in llmrec("evaluate", "model=model").err
 
 
 def test_22_a_head_that_does_not_fit_its_tensors_is_refused(model):

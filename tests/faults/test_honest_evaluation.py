@@ -26,7 +26,7 @@ def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, c
     for ties in ("hash", "expected"):
         done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", f"ties={ties}", f"run_dir={ties}")
         assert done.code == 0
-        assert "warning: 100% of the lists have ties" in done.err
+        assert "warning: 100% of the lists contain items with equal scores" in done.err
     metrics = {ties: json.loads(Path(ties, "metrics.json").read_text()) for ties in ("hash", "expected")}
     assert metrics["hash"]["tie_rate"] == 1
     asked, test = np.unique(data.part("test").user), data.part("test").matrix
@@ -46,22 +46,22 @@ def test_71_ties_among_sampled_candidates_are_expected_among_these_alone(llmrec,
                   "run_dir=few")
     assert done.code == 0
     # Two of a user's five candidates and what they have in the test, any two of them.
-    found = json.loads(Path("few/metrics.json").read_text())["metrics"]["recall@2"]["mean"]
-    assert found == pytest.approx((2 / (5 + relevant[relevant > 0])).mean())
+    result = json.loads(Path("few/metrics.json").read_text())["metrics"]["recall@2"]["mean"]
+    assert result == pytest.approx((2 / (5 + relevant[relevant > 0])).mean())
 
 
 def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, counting, monkeypatch):
     monkeypatch.setattr(evaluate, "render", lambda content: "report")
     data = counting(lambda counts_N: None)
-    found = {}
+    result = {}
     for name, settings in (("all", []), ("sampled", ["candidates=sampled:5"])):
         done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", *settings, f"run_dir={name}")
         assert done.code == 0
-        assert ("Sampled candidates" in done.err) == (name == "sampled")
-        found[name] = json.loads(Path(name, "metrics.json").read_text())["protocol"]
-    assert found["all"]["candidates"] == "all"
-    assert found["all"]["num_candidates"] == len(data.items)
-    assert found["sampled"]["candidates"] == "sampled: 5 at random per user, and what was held out"
+        assert ("Only a few candidates per list" in done.err) == (name == "sampled")
+        result[name] = json.loads(Path(name, "metrics.json").read_text())["protocol"]
+    assert result["all"]["candidates"] == "all"
+    assert result["all"]["num_candidates"] == len(data.items)
+    assert result["sampled"]["candidates"] == "sampled: 5 at random per user, plus the held-out items"
 
 
 def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
@@ -72,9 +72,9 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
     lists = recommend_lists(lambda queries: torch.tensor([[3.0, 2, 1]] * len(queries)), asked, 2, np.arange(3),
                             candidates_QN=own, relevant_QN=relevant)
     assert lists.items_QK.tolist() == [[-1, -1], [0, 1]]
-    found = evaluate_all(RANKING, ordered_hits(hits(lists.items_QK, relevant), np.array([1, 1]), [2]), [2])
-    assert all(values.tolist()[0] == 0 for values in found.values())
-    assert found["ndcg@2"].mean() == 0.5
+    result = evaluate_all(RANKING, ordered_hits(hits(lists.items_QK, relevant), np.array([1, 1]), [2]), [2])
+    assert all(values.tolist()[0] == 0 for values in result.values())
+    assert result["ndcg@2"].mean() == 0.5
 
 
 @pytest.mark.parametrize("head", ["ease", "user_knn", "two_tower"])
@@ -87,17 +87,17 @@ def test_74_changing_what_comes_after_the_cutoff_leaves_the_weights_bitwise_as_t
     file = tmp_path / "raw/interactions.csv"
     settings = [text for text in prepare_tiny if not text.startswith("dataset.interactions")]
     settings += [f"dataset.interactions={file}", "split=temporal"]
-    found, tests = [], []
+    result, tests = [], []
     for n in range(2):
         assert llmrec("prepare", *settings).code == 0
         assert llmrec("finetune", f"head={head}", *config, "refit=none", f"run_dir=run{n}").code == 0
         model = tmp_path / f"run{n}/model"
-        found.append([(model / name).read_bytes() for name in ("model.safetensors", "config.yaml")])
+        result.append([(model / name).read_bytes() for name in ("model.safetensors", "config.yaml")])
         kept = pq.read_table("data/prepared/tiny/interactions.parquet").to_pylist()
         tests.append({(row["user_id"], row["item_id"]) for row in kept if row["split"] == "test"})
         file.write_text(with_other_items(file.read_text(), tests[0], kept))
     assert len(tests[0] - tests[1]) == 20
-    assert found[0] == found[1]
+    assert result[0] == result[1]
 
 
 def with_other_items(text, test, kept):

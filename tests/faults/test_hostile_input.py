@@ -66,7 +66,7 @@ def test_64_code_that_a_models_encoder_asks_for_is_refused(model):
     config = next((model / "encoders").glob("*/config.json")).relative_to(model)
     edit(model, str(config), lambda text: json.dumps(json.loads(text) | {"auto_map": {"AutoModel": "evil.Model"}}))
     loaded = load_recommender(model, CONTEXT)
-    with pytest.raises(ArtifactError, match="'auto_map' asks for code from the model's folder, which is never run"):
+    with pytest.raises(ArtifactError, match="'auto_map' needs code from the model's folder, which is never run"):
         loaded.head.score_text(["robots"])
 
 
@@ -74,7 +74,7 @@ def test_64_code_that_a_models_encoder_asks_for_is_refused(model):
 def test_65_an_encoder_outside_the_models_folder_is_refused(model, path):
     edit(model, "config.yaml", lambda text: yaml.safe_dump(
         {**yaml.safe_load(text), "encoder": {**yaml.safe_load(text)["encoder"], "path": path}}))
-    with pytest.raises(ArtifactError, match="a model's encoder is inside its own folder"):
+    with pytest.raises(ArtifactError, match="the encoder of a saved model must be inside its folder"):
         load_recommender(model, CONTEXT)
 
 
@@ -124,8 +124,8 @@ def test_67_68_ids_and_titles_of_any_shape_are_data_and_come_back_as_they_were(l
     assert llmrec("prepare", *settings).code == 0
     assert llmrec("finetune", "head=item_knn", "run_dir=run").code == 0
     assert llmrec("recommend", "queries=all", "model=run", "output=lists.parquet", "k=3").code == 0
-    shown = llmrec("recommend", "query.user_id=007", "model=run")
-    assert "\x1b" not in shown.out
+    printed = llmrec("recommend", "query.user_id=007", "model=run")
+    assert "\x1b" not in printed.out
     lists = pq.read_table("lists.parquet")
     assert set(lists["user_id"].to_pylist()) <= set(evil)
     assert set(lists["item_id"].to_pylist()) <= set(evil)

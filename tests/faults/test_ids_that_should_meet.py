@@ -33,13 +33,13 @@ def warnings():
 @pytest.mark.parametrize("cause", WRITTEN)
 def test_81_ids_that_differ_by_how_they_are_written_are_warned_of_with_how_many_would_meet(llmrec, cause):
     ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
-    said = [catalogue(theirs)]
-    prepared_ids(llmrec, clicks(ours), *said)
+    message = [catalogue(theirs)]
+    prepared_ids(llmrec, clicks(ours), *message)
     [warning] = warnings()
     assert warning.startswith(f"20 of 20 items of the interactions are not in dataset.items, but 20 of these would "
                               f"match {cause} (")
     assert f"items of the interactions are not in dataset.items, but 20 of these would match {cause}" in refused(
-        llmrec, clicks(ours), *said, "dataset.audit=strict")
+        llmrec, clicks(ours), *message, "dataset.audit=strict")
 
 
 def test_81_a_part_that_would_meet_is_warned_of_too_and_users_like_items(llmrec):
@@ -69,10 +69,10 @@ def test_81_members_of_groups_and_links_are_held_to_the_ids_of_the_catalogue(llm
     Path("links.csv").write_text("item_id,entity_id\n" + "".join(f"a{n},E{n}\n" for n in range(20)))
     content = clicks([f"A{n}" for n in range(20)]).replace("u", "").replace("ser_id", "user_id")
     prepared_ids(llmrec, content, "dataset.groups=groups.csv", "dataset.knowledge=kg.csv", "dataset.links=links.csv")
-    found = " | ".join(warnings())
-    assert "9 of 9 members of groups are not in the users, but 9 of these would match without '.0' at the end" in found
-    assert "20 of 20 items of dataset.links are not in the items, but 20 of these would match in lower case" in found
-    assert "20 of 20 entities of dataset.links are not in dataset.knowledge, but 20 of these would match in" in found
+    result = " | ".join(warnings())
+    assert "9 of 9 members of groups are not in the users, but 9 of these would match without '.0' at the end" in result
+    assert "20 of 20 items of dataset.links are not in the items, but 20 of these would match in lower case" in result
+    assert "20 of 20 entities of dataset.links are not in dataset.knowledge, but 20 of these would match in" in result
 
 
 def test_81_held_out_ids_of_a_given_split_are_held_to_those_of_training(llmrec):
@@ -81,8 +81,8 @@ def test_81_held_out_ids_of_a_given_split_are_held_to_those_of_training(llmrec):
     done = llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv",
                   "split=given")
     assert done.code == 0, done.err
-    found = "9 of 9 held-out items are not in training, but 9 of these would match without '.0' at the end"
-    assert any(found in warning for warning in warnings())
+    result = "9 of 9 held-out items are not in training, but 9 of these would match without '.0' at the end"
+    assert any(result in warning for warning in warnings())
 
 
 @pytest.mark.parametrize("kind", ["items", "users"])
@@ -93,8 +93,8 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
     for name, rows in (("train", train), ("test", test)):
         lines = sorted({",".join(row) + "\n" for row in rows})
         Path(f"{name}.csv").write_text("user_id,item_id\n" + "".join(lines))
-    said = ["dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv", "split=given"]
-    assert llmrec("prepare", *said).code == 0
+    message = ["dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv", "split=given"]
+    assert llmrec("prepare", *message).code == 0
     [warning] = [sentence for sentence in warnings() if "that are not in training" in sentence]
     assert "split=cold" not in warning
     assert warning.endswith(f"or, if the split has cold {kind} on purpose, keep it and describe these "
@@ -102,7 +102,7 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
     # Described in a file they are known to be meant: strict lets the published split pass.
     Path("about.csv").write_text(f"{kind[:-1]}_id,title\n" + "".join(f"new{n},A{n}\ni{n},B{n}\nu{n},C{n}\n"
                                                                      for n in range(40)))
-    done = llmrec("prepare", *said, f"dataset.{kind}=about.csv", "dataset.audit=strict")
+    done = llmrec("prepare", *message, f"dataset.{kind}=about.csv", "dataset.audit=strict")
     assert done.code == 0, done.err
     notes = json.loads(Path("data/prepared/fault/manifest.json").read_text())["notes"]
     assert f"split 'test': 100% of the interactions have {kind} that are not in training" in notes
@@ -131,8 +131,8 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
 
 
 def test_81_ids_of_another_script_are_shown_as_they_are_written(llmrec):
-    said = catalogue([f"商品S{n}" for n in range(20)])
-    prepared_ids(llmrec, clicks([f"商品s{n}" for n in range(20)]), said)
+    message = catalogue([f"商品S{n}" for n in range(20)])
+    prepared_ids(llmrec, clicks([f"商品s{n}" for n in range(20)]), message)
     assert "('商品s0' and '商品S0')" in warnings()[0]
-    prepared_ids(llmrec, clicks([f"商品S{n}\u00a0" for n in range(20)]), said, "force=true")
+    prepared_ids(llmrec, clicks([f"商品S{n}\u00a0" for n in range(20)]), message, "force=true")
     assert r"('商品S0\xa0' and '商品S0')" in warnings()[0]

@@ -28,15 +28,15 @@ FACTORS = ["head=mf", "head.embedding_size=4", "optim.epochs=3", "optim.batch_si
 
 
 def at_step(monkeypatch, number, what):
-    """Let `what` happen when training has taken so many steps."""
-    tell = loop._Loop._tell
+    """Call `what` when training has taken this number of steps."""
+    log = loop._Loop._log
 
-    def told(self, event, when, **values):
-        tell(self, event, when, **values)
+    def log_and_act(self, event, when, **values):
+        log(self, event, when, **values)
         if event == "step" and when["step"] == number:
             what()
 
-    monkeypatch.setattr(loop._Loop, "_tell", told)
+    monkeypatch.setattr(loop._Loop, "_log", log_and_act)
 
 
 def files(folder):
@@ -44,16 +44,17 @@ def files(folder):
             if file.is_file()}
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(("number", "code", "message"), [(signal.SIGTERM, 143, ""),
+                                                         (signal.SIGINT, 130, "interrupted")])
 def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it_goes_on_to_the_same_bytes(
-        llmrec, tiny_prepared, monkeypatch, number, code, said):
+        llmrec, tiny_prepared, monkeypatch, number, code, message):
     config = ["finetune", f"prepared={tiny_prepared}", *FACTORS]
     assert llmrec(*config, "run_dir=whole").code == 0
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: signal.raise_signal(number))
         done = llmrec(*config, "run_dir=cut")
     assert done.code == code
-    assert done.err.endswith(f"{said}\n")
+    assert done.err.endswith(f"{message}\n")
     assert "Traceback" not in done.err
     assert sorted(path.name for path in Path("cut/checkpoints").iterdir()) == ["step-000004", "step-000005"]
     assert not Path("cut/model").exists()
@@ -98,7 +99,7 @@ def test_23_a_checkpoint_of_a_newer_format_is_refused_and_one_of_the_format_befo
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     done = llmrec("finetune", "resume=run")
     assert done.code == 4
-    assert "format 99 is not one that this llmrec reads" in done.err
+    assert "format 99 is not supported by this version of llmrec" in done.err
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     assert llmrec("finetune", "resume=run").code == 0
 
@@ -122,7 +123,7 @@ def test_18_19_a_checkpoint_that_is_cut_short_or_has_a_flipped_bit_is_refused_wi
             file.write_bytes(one)
             done = llmrec("finetune", "resume=run")
             assert (done.code, "step-000005" in done.err, "Traceback" in done.err) == (4, True, False), done.err
-            assert "to go on from the" in done.err
+            assert "to resume from the" in done.err
             refused += 1
         file.write_bytes(content)
     assert refused == 18
@@ -233,7 +234,7 @@ def test_96_every_file_and_folder_has_the_permissions_that_the_umask_leaves(llmr
             assert done.code == 0, done.err
     finally:
         os.umask(before)
-    found = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
-    assert len(found) > 50
-    assert {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in found
+    result = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
+    assert len(result) > 50
+    assert {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in result
             if path.stat().st_mode & 0o777 != (0o777 if path.is_dir() else 0o666) & ~umask} == {}

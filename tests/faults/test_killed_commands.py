@@ -30,8 +30,8 @@ def walk(command: list[str], results: list[str], points: int | None, num_first: 
     # In this process, so that what is imported on the way is there in every fork.
     with own_sigterm():
         assert cli.run([*command, "run_dir=whole"]) == 0
-    code, said, num_changes = forked([*command, "run_dir=again"])
-    assert code == 0, said
+    code, message, num_changes = forked([*command, "run_dir=again"])
+    assert code == 0, message
     whole = {name: content(Path("whole") / name) for name in results}
     assert all(whole.values())
     assert {name: content(Path("again") / name) for name in results} == whole
@@ -60,9 +60,9 @@ def go_on(command: list[str], place: int) -> None:
     """Resume the run; start it again where it has not begun, and at every second place where it has read nothing."""
     begun = Path("run/config.yaml").exists()
     again = not begun or (place % 2 and not Path("run/inputs.json").exists())
-    code, said, _ = forked([*command, "run_dir=run"] if again else [command[0], "resume=run"])
+    code, message, _ = forked([*command, "run_dir=run"] if again else [command[0], "resume=run"])
     # It may have ended: then nothing is left to be done.
-    assert code == 0 or "this run has finished" in said, f"killed at {place}: {said}"
+    assert code == 0 or "this run has finished" in message, f"killed at {place}: {message}"
 
 
 @pytest.fixture
@@ -107,15 +107,15 @@ def test_a_command_that_is_killed_at_any_change_can_be_started_again(tiny_prepar
         assert cli.run(started) == 0
     whole = [Path(name).read_bytes() for name in results]
     shutil.rmtree("run")
-    code, said, num_changes = forked(started)
-    assert code == 0, said
+    code, message, num_changes = forked(started)
+    assert code == 0, message
     for place in range(1, num_changes - 1):
         for name in ("run", *results):
             shutil.rmtree(name, ignore_errors=True) if name == "run" else Path(name).unlink(missing_ok=True)
         assert forked(started, place)[0] == KILLED
-        code, said, _ = forked(started)
+        code, message, _ = forked(started)
         # After its last file there is nothing to be done again.
-        assert code == 0 or Path("run/manifest.json").exists(), f"killed at {place}: {said}"
+        assert code == 0 or Path("run/manifest.json").exists(), f"killed at {place}: {message}"
         assert [Path(name).read_bytes() for name in results] == whole, f"killed at {place}"
         assert list(leftovers(Path("."))) == [], f"killed at {place}"
     print(num_changes, "changes")

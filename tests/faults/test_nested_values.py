@@ -103,7 +103,7 @@ def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
         llmrec, jsonl([*rows, {"user_id": ["u1"], "item_id": "i"}]), name="x.jsonl")
 
 
-@pytest.mark.parametrize(("row", "said"), [
+@pytest.mark.parametrize(("row", "sentence"), [
     ({"user_id": {"id": "u", "age": 3}, "item_id": "i"}, "user_id is an object with the keys id, age ({\"id\": \"u\", "
      "\"age\": \"3\"}), but must be a single id; use one of its keys with dataset.columns.user_id='user_id.id'"),
     ({"user_id": "u", "item_id": [{"n": 1, "sku": "i"}]}, "item_id is an array of objects with the keys n, sku ([{"
@@ -113,8 +113,8 @@ def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
      "value; set dataset.explode=[item_id,value] to turn each entry into a row"),
     ({"user_id": "u", "item_id": "i", "timestamp": {"$date": "2020-01-01"}}, "use one of its keys with "
      "dataset.columns.timestamp='timestamp.$date'")])
-def test_79_objects_and_other_columns_are_refused_with_the_key_to_take(llmrec, row, said):
-    assert said in refused(llmrec, jsonl([row] * 3), name="x.jsonl")
+def test_79_objects_and_other_columns_are_refused_with_the_key_to_take(llmrec, row, sentence):
+    assert sentence in refused(llmrec, jsonl([row] * 3), name="x.jsonl")
 
 
 EVENTS = [{"user": {"id": f"u{n}", "age": 30}, "at": 1_600_000_000 + n, "cart": {"items": [
@@ -224,16 +224,17 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
     else:
         content = jsonl(BOOKS).encode()
         Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    said = [f"dataset.items={name}", *(["dataset.delimiter=;"] if name == "b.csv" else [])]
+    sentence = [f"dataset.items={name}", *(["dataset.delimiter=;"] if name == "b.csv" else [])]
     clicks = CLICKS.replace(",", ";") if name == "b.csv" else CLICKS
     line = 3 if name == "b.csv" else 2
-    message = refused(llmrec, clicks, *said, "dataset.attributes.shelves=list")
-    assert message == (f"{name}: line {line}: the attribute 'shelves' is an array of objects with the keys count, "
-                       "name, and each object would count as one value; use one key with "
-                       "'dataset.attributes.shelves[].name=list'")
-    assert "'dataset.attributes.by.name=category'" in refused(llmrec, clicks, *said, "dataset.attributes.by=category")
-    prepared_ids(llmrec, clicks, *said, "dataset.attributes.shelves[].name=list", "dataset.attributes.by.name=category",
-                 "dataset.item_text={title} by {by.name}: {shelves[].name}")
+    message = refused(llmrec, clicks, *sentence, "dataset.attributes.shelves=list")
+    assert message == (f"{name}: line {line}: 'shelves', an attribute, is an array of objects with the keys count, "
+                       f"name, which would be one value as a whole; take one of them with "
+                       f"'dataset.attributes.shelves[].name=list'")
+    assert "'dataset.attributes.by.name=category'" in refused(llmrec, clicks, *sentence,
+                                                              "dataset.attributes.by=category")
+    prepared_ids(llmrec, clicks, *sentence, "dataset.attributes.shelves[].name=list",
+                 "dataset.attributes.by.name=category", "dataset.item_text={title} by {by.name}: {shelves[].name}")
     items = pq.read_table("data/prepared/fault/items.parquet").to_pylist()
     assert items[0]["attributes"] == ["by.name=Ann"]
     assert items[1]["attributes"] == ["by.name=Ann", "shelves[].name=shelf1", "shelves[].name=to-read"]

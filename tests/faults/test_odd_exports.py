@@ -69,14 +69,14 @@ def test_a_csv_that_is_divided_by_semicolons_is_told_from_a_misplaced_quote(llmr
 def test_a_backslash_before_a_quote_names_the_setting_that_reads_it_and_it_does(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
     Path("books.csv").write_bytes(BOOKS.encode("latin-1"))
-    said = ["dataset.delimiter=;", "dataset.columns.user_id=User-ID", "dataset.columns.item_id=ISBN",
+    text = ["dataset.delimiter=;", "dataset.columns.user_id=User-ID", "dataset.columns.item_id=ISBN",
             "dataset.items=books.csv", "dataset.item_columns.title=Book-Title"]
     place = BOOKS.encode("latin-1").index(b"\xf6")
     assert f"books.csv: line 5, byte {place} (counted from 0): 0xf6 is not utf-8; set dataset.encoding" in refused(
-        llmrec, ratings, *said)
+        llmrec, ratings, *text)
     assert "if \\\" is a quote inside quotes, set dataset.escape='\\'" in refused(
-        llmrec, ratings, *said, "dataset.encoding=latin-1")
-    prepared_ids(llmrec, ratings, *said, "dataset.encoding=latin-1", "dataset.escape=\\")
+        llmrec, ratings, *text, "dataset.encoding=latin-1")
+    prepared_ids(llmrec, ratings, *text, "dataset.encoding=latin-1", "dataset.escape=\\")
     titles = pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()
     assert titles == ["Plain", 'Again: "The King"; vol 2', "Ends \\", "Die Mörder"]
 
@@ -92,8 +92,8 @@ def test_an_escaped_n_is_a_field_without_a_value_as_mysql_writes_it(llmrec):
 def test_lines_of_python_are_named_and_the_command_that_converts_them_works(llmrec, name, pack):
     rows = [{"user_id": f"u{n}", "item_id": "i'1", "early": False, "note": None, "text": "ça \"va\""} for n in range(9)]
     message = refused(llmrec, pack("\n".join(map(repr, rows)).encode()), name=name)
-    said, command = message.split("\n")
-    assert said == (f"{name}: line 1 and all others are Python dictionaries, not JSON; convert the file and name "
+    text, command = message.split("\n")
+    assert text == (f"{name}: line 1 is a Python dictionary and not JSON, as are all others; convert the file and name "
                     f"the new one:")
     command = command.strip().replace("python3", shlex.quote(sys.executable), 1)
     subprocess.run(["bash", "-c", command], check=True)

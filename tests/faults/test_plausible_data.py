@@ -57,9 +57,9 @@ def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shel
         csv.writer(stream).writerows([["user_id", "item_id"], *([f"u{n}", f"i{n * 7 % 40}"] for n in range(120)),
                                       *([name, "i1"] for name in odd), *([outsized, f"i{n}"] for n in range(40))])
     printed = prepare(llmrec, "dataset.interactions=o.csv", "split=none")[0].err
-    found = re.findall(r"(dataset\.drop_users=.*) leaves (?:them|it) out", printed)
-    assert len(found) == 2
-    for typed, ids in zip(found, ([name for name in odd if "\u200b" not in name], [outsized]), strict=True):
+    result = re.findall(r"(dataset\.drop_users=.*) leaves (?:them|it) out", printed)
+    assert len(result) == 2
+    for typed, ids in zip(result, ([name for name in odd if "\u200b" not in name], [outsized]), strict=True):
         done = subprocess.run(["bash", "-c", f"{sys.executable} -m llmrec_cli prepare dataset=files dataset.name=night "
                                f"dataset.interactions=o.csv split=none {typed}"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

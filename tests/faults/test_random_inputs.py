@@ -77,18 +77,18 @@ def fuzz(kind: str, one: Callable[[random.Random], str], refusals: type[LlmrecEr
 
     `one` makes an input from the random numbers it is given and reads it; the input is known by its seed.
     """
-    found: Counter = Counter()
+    result: Counter = Counter()
     for number in range(NUMBERS[kind] // int(os.environ.get("SHARE", "1"))):
         try:
             with within_seconds():
-                found[one(random.Random(f"{kind} {number}"))] += 1
+                result[one(random.Random(f"{kind} {number}"))] += 1
         except refusals as error:
-            found["refused" if str(error).strip() else "refused without a word"] += 1
+            result["refused" if str(error).strip() else "refused without a word"] += 1
         except Exception as error:
             raise AssertionError(f"{kind} {number}: {error!r}") from error
-    print(kind, dict(found), file=sys.stderr)
-    assert not found["refused without a word"]
-    return found
+    print(kind, dict(result), file=sys.stderr)
+    assert not result["refused without a word"]
+    return result
 
 
 def flipped(content: bytes, rng: random.Random) -> bytes:
@@ -106,8 +106,8 @@ def test_readers(tmp_path):
         assert staged.num_read[0] == len(rows) + len(staged.rejects)
         return "read"
 
-    found = fuzz("readers", one, DataError)
-    assert min(found["read"], found["refused"]) > 0.1 * found.total()
+    result = fuzz("readers", one, DataError)
+    assert min(result["read"], result["refused"]) > 0.1 * result.total()
 
 
 def test_queries(tmp_path):
@@ -119,8 +119,8 @@ def test_queries(tmp_path):
         assert len(set(asked.ids)) == len(asked), "each query once"
         return "read"
 
-    found = fuzz("queries", one, DataError)
-    assert min(found["read"], found["refused"]) > 0.005 * found.total()
+    result = fuzz("queries", one, DataError)
+    assert min(result["read"], result["refused"]) > 0.005 * result.total()
 
 
 def test_configs(tmp_path):
@@ -140,8 +140,8 @@ def test_configs(tmp_path):
         compose("finetune", chosen, str(tmp_path))
         return "composed"
 
-    found = fuzz("configs", one, ConfigError)
-    assert min(found["composed"], found["refused"]) > 0.01 * found.total()
+    result = fuzz("configs", one, ConfigError)
+    assert min(result["composed"], result["refused"]) > 0.01 * result.total()
 
 
 @pytest.fixture
@@ -168,17 +168,17 @@ def test_manifests(model, data):
         finally:
             file.write_bytes(content)
 
-    found = fuzz("manifests", one, ArtifactError)
-    assert found["refused"] > 0.3 * found.total()
+    result = fuzz("manifests", one, ArtifactError)
+    assert result["refused"] > 0.3 * result.total()
 
 
 def test_prepared_tables(data):
     def used(folder):
-        found = read_prepared(folder)
-        parts = [found.part("train", "valid"), found.part("test")]
+        result = read_prepared(folder)
+        parts = [result.part("train", "valid"), result.part("test")]
         arrays = [array for part in parts for array in (part.user, part.item, part.value, part.timestamp)]
-        names = [*found.users.ids, *found.items.ids, *found.items.titles, *found.items.texts]
-        return [array.tobytes() for array in arrays], names, found.items.attributes.toarray().tobytes()
+        names = [*result.users.ids, *result.items.ids, *result.items.titles, *result.items.texts]
+        return [array.tobytes() for array in arrays], names, result.items.attributes.toarray().tobytes()
 
     before = used(data)
 
@@ -196,8 +196,8 @@ def test_prepared_tables(data):
             assert used(data) == before, f"{what}: accepted as other data"
             return "the same"  # Nothing reads the column.
 
-    found = fuzz("prepared tables", one, ArtifactError)
-    assert found["refused"] > 0.3 * found.total()
+    result = fuzz("prepared tables", one, ArtifactError)
+    assert result["refused"] > 0.3 * result.total()
 
 
 def test_tensor_files(model):
@@ -215,8 +215,8 @@ def test_tensor_files(model):
             assert load(model) == before, "accepted, with another answer"
             return "the same"
 
-    found = fuzz("tensor files", one, ArtifactError)
-    assert found["refused"] > 0.3 * found.total()
+    result = fuzz("tensor files", one, ArtifactError)
+    assert result["refused"] > 0.3 * result.total()
 
 
 class Small(torch.nn.Module):
@@ -278,8 +278,8 @@ def test_checkpoints(tmp_path):
             assert after == before or other, f"{what}: accepted, and goes on from something else"
             return "read"
 
-    found = fuzz("checkpoints", one, LlmrecError)
-    assert found["refused"] > 0.3 * found.total()
+    result = fuzz("checkpoints", one, LlmrecError)
+    assert result["refused"] > 0.3 * result.total()
 
 
 def test_encoder_folders(tiny_encoder, tmp_path):
@@ -302,5 +302,5 @@ def test_encoder_folders(tiny_encoder, tmp_path):
             assert np.isfinite(vectors).all()
             return "read"
 
-    found = fuzz("encoder folders", one, LlmrecError)
-    assert found["refused"] > 0.25 * found.total()
+    result = fuzz("encoder folders", one, LlmrecError)
+    assert result["refused"] > 0.25 * result.total()

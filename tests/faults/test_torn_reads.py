@@ -99,15 +99,15 @@ def loads(number: int, way: str, folder: Path, versions: tuple[Path, ...],
     with swapping(way, folder / "place", *versions):
         for _ in range(number):
             try:
-                found = load(folder / "place")
+                result = load(folder / "place")
             except ArtifactError:
                 results["refused"] += 1
             except ConfigError:
                 # Between two renames there is no such folder.
                 results["missing"] += 1
             else:
-                assert found in whole
-                results[("first", "second")[whole.index(found)]] += 1
+                assert result in whole
+                results[("first", "second")[whole.index(result)]] += 1
     assert not results["missing"] or way == "gap"
     # A folder that is replaced as a whole can be read, however often that happens.
     assert results["first"] + results["second"] > 0 or way not in ("exchange", "link")
@@ -170,11 +170,11 @@ def test_a_model_is_of_one_version(tmp_path, shops, way):
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "load"), [("data/prepared/shop", shop), ("run", model)])
 def test_two_thousand_loads_while_contents_are_swapped_see_no_mix(tmp_path, shops, what, load):
-    versions, found = tuple(version / what for version in shops), {}
+    versions, result = tuple(version / what for version in shops), {}
     for way in WAYS:
         (tmp_path / way).mkdir()
-        found[way] = loads(400, way, tmp_path / way, versions, load)
-    print(what, found)
+        result[way] = loads(400, way, tmp_path / way, versions, load)
+    print(what, result)
 
 
 @pytest.fixture(scope="module")

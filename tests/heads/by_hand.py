@@ -23,9 +23,9 @@ def entities(size: int, attributes: np.ndarray | None = None, kind: str = "e") -
 
 
 def training(matrix: np.ndarray, attributes: np.ndarray | None = None) -> TrainingData:
-    """Return training data with the interactions of a matrix (num_users, num_items), 0 for none, else their values.
+    """Return training data of a matrix (num_users, num_items) of interaction values, 0 for no interaction.
 
-    The values are weights of events, so that heads take them as they are.
+    The values are event weights, so that heads take them unchanged.
     """
     user, item = np.nonzero(matrix)
     value, order = np.asarray(matrix[user, item], np.float32), np.arange(len(user))
@@ -35,9 +35,9 @@ def training(matrix: np.ndarray, attributes: np.ndarray | None = None) -> Traini
 
 
 def queries(history: np.ndarray, user: list[int] | None = None) -> Queries:
-    """Return queries with the histories of a matrix, 0 for none, else their values.
+    """Return queries with the histories of a matrix of interaction values, 0 for no interaction.
 
-    `user` are their numbers, -1 for unknown, as by default.
+    `user` are the users' numbers, -1 for unknown users (the default).
     """
     size = len(history)
     ids, rows = np.array([f"q{n}" for n in range(size)], object), sp.csr_array(history.astype(np.float32))

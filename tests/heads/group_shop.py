@@ -1,4 +1,4 @@
-"""Friends who share a taste: users, groups of them, and what both chose, with something to learn in it."""
+"""Training data of friends who share a taste: users, groups and their interactions, with learnable structure."""
 
 from dataclasses import dataclass
 
@@ -23,12 +23,12 @@ WORDS = ("robot galaxy", "love letters", "desert sheriff", "clown circus")
 
 
 def entities(ids, texts=None) -> Catalogue:
-    """Return entities of which nothing but ids, and perhaps texts, are known."""
+    """Return a catalogue of ids, optionally with texts, without attributes."""
     plain = without_texts([str(name) for name in ids])
     if texts is None:
         return plain
-    said = np.array([*texts, None], object)[:-1]
-    return Catalogue(plain.ids, said, said, plain.attributes, [])
+    array = np.array([*texts, None], object)[:-1]
+    return Catalogue(plain.ids, array, array, plain.attributes, [])
 
 
 def interactions(pairs, num_users: int, num_items: int = NUM_ITEMS) -> Interactions:
@@ -47,22 +47,22 @@ def csr(rows, num_columns: int) -> sp.csr_array:
 
 @dataclass(frozen=True)
 class GroupShop:
-    """Training data, and what each group chose that is not in it."""
+    """Training data, and one held-out item of each group."""
 
     data: TrainingData
     held_out: np.ndarray
 
     def config(self, head, **changed) -> ModelConfig:
-        """Return a model config without an encoder that trains for a second, with what is `changed`."""
+        """Return a model config without an encoder that trains in a second, with the settings in `changed`."""
         usual = {"encoder": None, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
                  "loss": SoftmaxSettings(),
                  "optim": AdamWSettings(epochs=6, batch_size=128, learning_rate=0.03, patience=6)}
         return ModelConfig(head=head, **(usual | changed))
 
     def fit(self, config: ModelConfig, validates: bool = True, **context) -> Head:
-        """Return a head fitted on the training interactions, stopped by the held-out ones."""
+        """Fit a head on the training interactions, with early stopping on the held-out items."""
         head = build(config)
-        validation = (lambda score: hit_rate(score(self.known()).numpy(), self)) if validates else None
+        validation = (lambda score: hit_rate(score(self.known_groups()).numpy(), self)) if validates else None
         head.fit(self.data, Context(torch.device("cpu"), 3, validation, **context))
         return head
 
@@ -71,34 +71,34 @@ class GroupShop:
         matrix = self.data.interactions.matrix
         return known_users(np.arange(NUM_USERS), self.data.users.ids, matrix, matrix)
 
-    def known(self, which=None) -> Queries:
+    def known_groups(self, which=None) -> Queries:
         """Return queries of groups, all of them by default."""
         groups = self.data.groups
         history = groups.interactions.matrix
-        chosen = np.arange(NUM_GROUPS) if which is None else np.array(which)
-        return known_groups(chosen, groups.entities, groups.members, history, history, self.users())
+        rows = np.arange(NUM_GROUPS) if which is None else np.array(which)
+        return known_groups(rows, groups.entities, groups.members, history, history, self.users())
 
     def together(self, members, groups=None, histories=None) -> Queries:
-        """Return queries of lists of members, each in a group of the model's (-1, the default, for none)."""
+        """Return queries of lists of members; `groups` are the model's groups, -1 (the default) for ad-hoc ones."""
         size = len(members)
         history = csr(histories or [[]] * size, NUM_ITEMS)
-        names, nothing = np.array([f"list {n}" for n in range(size)], object), np.full(size, "", object)
+        names, empty = np.array([f"list {n}" for n in range(size)], object), np.full(size, "", object)
         group = np.full(size, -1) if groups is None else np.array(groups)
-        asked = Membership(group, self.users(), csr(members, NUM_USERS), np.ones(size, bool)).select(slice(None))
-        return Queries(names, nothing, np.full(size, -1), history, history, nothing, asked)
+        membership = Membership(group, self.users(), csr(members, NUM_USERS), np.ones(size, bool)).select(slice(None))
+        return Queries(names, empty, np.full(size, -1), history, history, empty, membership)
 
 
 def hit_rate(scores_QN: np.ndarray, shop: GroupShop) -> float:
-    """Return the share of groups whose held-out item is among the five highest of those they did not choose yet."""
+    """Return the share of groups whose held-out item is among their five highest unseen items."""
     scores_QN = np.where(shop.data.groups.interactions.matrix.toarray() > 0, -np.inf, scores_QN)
     target_Q = scores_QN[np.arange(len(scores_QN)), shop.held_out]
     return float(((scores_QN > target_Q[:, None]).sum(axis=1) < 5).mean())
 
 
 def group_shop(seed: int = 5) -> GroupShop:
-    """Return 48 users and 40 groups of 3 to 5 of one taste, who choose mostly among the 8 items of that taste.
+    """Return 48 users and 40 groups of 3 to 5 users of one taste, who choose mostly among the 8 items of that taste.
 
-    Users chose two items each, half of them none; groups one or two that are known and one held out.
+    Half of the users have two training items, the others none; groups have one or two training items and one held out.
     """
     rng = np.random.default_rng(seed)
     weights = np.where(np.arange(NUM_ITEMS) % TASTES == np.arange(TASTES)[:, None], 1.0, 0.02)
@@ -108,11 +108,11 @@ def group_shop(seed: int = 5) -> GroupShop:
     of_taste = [[user for user in range(NUM_USERS) if user // 2 % TASTES == taste] for taste in range(TASTES)]
     members = [sorted(rng.choice(of_taste[group % TASTES], 3 + group % 3, replace=False)) for group in
                range(NUM_GROUPS)]
-    chosen = [rng.choice(NUM_ITEMS, 2 + group // TASTES % 2, replace=False, p=weights[group % TASTES])
-              for group in range(NUM_GROUPS)]
-    together = interactions([(group, item) for group, items in enumerate(chosen) for item in items[1:]], NUM_GROUPS)
+    choices = [rng.choice(NUM_ITEMS, 2 + group // TASTES % 2, replace=False, p=weights[group % TASTES])
+               for group in range(NUM_GROUPS)]
+    together = interactions([(group, item) for group, items in enumerate(choices) for item in items[1:]], NUM_GROUPS)
     groups = Groups(entities(range(NUM_GROUPS), [f"friends of {WORDS[g % TASTES]}" for g in range(NUM_GROUPS)]),
                     csr(members, NUM_USERS), together, np.zeros(len(together), np.int8))
     items = entities(range(NUM_ITEMS), [f"{WORDS[item % TASTES]} number {item}" for item in range(NUM_ITEMS)])
     data = TrainingData(entities(range(NUM_USERS)), items, interactions(own, NUM_USERS), groups=groups)
-    return GroupShop(data, np.array([items[0] for items in chosen]))
+    return GroupShop(data, np.array([items[0] for items in choices]))

@@ -1,4 +1,4 @@
-"""What adversaries do to the heads that are trained against them."""
+"""Effects of adversaries on the heads trained with them."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from llmrec_cli.settings.loss import BceSettings, BprSettings, MseSettings, Soft
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings, LoraSettings
 from tests.heads.by_hand import CONTEXT
-from tests.heads.pairs.test_pairs import every_head, fitted, rated, small
+from tests.heads.pairs.test_pairs import every_head, fit_head, rated, small
 
 RATINGS = np.array([[5, 1, 0, 4], [0, 2, 5, 5], [1, 5, 4, 0], [4, 0, 1, 5]])
 
@@ -60,11 +60,11 @@ def test_apr_attacks_predicted_values_too(settings):
 
 def test_without_an_adversary_a_head_learns_what_it_learned_before_there_were_any():
     assert same(pair_head(MfSettings(embedding_size=4), NoAdversarySettings(), BprSettings()),
-                fitted(MfSettings(embedding_size=4), loss=BprSettings()))
+                fit_head(MfSettings(embedding_size=4), loss=BprSettings()))
 
 
 def test_apr_raises_the_loss_of_few_candidates_and_of_all_of_them():
-    """The value under attack, twice the clean one if the attack were no worse, is more than that."""
+    """The adversarial value would be twice the clean one if the attack had no effect; it must be larger."""
     for candidates in (3, 100):
         first = {}
         for name, adversarial in {"plain": NoAdversarySettings(), "apr": AprSettings(epsilon=0.5)}.items():

@@ -25,7 +25,7 @@ from tests.heads.by_hand import entities
 CONTEXT = Context(torch.device("cpu"), seed=1)
 TEXTS = ["red tea cup", "red cup", "green tea", "green tea pot", "blue pot", "blue red kettle", "kettle"]
 COLD = 6
-"""The only item, and with `users_texts` the only user, that nothing in training names."""
+"""The only item, and with `users_texts` the only user, without training interactions."""
 OTHER = "red tea tea pot kettle and words that only this text has"
 
 
@@ -61,11 +61,11 @@ def require_equal(one, other):
         assert np.array_equal(array, other[name]), name
 
 
-def learned(features):
-    """Return what features learned, and the features of the items in training."""
+def learned_state(features):
+    """Return the learned state of features, and the features of the items in training."""
     state = features.words.state() | {"dense": features.dense_ND[:COLD], "sparse": features.sparse_NF[:COLD].toarray()}
     if features.text is not None:
-        state |= {f"encoder.{name}": value for name, value in features.text.learned.items()}
+        state |= {f"encoder.{name}": value for name, value in features.text.encoder_state.items()}
         state |= {"mean": features.text.mean.numpy(), "matrix": features.text.matrix.numpy()}
     return state
 
@@ -73,19 +73,19 @@ def learned(features):
 @pytest.mark.parametrize("weights", [{"words": 2.0}, {"text": 1.0}, {"documents": 1.0}], ids=lambda w: next(iter(w)))
 @pytest.mark.parametrize("name", ["tfidf", "lsa", "static", "whitened", "concat"])
 def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_encoder, name, weights):
-    found = []
+    states = []
     for text in ("kettle", OTHER):
         features = ItemFeatures(FeatureWeightsSettings(**weights),
                                 config_of(ContentSettings(), encoders(tiny_encoder)[name]),
                                 CONTEXT.device)
         features.fit(whole(text), CONTEXT)
-        found.append(learned(features))
-    assert found[0]["dense"].any() or found[0]["sparse"].any()
-    require_equal(*found)
+        states.append(learned_state(features))
+    assert states[0]["dense"].any() or states[0]["sparse"].any()
+    require_equal(*states)
 
 
 def test_words_are_those_of_two_texts_in_training_and_an_item_outside_has_them_too():
-    """Of the texts in training "kettle" has one, of all texts two; "red" is in 3 of the 6 that are counted."""
+    """"kettle" is in one training text and in two texts in total; "red" is in 3 of the 6 training texts."""
     features = ItemFeatures(FeatureWeightsSettings(words=1.0), ModelConfig(head=ContentSettings()), CONTEXT.device)
     features.fit(whole(OTHER), CONTEXT)
     assert list(features.words.index) == ["blue", "cup", "green", "pot", "red", "tea"]
@@ -97,9 +97,9 @@ def test_how_rare_a_neighbour_in_the_graph_is_is_counted_among_the_items_in_trai
     """Neighbour a has 3 of 6 items in training, b 1, c none; the seventh item, outside training, has all of them."""
     graph = np.zeros((7, 3), np.float32)
     graph[:3, 0], graph[0, 1], graph[COLD] = 1, 1, 1
-    found = idf(sp.csr_array(graph), np.arange(7) < COLD).toarray()
-    np.testing.assert_allclose(found[0], [np.log(2), np.log(6), 0], rtol=1e-6)
-    np.testing.assert_allclose(found[COLD], [np.log(2), np.log(6), 0], rtol=1e-6)
+    weights = idf(sp.csr_array(graph), np.arange(7) < COLD).toarray()
+    np.testing.assert_allclose(weights[0], [np.log(2), np.log(6), 0], rtol=1e-6)
+    np.testing.assert_allclose(weights[COLD], [np.log(2), np.log(6), 0], rtol=1e-6)
     features = ItemFeatures(FeatureWeightsSettings(knowledge=1.0), ModelConfig(head=ContentSettings()), CONTEXT.device)
     features.fit(replace(whole(), knowledge=Knowledge(sp.csr_array(graph), ["by>a", "by>b", "by>c"])), CONTEXT)
     unit = np.array([np.log(2), np.log(6), 0]) / np.hypot(np.log(2), np.log(6))
@@ -122,10 +122,10 @@ HEADS = {
 @pytest.mark.parametrize("name", HEADS)
 def test_no_head_learns_from_the_texts_of_items_and_users_outside_training(name):
     config, prefix = HEADS[name]
-    found = []
+    states = []
     for text in ("kettle", OTHER):
         head = build(config)
         head.fit(whole(text), CONTEXT)
-        found.append({key: value for key, value in head.state().items() if key.startswith(prefix)})
-    assert found[0]
-    require_equal(*found)
+        states.append({key: value for key, value in head.state().items() if key.startswith(prefix)})
+    assert states[0]
+    require_equal(*states)

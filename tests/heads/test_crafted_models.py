@@ -1,4 +1,4 @@
-"""Models with right hashes and wrong contents, of every head: refused with the name of what is wrong, or no different.
+"""Models with right hashes and wrong contents, of every head: refused with the faulty part named, or unchanged.
 
 Fault 92: never a crash, a hang, a traceback, or another answer.
 """
@@ -39,11 +39,11 @@ FUZZED = 2000
 QUICK = ("popularity", "item_knn", "user_knn", "ease_features", "ials", "mf", "neural_cf", "factorization_machine",
          "two_tower_frozen", "sequential_ids", "content", "clusters", "fusion", *HERE)
 SEVERAL = 12
-"""Of each head in the quick test."""
+"""Crafted models per head in the quick test."""
 
 
 def more_configs(shop):
-    """Return heads in ways that the conformance test has no need of, and that save other tensors."""
+    """Return model configs beyond the conformance test's, which save other tensors."""
     concat = ConcatSettings(parts={"a": PartSettings(encoder=LsaSettings(embedding_size=6)),
                                    "b": PartSettings(encoder=TfIdfSettings(
         embedding_size=20), weight=0.5)})
@@ -65,40 +65,40 @@ def more_configs(shop):
 
 @pytest.fixture(scope="session")
 def fit_more(shop):
-    """Return a head of this file by its name, fitted once."""
-    found = {}
+    """Return a function from the name of a config of this file to its head, fitted once."""
+    heads = {}
 
-    def one(name):
-        if name not in found:
-            found[name] = build(more_configs(shop)[name])
-            found[name].fit(shop.data.training("train"), shop.context())
-        return found[name]
+    def head(name):
+        if name not in heads:
+            heads[name] = build(more_configs(shop)[name])
+            heads[name].fit(shop.data.training("train"), shop.context())
+        return heads[name]
 
-    return one
+    return head
 
 
 @pytest.fixture(scope="module")
 def saved(request, tmp_path_factory, shop, fitted, fit_more):
-    """Return the folder of a saved model of a head, written once."""
-    found = {}
+    """Return a function from a head's name to the folder of its saved model, written once."""
+    folders = {}
 
-    def one(name):
-        if name not in found:
+    def folder(name):
+        if name not in folders:
             data = shop.data
             if name in TRAINED:
                 data = request.getfixturevalue("club").data
                 head = request.getfixturevalue("taught")(name)
             else:
                 head = fit_more(name) if name in HERE else fitted(name)
-            found[name] = tmp_path_factory.mktemp("models") / name
-            save_recommender(found[name], head, data, ("train",), {"refit": "none", "seed": 1, "audience": "users"})
-        return found[name]
+            folders[name] = tmp_path_factory.mktemp("models") / name
+            save_recommender(folders[name], head, data, ("train",), {"refit": "none", "seed": 1, "audience": "users"})
+        return folders[name]
 
-    return one
+    return folder
 
 
 def craft(folder: Path, rng: random.Random) -> str:
-    """Change a model so that its hashes are right, and return what was changed."""
+    """Change a model, keeping its hashes right, and return a description of the change."""
     kind = rng.choices(["tensors", "histories", "table", "config", "manifest"], [60, 15, 15, 6, 4])[0]
     if kind == "tensors":
         what = craft_tensors(folder / "model.safetensors", rng)
@@ -107,7 +107,7 @@ def craft(folder: Path, rng: random.Random) -> str:
     elif kind == "table":
         what = craft_table(rng.choice(sorted(folder.glob("*.parquet"))), rng)
     elif kind == "config":
-        # Settings that mean something else are another model: only kinds of values are changed.
+        # Other valid settings would be another model: only types of values are changed.
         content = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
         content, what = crafted_values(content, rng)
         (folder / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
@@ -120,23 +120,23 @@ def craft(folder: Path, rng: random.Random) -> str:
 
 
 def outcome(folder: Path, before: bytes, what: str) -> str:
-    """Return what became of a crafted model; whatever is raised that is no refusal ends the test."""
+    """Return the outcome of loading a crafted model; any exception that is no refusal ends the test."""
     try:
         after = load(folder)
     except ArtifactError:
         return "refused"
     except LlmrecError as error:
-        # Settings that are possible, and that this data or machine cannot do, are no damage.
+        # Valid settings that this data or machine cannot run are no damage.
         return "refused" if what.startswith("config") else f"{error!r}"
     if after == before:
         return "same"
-    # Settings that mean something else are another model.
+    # Other valid settings are another model.
     return "same" if what.startswith("config") else "accepted, with another answer"
 
 
 def fuzz(folder: Path, number: int, seed: str) -> Counter:
-    """Return how many crafted models were refused, and how many gave the same answer."""
-    rng, found, before = random.Random(seed), Counter(), load(folder)
+    """Count the crafted models that were refused, and those that gave the same answer."""
+    rng, outcomes, before = random.Random(seed), Counter(), load(folder)
     for _ in range(number):
         with kept(folder):
             what = craft(folder, rng)
@@ -145,27 +145,27 @@ def fuzz(folder: Path, number: int, seed: str) -> Counter:
             except Exception as error:
                 raise AssertionError(f"{what}: {error!r}") from error
             assert ended in ("refused", "same"), f"{what}: {ended}"
-            found[ended] += 1
+            outcomes[ended] += 1
     assert load(folder) == before
-    return found
+    return outcomes
 
 
 def test_every_head_of_the_table_is_here():
-    heads = {name for name in HEADS if any(known == name or known.startswith((f"{name}_", f"{name[:4]}"))
-                                           for known in EVERY)}
+    heads = {name for name in HEADS if any(example == name or example.startswith((f"{name}_", f"{name[:4]}"))
+                                           for example in EVERY)}
     assert heads == set(HEADS)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_crafted_model_is_refused_or_answers_the_same(saved, name):
-    found = fuzz(saved(name), SEVERAL, f"quick {name}")
-    assert found["refused"] >= SEVERAL // 3, found
+    outcomes = fuzz(saved(name), SEVERAL, f"quick {name}")
+    assert outcomes["refused"] >= SEVERAL // 3, outcomes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_of_2000_crafted_models_each_is_refused_or_answers_the_same(saved, name):
     number = -(-FUZZED // len(EVERY))
-    found = fuzz(saved(name), number, f"slow {name}")
-    print(name, dict(found), file=sys.stderr)
-    assert found["refused"] > number / 2, found
+    outcomes = fuzz(saved(name), number, f"slow {name}")
+    print(name, dict(outcomes), file=sys.stderr)
+    assert outcomes["refused"] > number / 2, outcomes

@@ -1,4 +1,4 @@
-"""Every kind of encoder under a head: fitted, saved with all it needs, loaded elsewhere, asked in words."""
+"""Every kind of encoder with a head: fitted, saved with all its files, loaded elsewhere, given text queries."""
 
 import shutil
 
@@ -35,7 +35,7 @@ def settings(kind, path):
 
 @pytest.fixture(params=KINDS)
 def saved(request, shop, tmp_path):
-    """A head with each kind of encoder, its folder moved to where nothing else is, and the encoder's folder gone."""
+    """A head with each kind of encoder works after its folder was moved and the encoder's folder removed."""
     origin = shutil.copytree(shop.encoder.path, tmp_path / "origin")
     config = shop.config(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0)),
                          encoder=settings(request.param, str(origin)))
@@ -50,10 +50,10 @@ def test_a_saved_model_scores_words_and_new_items_like_the_fitted_one(saved, sho
     head, folder = saved
     again = load_recommender(folder, shop.context()).head
     texts = np.array(["a robot in the galaxy", "", "爱情 情书"], object)
-    assert torch.equal(again.score(shop.known()), head.score(shop.known()))
+    assert torch.equal(again.score(shop.known_users()), head.score(shop.known_users()))
     head.add_items(copies(shop.data.items))
     again.add_items(copies(shop.data.items))
-    torch.testing.assert_close(again.score(shop.known(num_added=3)), head.score(shop.known(num_added=3)))
+    torch.testing.assert_close(again.score(shop.known_users(num_added=3)), head.score(shop.known_users(num_added=3)))
     scores = head.score_text(texts)
     torch.testing.assert_close(again.score_text(texts), scores)
     assert scores[0].std() > 0
@@ -79,4 +79,4 @@ def test_a_second_fit_with_the_cache_encodes_nothing_and_gives_the_same_bits(sho
         again = shop.fit(config, cache=tmp_path / kind)
         assert shards
         assert sorted(path.name for path in (tmp_path / kind).rglob("*.safetensors")) == shards
-        assert torch.equal(first.score(shop.known()), again.score(shop.known()))
+        assert torch.equal(first.score(shop.known_users()), again.score(shop.known_users()))

@@ -17,7 +17,7 @@ from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, M
 from tests.heads.conftest import Shop, configs
 from tests.heads.groups.test_group_conformance import TRAINED, club, group_configs  # noqa: F401
 
-# One of each kind, and those whose code weighs in another way.
+# One head of each kind, and the examples with separate weighting code.
 HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "rp3beta", "ease", "ease_features",
          "ials", "content", "item_similarity", "clusters", "mf", "mf_bpr", "mf_mse", "neural_cf",
          "factorization_machine", "two_tower_frozen", "sequential_ids", "sequential_lora", "interest")
@@ -39,25 +39,23 @@ def ones(shop: Shop) -> Shop:
 
 
 def bought(shop: Shop) -> Shop:
-    """Return the shop with a third of its interactions worth ten times as much."""
+    """Return the shop with a third of its interactions weighted ten times as much."""
     return with_values(shop, np.random.default_rng(3).choice([1, 1, 10], len(shop.data.interactions)))
 
 
 def quick(config: ModelConfig, **settings) -> ModelConfig:
-    """Return a model config that trains for two epochs, its head with these settings."""
+    """Return a model config with two epochs of training and these head settings."""
     optim = replace(config.optim, epochs=min(2, config.optim.epochs))
     return replace(config, head=replace(config.head, **settings), optim=optim)
 
 
-def trained(shop: Shop, name: str, **settings) -> Head:
+def fit_head(shop: Shop, name: str, **settings) -> Head:
     return shop.fit(quick(configs(shop)[name], **settings), validation=None)
 
 
-def known(shop: Shop, users=None) -> Queries:
-    """Return known users with what they did, what it was worth and when it was."""
-    train = shop.data.part("train")
-    chosen = np.arange(len(shop.data.users)) if users is None else np.array(users)
-    return known_users(chosen, shop.data.users.ids, train.values, train.matrix, times=train.times)
+def user_queries(shop: Shop, users=None) -> Queries:
+    """Return queries of known users with the values and times of their interactions."""
+    return shop.known_users_with_values(users)
 
 
 def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -68,16 +66,17 @@ def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -
 
 @every_head
 def test_where_all_values_are_one_weights_change_no_bit(shop, name):
-    plain, weighted = (trained(ones(shop), name, weight=weight).state() for weight in ("none", "value"))
+    plain, weighted = (fit_head(ones(shop), name, weight=weight).state() for weight in ("none", "value"))
     assert_same_bits(plain, weighted)
 
 
 @every_head
 def test_values_that_differ_change_the_scores(shop, name):
     valued = bought(shop)
-    plain, weighted = (trained(valued, name, weight=weight).score(known(valued)) for weight in ("none", "value"))
+    queries = user_queries(valued)
+    plain, weighted = (fit_head(valued, name, weight=weight).score(queries) for weight in ("none", "value"))
     assert torch.isfinite(weighted).all()
-    # A tiny encoder with random weights is as sure of everything after an epoch, whatever it was trained on.
+    # A tiny encoder with random weights gives nearly equal scores after an epoch of any training.
     assert not (torch.equal if name == "interest" else torch.allclose)(plain, weighted)
 
 
@@ -85,7 +84,7 @@ def test_values_that_differ_change_the_scores(shop, name):
 def test_values_in_other_units_change_no_bit(shop, name):
     valued = bought(shop)
     eightfold = with_values(shop, 8 * valued.data.interactions.value)
-    first, second = (trained(which, name, weight="value").state() for which in (valued, eightfold))
+    first, second = (fit_head(which, name, weight="value").state() for which in (valued, eightfold))
     assert_same_bits(*({key: value for key, value in state.items() if not key.endswith("interaction_weights")}
                        for state in (first, second)))
 
@@ -93,8 +92,8 @@ def test_values_in_other_units_change_no_bit(shop, name):
 @every_head
 def test_a_head_with_weights_and_decay_scores_the_same_bits_from_its_folder(shop, name, tmp_path):
     valued = bought(shop)
-    head = trained(valued, name, weight="log", decay=2.0)
-    queries = known(valued)
+    head = fit_head(valued, name, weight="log", decay=2.0)
+    queries = user_queries(valued)
     save_recommender(tmp_path / "model", head, valued.data, ("train",), {"metrics": {}})
     loaded = load_recommender(tmp_path / "model", shop.context(validation=None))
     assert (loaded.history != valued.data.part("train").values).nnz == 0
@@ -107,21 +106,21 @@ def test_a_head_with_weights_and_decay_scores_the_same_bits_from_its_folder(shop
 @pytest.mark.parametrize("name", BY_HISTORY_ALONE)
 def test_a_known_user_and_a_new_one_with_the_same_weighted_history_get_the_same_scores(shop, name):
     valued = bought(shop)
-    head, queries = trained(valued, name, weight="value", decay=2.0), known(valued, [0, 7, 33])
+    head, queries = fit_head(valued, name, weight="value", decay=2.0), user_queries(valued, [0, 7, 33])
     assert torch.equal(head.score(replace(queries, user=np.full(3, -1))), head.score(queries))
 
 
 @pytest.mark.parametrize("name", ["item_knn", "ease", "ials", "content"])
 def test_the_newer_of_two_interactions_says_more_with_decay(shop, name):
-    """The same two items with their times exchanged: scores are nearer to those of the item that is new."""
-    head = trained(ones(shop), name, decay=1.0)
+    """The same two items with their times swapped: scores are nearer to the newer item's."""
+    head = fit_head(ones(shop), name, decay=1.0)
     train = shop.data.part("train")
     items = np.argsort(-train.item_counts)[:2]
     newest, half_lives = int(train.timestamp.max()), 5
 
-    def scores(chosen: np.ndarray, times: list[int]) -> torch.Tensor:
-        history, when = (sp.csr_array((np.array(data, kind), chosen, [0, len(chosen)]), shape=(1, train.num_items))
-                         for data, kind in (([1.0] * len(chosen), np.float32), (times, np.int64)))
+    def scores(items: np.ndarray, times: list[int]) -> torch.Tensor:
+        history, when = (sp.csr_array((np.array(data, kind), items, [0, len(items)]), shape=(1, train.num_items))
+                         for data, kind in (([1.0] * len(items), np.float32), (times, np.int64)))
         return head.score(known_users(np.array([-1]), np.array(["u"], object), history, history, times=when))[0]
 
     alone = scores(items[:1], [newest])
@@ -132,9 +131,9 @@ def test_the_newer_of_two_interactions_says_more_with_decay(shop, name):
 
 def test_members_of_a_fusion_weigh_each_for_themselves(shop):
     valued = bought(shop)
-    member = {"a": valued.config(EaseSettings(l2=20, weight="value"))}
-    scores = [valued.fit(valued.config(FusionSettings(members=members, weights={"a": 1.0})), validation=None)
-              .score(known(valued)) for members in (member, {"a": valued.config(EaseSettings(l2=20, weight="none"))})]
+    configs = (valued.config(EaseSettings(l2=20, weight=weight)) for weight in ("value", "none"))
+    scores = [valued.fit(valued.config(FusionSettings(members={"a": config}, weights={"a": 1.0})), validation=None)
+              .score(user_queries(valued)) for config in configs]
     assert not torch.allclose(*scores)
 
 
@@ -159,8 +158,8 @@ def test_fitting_says_once_that_values_differ_and_are_not_used(shop, config, say
     context = valued.context(validation=None, log=lambda event, **values: log.append(event))
     for quiet in (False, True):
         fit(valued.config(config), valued.data.training("train"), context, quiet=quiet)
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
-    assert [line[:len(says)] for line in said] == ([says] if says else [])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert [line[:len(says)] for line in notes] == ([says] if says else [])
     assert log.count("values_unused") == 2 * bool(says)
 
 
@@ -173,12 +172,12 @@ def test_ratings_that_reached_a_threshold_are_not_used_and_fitting_names_what_us
 def test_weights_of_what_is_itself_predicted_are_refused(shop):
     from llmrec_cli.settings.loss import MseSettings
 
-    with pytest.raises(DataError, match=r"head.weight=value: has no effect where the value of each interaction"):
+    with pytest.raises(DataError, match=r"head.weight=value: has no effect, because head=mf predicts the value"):
         shop.fit(shop.config(MfSettings(target="value", weight="value"), loss=MseSettings()))
 
 
 def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tmp_path):
-    head = trained(ones(shop), "item_knn")
+    head = fit_head(ones(shop), "item_knn")
     save_recommender(tmp_path / "model", head, ones(shop).data, ("train",), {"metrics": {}})
     manifest = tmp_path / "model" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
@@ -186,12 +185,12 @@ def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tm
     assert loaded.manifest["format"] == 1
     assert (loaded.history.data == 1).all()
     assert loaded.times is None
-    # Values that come later are not used: the fit knew none.
-    assert torch.equal(loaded.head.score(known(bought(shop))), head.score(known(ones(shop))))
+    # Later values are not used, because the fit had none.
+    assert torch.equal(loaded.head.score(user_queries(bought(shop))), head.score(user_queries(ones(shop))))
 
 
 def aged(queries: Queries, days: float) -> Queries:
-    """Return the queries with histories that are that much older, all interactions alike."""
+    """Return the queries with all interactions of their histories made older by `days`."""
     assert queries.times is not None
     times = queries.times.copy()
     times.data = times.data - int(days * DAY)
@@ -201,8 +200,8 @@ def aged(queries: Queries, days: float) -> Queries:
 @pytest.mark.parametrize("name", ["item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "ease", "ials", "clusters",
                                   "mf", "content"])
 def test_users_who_have_been_away_for_years_get_lists_by_what_they_did(shop, name):
-    head = trained(shop, name, decay=7.0)
-    queries = known(shop, range(12))
+    head = fit_head(shop, name, decay=7.0)
+    queries = user_queries(shop, range(12))
     there = np.diff(queries.history.indptr) > 0
     for days in (300, 1000, 5000):
         scores = head.score(aged(queries, days)).numpy()[there]
@@ -212,24 +211,24 @@ def test_users_who_have_been_away_for_years_get_lists_by_what_they_did(shop, nam
 
 @pytest.mark.parametrize("name", ["item_knn", "ease"])
 def test_the_age_of_a_whole_history_changes_no_order_where_scores_are_sums_over_it(shop, name):
-    head = trained(shop, name, decay=7.0)
-    queries = known(shop, range(12))
-    # Beyond the floor all weigh the same, so that the order is that of a history without ages.
+    head = fit_head(shop, name, decay=7.0)
+    queries = user_queries(shop, range(12))
+    # Beyond the floor all weights are equal, so the order is that of a history without ages.
     timeless = replace(queries, times=sp.csr_array((np.full(queries.history.nnz, UNTIMED), queries.history.indices,
                                                     queries.history.indptr), shape=queries.history.shape))
-    expected, found = head.score(aged(timeless, 0)), head.score(aged(queries, 5000))
-    assert torch.allclose(found / found.abs().amax(1, keepdim=True).clamp_min(1e-30),
+    expected, actual = head.score(aged(timeless, 0)), head.score(aged(queries, 5000))
+    assert torch.allclose(actual / actual.abs().amax(1, keepdim=True).clamp_min(1e-30),
                           expected / expected.abs().amax(1, keepdim=True).clamp_min(1e-30), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["item_knn_bm25", "user_knn", "ials", "clusters", "mf", "ease"])
 def test_training_on_users_who_left_long_ago_gives_finite_scores(shop, name):
     data = shop.data
-    left = data.interactions.user % 3 == 0
-    time = data.interactions.timestamp - np.where(left, 4 * 365 * DAY, 0)
+    has_left = data.interactions.user % 3 == 0
+    time = data.interactions.timestamp - np.where(has_left, 4 * 365 * DAY, 0)
     old = replace(shop, data=replace(data, interactions=replace(data.interactions, timestamp=time)))
     changed = {"weighting": "bm25", "b": 1.0} if name == "item_knn_bm25" else {}
-    head = trained(old, name, decay=7.0, **changed)
-    queries = known(old)
+    head = fit_head(old, name, decay=7.0, **changed)
+    queries = user_queries(old)
     assert torch.isfinite(head.score(queries)).all()
     assert torch.isfinite(head.score(replace(queries, user=np.full(len(queries), -1)))).all()

@@ -1,4 +1,4 @@
-"""Items like those in the history."""
+"""Items similar to the history's items."""
 
 from dataclasses import replace
 
@@ -27,11 +27,11 @@ def test_scores_are_sums_of_cosines_to_the_power():
 
 
 def test_what_came_last_counts_most():
-    asked = queries(np.array([[0, 1, 1, 0]]))  # item 1, then item 2
-    scores = head_of(exponent=1.0, recency=0.5).score(asked)[0]
+    query = queries(np.array([[0, 1, 1, 0]]))  # item 1, then item 2
+    scores = head_of(exponent=1.0, recency=0.5).score(query)[0]
     np.testing.assert_allclose(scores[1:3], [0.5, 1.0], atol=1e-6)
-    asked.history.indices[:] = [2, 1]
-    np.testing.assert_allclose(head_of(exponent=1.0, recency=0.5).score(asked)[0][1:3], [1.0, 0.5], atol=1e-6)
+    query.history.indices[:] = [2, 1]
+    np.testing.assert_allclose(head_of(exponent=1.0, recency=0.5).score(query)[0][1:3], [1.0, 0.5], atol=1e-6)
 
 
 def test_other_texts_change_words_and_leave_what_else_is_known():
@@ -39,14 +39,14 @@ def test_other_texts_change_words_and_leave_what_else_is_known():
     texts = np.array(["red tea", "red tea", "blue cup blue cup red"], object)
     data = replace(data, items=replace(data.items, texts=texts))
     head = fit(ItemSimilaritySettings(features=FeatureWeightsSettings(words=1.0, attributes=1.0), exponent=1.0), data)
-    asked = queries(np.array([[1, 0, 0]]))
-    before = head.score(asked)[0]
+    query = queries(np.array([[1, 0, 0]]))
+    before = head.score(query)[0]
     assert before[1] == pytest.approx(1)
     head.reread(texts)
-    np.testing.assert_allclose(head.score(asked)[0], before, atol=1e-6)
+    np.testing.assert_allclose(head.score(query)[0], before, atol=1e-6)
     head.reread(np.array(["red tea", "", "blue cup blue cup red"], object))
-    # Only the attribute is left of the second item: the cosine of (words, attribute) with (attribute).
-    assert head.score(asked)[0][1] == pytest.approx(0.5**0.5, abs=1e-6)
+    # The second item has only its attribute left: the cosine of (words, attribute) with (attribute).
+    assert head.score(query)[0][1] == pytest.approx(0.5**0.5, abs=1e-6)
 
 
 def test_all_weights_of_zero_are_refused():

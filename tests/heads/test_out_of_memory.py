@@ -1,4 +1,4 @@
-"""A head whose encoder runs out of memory lets it run fewer texts at a time; its steps stay as they were (54)."""
+"""An encoder that runs out of memory encodes fewer texts at a time; the training steps stay the same (54)."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ UPPER = TextEncoder._upper
 
 
 def fit(shop, monkeypatch, most_tokens):
-    """Return the losses and the log of a fit whose encoder has room for so many tokens at a time when training."""
+    """Return the losses and the log of a fit whose encoder can train on at most `most_tokens` tokens at a time."""
     def short(self, hidden, mask):
         if torch.is_grad_enabled() and mask.numel() > most_tokens:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -27,7 +27,7 @@ def fit(shop, monkeypatch, most_tokens):
                          peft=LoraSettings(rank=2, num_layers=1, dropout=0.0),
                          loss=SoftmaxSettings(), optim=AdamWSettings(epochs=2, batch_size=128, learning_rate=0.02))
     head = build(config)
-    # Dropout draws for each bucket of texts anew.
+    # Dropout would draw again for each bucket of texts.
     monkeypatch.setattr(TextEncoder, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
     head.fit(shop.data.training("train"), shop.context(
         validation=None, log=lambda event, **values: events.append((event, values))))
@@ -35,11 +35,11 @@ def fit(shop, monkeypatch, most_tokens):
 
 
 def test_54_the_encoder_of_a_head_runs_fewer_texts_at_a_time_and_the_losses_stay(shop, monkeypatch):
-    expected, told = fit(shop, monkeypatch, 10**9)
-    assert "out_of_memory" not in told
-    found, told = fit(shop, monkeypatch, 100)
-    assert told["out_of_memory"]["shrunk"] >= 3
-    assert found == pytest.approx(expected, rel=1e-3)
+    expected, events = fit(shop, monkeypatch, 10**9)
+    assert "out_of_memory" not in events
+    actual, events = fit(shop, monkeypatch, 100)
+    assert events["out_of_memory"]["shrunk"] >= 3
+    assert actual == pytest.approx(expected, rel=1e-3)
 
 
 def test_54_where_not_one_text_fits_the_fit_ends_with_a_resource_error(shop, monkeypatch):

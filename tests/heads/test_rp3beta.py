@@ -20,7 +20,7 @@ def scores(settings, matrix, history):
 
 
 def walks_by_hand(matrix, settings):
-    """Return the damped walks from item to item (N, N), the formula written out densely, before the k best are kept."""
+    """Return the damped walks from item to item (N, N), written out densely, before the k best are selected."""
     users, items = matrix.sum(axis=1, keepdims=True), matrix.sum(axis=0)
     to_item = np.divide(matrix, users, out=np.zeros_like(matrix), where=users > 0) ** settings.alpha
     to_user = np.divide(matrix, items, out=np.zeros_like(matrix), where=items > 0).T ** settings.alpha
@@ -30,7 +30,7 @@ def walks_by_hand(matrix, settings):
 
 
 def scores_by_hand(matrix, settings):
-    """Return the scores of the users of a matrix, scaled as the head says."""
+    """Return the scores of a matrix's users, scaled as in the head."""
     walks = walks_by_hand(matrix, settings)
     for target in walks.T:
         target[np.argsort(-target, kind="stable")[settings.k:]] = 0
@@ -44,33 +44,33 @@ def test_scores_are_the_probabilities_of_three_steps_by_hand():
     # From i0: to user 0, then to i1 with 1/2. From i1: to either user with 1/2, then to i0 or i2 with 1/2.
     # From i2: to user 1, then to i1 with 1/2. The mean of the four walks 1/2, 1/4, 1/4, 1/2 is 3/8.
     histories = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]])
-    found = scores(Rp3BetaSettings(alpha=1, beta=0), GRAPH, histories)
+    actual = scores(Rp3BetaSettings(alpha=1, beta=0), GRAPH, histories)
     walks = [[0, 1 / 2, 0, 0], [1 / 4, 0, 1 / 4, 0], [0, 1 / 2, 0, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(found, np.array(walks) / (3 / 8), rtol=1e-6)
+    np.testing.assert_allclose(actual, np.array(walks) / (3 / 8), rtol=1e-6)
 
 
 def test_alpha_is_a_power_of_each_step_and_beta_damps_by_the_number_of_users():
     # alpha=2: 1/4 to i1 from i0 and i2, 1/16 from i1 to either; beta=1: that to i1 by its 2 users. Their mean is 3/32.
-    found = scores(Rp3BetaSettings(alpha=2, beta=1), GRAPH, np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0]]))
+    actual = scores(Rp3BetaSettings(alpha=2, beta=1), GRAPH, np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0]]))
     walks = [[0, 1 / 8, 0, 0], [1 / 16, 0, 1 / 16, 0], [0, 2 / 4 / 8, 0, 0]]
-    np.testing.assert_allclose(found, np.array(walks) / (3 / 32), rtol=1e-6)
+    np.testing.assert_allclose(actual, np.array(walks) / (3 / 32), rtol=1e-6)
 
 
 def test_an_interaction_of_twice_the_weight_is_walked_twice_as_often():
     # User 0 has i0 with 1 and i1 with 3 and is the only one of i0; i1 has user 1 with 1 too, who has nothing else.
     values = np.array([[1, 3], [0, 1]])
-    found = scores(Rp3BetaSettings(alpha=1, beta=0, weight="value"), values, np.array([[1, 0], [0, 1]]))
+    actual = scores(Rp3BetaSettings(alpha=1, beta=0, weight="value"), values, np.array([[1, 0], [0, 1]]))
     to_second, to_first = 3 / 4, 3 / 4 * 1 / 4
     mean = (to_second + to_first) / 2
-    np.testing.assert_allclose(found, [[0, to_second / mean], [to_first / mean, 0]], rtol=1e-6)
+    np.testing.assert_allclose(actual, [[0, to_second / mean], [to_first / mean, 0]], rtol=1e-6)
 
 
 def test_each_item_takes_only_the_k_items_from_which_walks_reach_it_most():
     # To i1 the walks from i0 and i2 are equally probable; the first is kept.
-    found = scores(Rp3BetaSettings(k=1, alpha=1, beta=0), GRAPH, np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]]))
-    assert found[0].tolist() == pytest.approx([0, 1 / 2 / (1 / 3), 0, 0])
-    assert not found[1].any()
-    assert found[2, 0] == found[2, 2] > 0
+    actual = scores(Rp3BetaSettings(k=1, alpha=1, beta=0), GRAPH, np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]]))
+    assert actual[0].tolist() == pytest.approx([0, 1 / 2 / (1 / 3), 0, 0])
+    assert not actual[1].any()
+    assert actual[2, 0] == actual[2, 2] > 0
 
 
 def random_graph(seed, num_users, num_items, weighted):
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_dense_formula(seed, num_users, num_items, weigh
     settings = Rp3BetaSettings(k=k, alpha=alpha, beta=beta, weight="value" if weighted else "none")
     values, weights = random_graph(seed, num_users, num_items, weighted)
     ordered = -np.sort(-walks_by_hand(weights, settings).T, axis=1)
-    if k < num_items:  # No rounding may change which are the k best.
+    if k < num_items:  # Rounding must not change the k best.
         assume((ordered[:, k - 1] - ordered[:, k] > 1e-5 * ordered[:, k - 1])[ordered[:, k] > 0].all())
     np.testing.assert_allclose(scores(settings, values, values), scores_by_hand(weights, settings), rtol=1e-4,
                                atol=1e-6)
@@ -114,8 +114,8 @@ def test_a_higher_beta_puts_the_popular_item_behind_the_rare_one():
 
 
 def test_an_item_that_no_walk_leaves_and_an_empty_history_score_nothing():
-    found = scores(Rp3BetaSettings(), GRAPH, np.array([[0, 0, 0, 1], [0, 0, 0, 0]]))
-    assert not found.any()
+    actual = scores(Rp3BetaSettings(), GRAPH, np.array([[0, 0, 0, 1], [0, 0, 0, 0]]))
+    assert not actual.any()
 
 
 @pytest.mark.parametrize(("cells", "share"), [(1, 2.0), (100, 0.1), (2**22, 0.0)])

@@ -1,4 +1,4 @@
-"""AUC by hand, by brute force and beside scikit-learn."""
+"""AUC against hand-worked numbers, brute force and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_auc_of_one_relevant_item_above_two_of_three_others_is_two_thirds():
 
 
 def test_equal_scores_count_half():
-    # One relevant, one other, both the same.
+    # One relevant and one irrelevant candidate with the same score.
     assert auc_of_counts(np.array([0]), np.array([0]), np.array([2]), np.array([2])) == pytest.approx(0.5)
 
 

@@ -1,4 +1,4 @@
-"""Coverage, popularity and variety, with numbers worked by hand."""
+"""Coverage, popularity and diversity against hand-worked numbers."""
 
 import math
 
@@ -50,8 +50,8 @@ def diversity(items, vectors, cutoffs):
 
 
 def weighted_recall(hits, items, relevant, weights, cutoffs):
-    found = WeightedHits(hits, items, relevant, weights, cutoffs)
-    return found.recall_QC, found.total_Q
+    weighted = WeightedHits(hits, items, relevant, weights, cutoffs)
+    return weighted.recall_QC, weighted.total_Q
 
 
 def test_coverage_is_the_share_of_the_catalogue_on_any_list():
@@ -126,15 +126,15 @@ def test_inverse_propensity_recall_counts_a_rare_item_for_more():
     hits = np.array([[True, False], [True, False]])
     recall, weight = weighted_recall(hits, lists, relevant, weights, [1, 5])
     assert recall[:, 1] == pytest.approx([0.5 / 1.5, 1])
-    # Steck's: the weight found of all users, 1, in the weight of all that was to be found, 2.
+    # Steck 2011: the weight of all users' hits, 1, divided by the weight of all their relevant items, 2.
     assert recall[:, 1] @ weight / weight.sum() == pytest.approx(1 / 2)
 
 
 def test_exponent_zero_makes_it_plain_recall():
     relevant = sp.csr_array(np.array([[1, 1, 1]], np.float32))
-    found, _ = weighted_recall(np.array([[True, False]]), np.array([[2, 0]]), relevant,
+    recall, _ = weighted_recall(np.array([[True, False]]), np.array([[2, 0]]), relevant,
                                inverse_propensity(np.array([9, 2, 4]), 0), [2])
-    assert found[0, 0] == pytest.approx(1 / 3)
+    assert recall[0, 0] == pytest.approx(1 / 3)
 
 
 def test_shares_of_groups_add_up_to_one_and_higher_places_count_more():

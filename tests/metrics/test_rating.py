@@ -1,4 +1,4 @@
-"""Metrics of rating prediction by hand and beside scikit-learn."""
+"""Rating metrics against hand-worked numbers and scikit-learn."""
 
 import math
 

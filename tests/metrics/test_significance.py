@@ -1,4 +1,4 @@
-"""Intervals and p-values from resampling the queries."""
+"""Bootstrap intervals, p-values and letter displays."""
 
 import time
 
@@ -78,7 +78,7 @@ def test_a_metric_that_is_defined_nowhere_has_neither_mean_nor_interval():
 
 
 def test_differences_are_paired():
-    """A constant lead of 0.1 under large differences between users is certain only when pairs are kept."""
+    """A constant lead of 0.1 is significant only in a paired test, because users differ much more than that."""
     theirs = np.random.default_rng(0).random((100, 1))
     difference, (low, high) = paired_difference(bootstrap(theirs + 0.1, 999, 5), bootstrap(theirs, 999, 5))
     assert difference[0] == pytest.approx(0.1)
@@ -132,8 +132,8 @@ def test_any_letters_say_exactly_which_pairs_differ():
     for size in range(1, 8):
         upper = np.triu(generator.random((size, size)) < 0.4, 1)
         differ = upper | upper.T
-        found = letters(generator.random(size), differ)
-        shared = np.array([[bool(set(one) & set(other)) for other in found] for one in found])
+        display = letters(generator.random(size), differ)
+        shared = np.array([[bool(set(one) & set(other)) for other in display] for one in display])
         assert (shared == ~differ).all()
 
 
@@ -151,16 +151,16 @@ def test_means_and_their_intervals_lie_between_the_values_they_are_made_of(value
     values[:, 0] = values[0, 0] if constant else values[:, 0]
     weights = np.full(values.shape, weight, np.float32)
     weights[::3] = 1 / 3
-    drawn = bootstrap(values, 50, seed, weights)
-    for found in (drawn.mean_M, *drawn.interval_2M):
-        assert (found >= values.min(0)).all()
-        assert (found <= values.max(0)).all()
+    result = bootstrap(values, 50, seed, weights)
+    for means in (result.mean_M, *result.interval_2M):
+        assert (means >= values.min(0)).all()
+        assert (means <= values.max(0)).all()
 
 
 def test_a_recall_of_one_for_everybody_is_one_whatever_the_weights():
     weights = np.random.default_rng(0).random((5000, 1)).astype(np.float32)
-    drawn = bootstrap(np.ones((5000, 1)), 200, 1, weights)
-    assert (drawn.mean_M[0], drawn.interval_2M.max()) == (1.0, 1.0)
+    result = bootstrap(np.ones((5000, 1)), 200, 1, weights)
+    assert (result.mean_M[0], result.interval_2M.max()) == (1.0, 1.0)
 
 
 def test_clusters_of_one_query_are_the_plain_bootstrap_and_a_query_five_times_over_is_no_surer():

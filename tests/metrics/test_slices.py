@@ -63,6 +63,6 @@ def test_equal_values_are_in_one_quantile_and_nan_in_none():
 
 def test_an_item_of_two_genres_is_in_the_slice_of_each():
     attributes = sp.csr_array(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
-    found = attribute_values(attributes, ["genre=a", "genre=b", "year=1"], "genre")
-    assert {name: np.flatnonzero(mask).tolist() for name, mask in found.items()} == {"a": [0], "b": [0, 1]}
+    masks = attribute_values(attributes, ["genre=a", "genre=b", "year=1"], "genre")
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()} == {"a": [0], "b": [0, 1]}
     assert columns_of(["genre=a", "genre=b", "year=1"]) == ["genre", "year"]

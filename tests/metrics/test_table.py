@@ -1,4 +1,4 @@
-"""Every metric of the table keeps to what its entry says; a metric that is added is asked with the others."""
+"""Every metric of the table matches its entry; a new metric is tested with the others."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ from llmrec_cli.metrics.members import MEMBERS
 from llmrec_cli.metrics.metric import HIGHER, LOWER, evaluate_all
 from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
 from llmrec_cli.metrics.rating import LIKES, VALUES, Predictions
-from llmrec_cli.metrics.table import METRICS, MONITORED, columns, markdown, metric_of, shown
+from llmrec_cli.metrics.table import METRICS, MONITORED, columns, markdown, metric_of, view_metrics
 
 CUTOFFS = [1, 2, 3, 5, 20]
 Q, K, N = 6, 8, 12
@@ -37,13 +37,13 @@ def raised(hits_QK, generator):
     return hits_QK
 
 
-# For each family its input, made of a random generator, and one that is better; the first query's list is empty.
+# Each case returns a random input of its family and a better input; the first query's list is empty.
 
 def hits_case(generator):
-    found = generator.random((Q, K)) < generator.uniform(0.1, 0.6)
-    found[0] = False
-    num_relevant = np.maximum(found.sum(1), 1) + generator.integers(0, 4, Q)
-    return [ordered_hits(one, num_relevant, CUTOFFS) for one in (found, raised(found, generator))]
+    hits = generator.random((Q, K)) < generator.uniform(0.1, 0.6)
+    hits[0] = False
+    num_relevant = np.maximum(hits.sum(1), 1) + generator.integers(0, 4, Q)
+    return [ordered_hits(one, num_relevant, CUTOFFS) for one in (hits, raised(hits, generator))]
 
 
 def areas_case(generator):
@@ -63,20 +63,20 @@ def lists_of(generator):
 
 def weighted_case(generator):
     items = lists_of(generator)
-    found = (items >= 0) & (generator.random((Q, K)) < 0.4)
+    hits = (items >= 0) & (generator.random((Q, K)) < 0.4)
     relevant = np.zeros((Q, N), np.float32)
     relevant[:, 0] = 1
-    np.put_along_axis(relevant, np.maximum(items, 0), np.take_along_axis(relevant, np.maximum(items, 0), 1) + found, 1)
+    np.put_along_axis(relevant, np.maximum(items, 0), np.take_along_axis(relevant, np.maximum(items, 0), 1) + hits, 1)
     relevant = sp.csr_array((relevant > 0).astype(np.float32))
-    found = np.take_along_axis(relevant.toarray(), np.maximum(items, 0), 1).astype(bool) & (items >= 0)
-    better = raised(found, generator)
-    # What was raised is another item now, so the items change places with the hits.
+    hits = np.take_along_axis(relevant.toarray(), np.maximum(items, 0), 1).astype(bool) & (items >= 0)
+    better = raised(hits, generator)
+    # Items move with the raised hits, so that each hit is still the same item.
     swapped = items.copy()
-    for row, (before, after) in enumerate(zip(found, better, strict=True)):
+    for row, (before, after) in enumerate(zip(hits, better, strict=True)):
         moved = np.flatnonzero(before != after)
         swapped[row, moved] = items[row, moved[::-1]]
     weights = generator.random(N) + 0.1
-    return [WeightedHits(found, items, relevant, weights, CUTOFFS),
+    return [WeightedHits(hits, items, relevant, weights, CUTOFFS),
             WeightedHits(better, swapped, relevant, weights, CUTOFFS)]
 
 
@@ -90,7 +90,7 @@ def variety_case(generator):
 
 def members_case(generator):
     ordered, better = hits_case(generator)
-    # The group of the first list is the first pair's alone, the last group has no member.
+    # The first group has the first pair only; the last group has no member.
     groups = np.array([0, 1, 1, 1, 3, 3])
     return [MemberHits(one, groups, 5) for one in (ordered, better)]
 
@@ -162,7 +162,7 @@ def test_a_group_without_members_who_have_something_to_find_has_no_value(metric)
 
 
 def tie_blocks(scores, relevant, length):
-    """The blocks of a list of the best `length` of these items, item by item."""
+    """The tie blocks of a list of the best `length` items, computed item by item."""
     ordered = np.sort(scores)[::-1]
     size, hits, place = np.ones((3, 1, length), int)
     hits[:] = place[:] = 0
@@ -205,7 +205,7 @@ def test_only_metrics_of_hits_have_an_expectation_choose_and_are_sliced():
 
 def test_plots_and_summaries_are_of_metrics_that_every_evaluation_has_at_every_length():
     for view in ("panels", "lengths", "summary"):
-        assert {metric.name for metric in shown(view)} <= {metric.name for metric in RANKING}
+        assert {metric.name for metric in view_metrics(view)} <= {metric.name for metric in RANKING}
     assert all(metric.by_length for metric in METRICS.values() if metric.axis)
 
 
@@ -215,7 +215,7 @@ def test_a_definition_is_one_sentence_that_fits_a_line_of_the_glossary(metric):
     assert not re.search(r"[.:!?] [A-Z]", metric.definition)
 
 
-# The views as they were before there was a table; metrics that were added since may stand between these.
+# The views before the table of metrics existed; metrics added since may stand between these.
 BEFORE = {
     "table": ["ndcg@10", "recall@10", "precision@10", "f1@10", "hit@10", "map@10", "mrr@10", "stratified_recall@10",
               "ips_recall@10", "coverage@10", "novelty@10", "tail_share@10", "diversity@10", "gini@10", "arp@10",

@@ -1,4 +1,4 @@
-"""The audit's page shows what was found, escapes what came with the data, and needs nothing from outside."""
+"""The audit page shows the results of the audit, escapes data, and loads nothing from outside."""
 
 import html
 import json
@@ -28,8 +28,8 @@ def a_split(size: int) -> dict[str, Any]:
             **cold}
 
 
-def made(**changes: Any) -> dict[str, Any]:
-    """An audit with something in every place, its strings those of an attacker."""
+def make_audit(**changes: Any) -> dict[str, Any]:
+    """An audit with every field filled, with hostile strings."""
     texts = {"num": 3, "empty": 0, "empty_share": 0.0, "title_is_id": 0, "lengths": SUMMARY,
              "longest": {"item_id": NASTY, "length": 3},
              "duplicated": {"num": 2, "share": 0.66, "texts": 1, "most": 2,
@@ -71,7 +71,7 @@ def made(**changes: Any) -> dict[str, Any]:
 
 
 class Visible(HTMLParser):
-    """Collects tags with attributes and the text that a reader sees."""
+    """Collects tags with attributes and the visible text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -87,59 +87,60 @@ class Visible(HTMLParser):
 
 
 def test_titles_with_markup_are_shown_and_not_run() -> None:
-    shown = Visible(render(made(), ABOUT))
-    assert not [tag for tag, _ in shown.tags if tag == "script"]
-    assert "".join(shown.text).count(NASTY) >= 10
-    assert "千と" in "".join(shown.text)
+    printed = Visible(render(make_audit(), ABOUT))
+    assert not [tag for tag, _ in printed.tags if tag == "script"]
+    assert "".join(printed.text).count(NASTY) >= 10
+    assert "千と" in "".join(printed.text)
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:
-    page = render(made(), ABOUT)
+    page = render(make_audit(), ABOUT)
     assert not re.search(r"https?://|//[a-z]+\.[a-z]|url\(|@import", page)
     loading = {"link", "script", "img", "iframe", "object", "embed", "base", "form"}
     assert not loading & {tag for tag, _ in Visible(page).tags}
 
 
 def test_warnings_come_first_and_their_absence_is_said() -> None:
-    page = html.unescape(render(made(), ABOUT))
-    assert page.index("1 warning: look at it before training") < page.index("Where every row is")
-    assert "No warnings." in render(made(warnings=[]), ABOUT)
+    page = html.unescape(render(make_audit(), ABOUT))
+    assert page.index("1 warning: check it before training") < page.index("Row accounting")
+    assert "No warnings." in render(make_audit(warnings=[]), ABOUT)
 
 
 def test_what_is_not_there_is_left_out() -> None:
-    texts = {**made()["texts"]["item"], "num": 3, "empty": 3, "longest": None, "duplicated": None, "scripts": None,
-             "lengths": {"num": 0}}
+    texts = {**make_audit()["texts"]["item"], "num": 3, "empty": 3, "longest": None, "duplicated": None,
+             "scripts": None, "lengths": {"num": 0}}
     nothing = {"num": 0}
     splits = {name: {**a_split(0), "first": None, "last": None, "per_user": nothing if name == "test" else SUMMARY}
               for name in ("train", "valid", "test", "all")}
     values = {"values": None, "edges": [n / 2 for n in range(21)], **{s: [1] * 20 for s in ("train", "valid", "test")}}
-    page = render(made(time=None, groups=None, knowledge=None, splits=splits, values=values, notes=[],
-                       texts={"item": texts, "user": texts}, rejects={"total": 0, "by_reason": [], "by_file": []}),
+    page = render(make_audit(time=None, groups=None, knowledge=None, splits=splits, values=values, notes=[],
+                             texts={"item": texts, "user": texts}, rejects={"total": 0, "by_reason": [],
+                                                                            "by_file": []}),
                   ABOUT)
-    for words in ("Interactions over time", "Groups", "Knowledge", "Worth knowing", "Rejected rows"):
+    for words in ("Interactions over time", "Groups", "Knowledge", "Notes", "Rejected rows"):
         assert words not in page
 
 
 def test_links_are_shown_with_what_contradicts_them() -> None:
-    page = html.unescape(render(made(), ABOUT))
-    assert "year is different from the entity's film.year in 2 of 9 links that were compared" in page
+    page = html.unescape(render(make_audit(), ABOUT))
+    assert "year differs from the entity's film.year in 2 of 9 compared links" in page
     assert f"7 {NASTY} → m.1 ({NASTY})" in page
-    without = made()
+    without = make_audit()
     del without["links"]
-    assert "Some links to look at" not in render(without, ABOUT)
+    assert "Links to check" not in render(without, ABOUT)
 
 
 def test_every_plot_has_labels_for_its_axes() -> None:
-    page = render(made(), ABOUT)
+    page = render(make_audit(), ABOUT)
     assert page.count("<svg") == 5
-    for words in ("time (UTC)", "interactions in each of 2 spans", "share of the trained items, most popular first"):
+    for words in ("time (UTC)", "interactions in each of 2 spans", "share of the training items, most popular first"):
         assert words in page
 
 
 def test_the_same_audit_gives_the_same_bytes_and_the_numbers_beside_them(tmp_path: Path) -> None:
-    write_audit(tmp_path, made(), ABOUT)
-    assert (tmp_path / "audit.html").read_text("utf-8") == render(made(), ABOUT)
-    assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == json.loads(json.dumps(made()))
+    write_audit(tmp_path, make_audit(), ABOUT)
+    assert (tmp_path / "audit.html").read_text("utf-8") == render(make_audit(), ABOUT)
+    assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == json.loads(json.dumps(make_audit()))
 
 
 def test_stacked_bars_stand_on_each_other() -> None:
@@ -172,7 +173,7 @@ def test_the_page_is_made_without_matplotlib_or_torch() -> None:
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the page in")
 @pytest.mark.parametrize("width", [1280, 500])
 def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> None:
-    page = render(made(), ABOUT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
+    page = render(make_audit(), ABOUT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
     page = page.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "
                                    "document.documentElement.clientWidth)</script></body>")
     (tmp_path / "audit.html").write_text(page, encoding="utf-8")
@@ -186,19 +187,19 @@ def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> Non
 
 
 def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
-    shown = re.sub(r"\s+", " ", "".join(Visible(render(made(), ABOUT)).text))
-    assert "Not looked at Titles told. No user has a text." in shown
-    assert "OK Older ones. 0 of 3 looked at. split=random is not a forecast." in shown
+    printed = re.sub(r"\s+", " ", "".join(Visible(render(make_audit(), ABOUT)).text))
+    assert "Not checked Titles told. No user has a text." in printed
+    assert "OK Older ones. 0 of 3 checked. split=random is not a forecast." in printed
 
 
 def test_links_to_look_at_are_shown_once() -> None:
-    told = "example link to check: item 7 is entity m.1"
-    assert told not in render(made(notes=[told]), ABOUT)
-    assert told in render({key: value for key, value in made(notes=[told]).items() if key != "links"}, ABOUT)
+    note = "linked, to look at: item 7 is entity m.1"
+    assert note not in render(make_audit(notes=[note]), ABOUT)
+    assert note in render({key: value for key, value in make_audit(notes=[note]).items() if key != "links"}, ABOUT)
 
 
 def test_ties_in_time_are_shown_with_what_puts_them_in_order() -> None:
-    page = render(made(), ABOUT)
-    assert "Ties in time" in page
+    page = render(make_audit(), ABOUT)
+    assert "Equal timestamps" in page
     assert "<td>3<small>75.0%</small></td><td>1 users<small>50.0%</small></td><td>salted hash</td>" in page
-    assert "Ties in time" not in render(made(ties={}), ABOUT)
+    assert "Equal timestamps" not in render(make_audit(ties={}), ABOUT)

@@ -1,4 +1,4 @@
-"""The report shows what was measured, escapes what came with the data, and needs nothing from outside."""
+"""The report shows the results, escapes data, and loads nothing from outside."""
 
 import functools
 import html
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from llmrec_cli.metrics.table import METRICS, metric_of
-from llmrec_cli.report import plots
-from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
+from llmrec_cli.report import pages, plots
+from llmrec_cli.report.content import Curve, Entry, EvaluationReport, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.pages import SLICES, metrics_table
@@ -36,20 +36,20 @@ def content(low=0.05, high=0.15, **changes):
                "comparisons": {"popularity": compared}, "slices": {name: {} for name in SLICES}, "tie_rate": 0.01,
                "degenerate_rate": 0.0, "suspicious": []}
     example = Example(NASTY, [Entry(NASTY)], [Entry("千と千尋の神隠し", True), Entry("Alien")], [Entry("أحلام")], 20, 1)
-    made = Content("ease", {"Data": [("Name", NASTY)]}, metrics, 10, np.array([9, 3, 1, 0]),
-                   {"ease": np.array([3, 2, 0, 1]), "popularity": np.array([6, 0, 0, 0])},
-                   [Curve("training loss by step", [(1, 2.0), (2, 1.5)])], [example])
-    return replace(made, **changes)
+    report = EvaluationReport("ease", {"Data": [("Name", NASTY)]}, metrics, 10, np.array([9, 3, 1, 0]),
+                              {"ease": np.array([3, 2, 0, 1]), "popularity": np.array([6, 0, 0, 0])},
+                              [Curve("training loss by step", [(1, 2.0), (2, 1.5)])], [example])
+    return replace(report, **changes)
 
 
 @functools.cache
 def page():
-    """The report, rendered once for all tests."""
+    """Render the report once for all tests."""
     return render(content())
 
 
 class Visible(HTMLParser):
-    """Collects tags with attributes and the text that a reader sees."""
+    """Collects tags with attributes and the visible text."""
 
     def __init__(self, page):
         super().__init__()
@@ -70,9 +70,9 @@ class Visible(HTMLParser):
 
 
 def test_titles_with_markup_are_shown_and_not_run():
-    shown = Visible(page())
-    assert not [tag for tag, _ in shown.tags if tag == "script"]
-    assert "".join(shown.text).count(NASTY) >= 3
+    printed = Visible(page())
+    assert not [tag for tag, _ in printed.tags if tag == "script"]
+    assert "".join(printed.text).count(NASTY) >= 3
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rmse", "better"), ("auc", "worse")])
@@ -82,6 +82,16 @@ def test_a_lower_value_is_better_where_the_table_of_metrics_says_so(name, kind):
     one.metrics["comparisons"]["popularity"][name] = {"difference": -0.2, "ci95": [-0.3, -0.1], "p": 0.01}
     row = next(row for row in metrics_table(one).rows if row.name == name)
     assert row.cells[-1].kind == kind
+
+
+def test_a_value_stands_over_both_ends_of_its_interval():
+    ndcg = {"ndcg@10": {"mean": 0.25, "ci95": [0.2, 0.3]}}
+    assert pages.mean_cell(ndcg, "ndcg@10") == pages.Cell("0.2500", "0.2000 to 0.3000")
+    assert pages.mean_cell({"coverage@10": {"mean": 0.25, "ci95": None}}, "coverage@10") == pages.Cell("0.2500", "")
+    difference = {"difference": 0.02, "ci95": [0.01, 0.03], "p": 0.0104}
+    assert pages.difference_cell(difference, 1) == pages.Cell("+0.0200", "+0.0100 to +0.0300; p 0.010", "better")
+    assert pages.difference_cell(difference, -1).kind == "worse"
+    assert pages.difference_cell(difference | {"ci95": [-0.01, 0.05]}, 1).kind == ""
 
 
 def test_the_report_defines_the_metrics_it_shows_and_no_others():
@@ -140,7 +150,7 @@ def test_without_baselines_the_report_still_renders():
 
 
 @pytest.mark.parametrize(("low", "high", "title"), [(0.05, 0.15, "EASE ranks better than popularity"),
-                                                    (-0.1, 0.1, "EASE cannot be told from popularity"),
+                                                    (-0.1, 0.1, "EASE does not differ significantly from popularity"),
                                                     (-0.2, -0.1, "EASE ranks worse than popularity")])
 def test_the_title_claims_no_more_than_the_interval(low, high, title):
     assert headline(content(low, high)).title == title
@@ -164,7 +174,7 @@ def test_finding_nothing_is_explained_where_nothing_that_was_to_be_found_is_in_t
     metrics = content().metrics
     cold = {"protocol": {"candidates": "all", "slice_queries": {**dict.fromkeys(SLICES, 0), "item:cold": 7}}}
     assert warnings({**metrics, **cold}, 10) == []
-    assert warnings({**metrics, **cold, "metrics": described(0.0)}, 10)[0].startswith("Nothing of what was to be found")
+    assert warnings({**metrics, **cold, "metrics": described(0.0)}, 10)[0].startswith("No held-out item is in training")
     assert warnings({**metrics, "metrics": described(0.0)}, 10) == []
 
 
@@ -210,7 +220,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the report in")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_renders_in_a_browser(tmp_path, width):
-    """The picture has to show something, and the page must not be wider than the window."""
+    """The picture is not empty, and the page is not wider than the window."""
     text = page().replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
     text = text.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "
                                    "document.documentElement.clientWidth)</script></body>")

@@ -1,9 +1,9 @@
-"""The report of a pretraining: what it says, and that nothing from data can act in it."""
+"""The pretraining report: its content, and the escaping of data."""
 
 import json
 import re
 
-from llmrec_cli.report.pretraining import Asked, Content, logged_losses, render
+from llmrec_cli.report.pretraining import PretrainingReport, ProbeExample, logged_losses, render
 
 METRICS = {
     "objective": "contrastive", "base": "scratch", "best_epoch": 2, "scored": "views", "head_is_new": False,
@@ -16,12 +16,13 @@ METRICS = {
               "after": {"recall@1": 0.02, "recall@10": 0.2, "mrr": 0.0712},
               "mrr_difference": {"difference": 0.0212, "ci95": [0.01, 0.03]}, "verdict": "better"}}
 HOSTILE = "<script>alert(1)</script>"
-ASKED = Asked("五台山; 柳州", "九寨沟", [("峨眉山", False), (HOSTILE, False)], [("九寨沟", True)], 12, 1)
+EXAMPLE = ProbeExample("五台山; 柳州", "九寨沟", [("峨眉山", False), (HOSTILE, False)], [("九寨沟", True)], 12, 1)
 
 
 def page(**changed):
     facts = {"Data": [("Name", HOSTILE)]}
-    return render(Content(METRICS | changed, HOSTILE, facts, [(1, 4.0), (2, 3.5)], [ASKED], ["黄山 <b>", HOSTILE]))
+    return render(PretrainingReport(METRICS | changed, HOSTILE, facts, [(1, 4.0), (2, 3.5)], [EXAMPLE],
+                                    ["黄山 <b>", HOSTILE]))
 
 
 def test_it_shows_titles_in_their_own_script_and_obeys_none():
@@ -37,7 +38,7 @@ def test_it_shows_titles_in_their_own_script_and_obeys_none():
 def test_it_says_what_came_of_it_with_each_epoch_and_each_metric():
     html = page()
     assert "<h1>The encoder finds titles better than before; held-out loss 4.00 to 3.25</h1>" in html
-    for number in ("3.5000", "3.2500", "+0.0212", "+0.0100 to +0.0300", "0.2000", "1,236", "guessing has 2.0%"):
+    for number in ("3.5000", "3.2500", "+0.0212", "+0.0100 to +0.0300", "0.2000", "1,236", "by chance 2.0%"):
         assert number in html
     assert re.search(r'<tr class="ours"><td>2<small>kept</small>', html)
     assert 'class="hit">九寨沟' in html
@@ -48,7 +49,7 @@ def test_harm_and_a_missing_probe_are_said():
     html = page(warnings=["Pretraining did harm: <look>"], probe=METRICS["probe"] | {"verdict": "worse"})
     assert '<p class="warning">Pretraining did harm: &lt;look&gt;</p>' in html
     assert "finds titles worse than before" in html
-    assert "Not asked" in page(probe=None)
+    assert "No probe" in page(probe=None)
 
 
 def test_steps_that_were_taken_again_count_once(tmp_path):

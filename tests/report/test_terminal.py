@@ -1,4 +1,4 @@
-"""What is printed does not act on the terminal and lines up."""
+"""Printed tables have no control characters and line up."""
 
 from llmrec_cli.report.terminal import columns, display_width, headline_table, printable
 

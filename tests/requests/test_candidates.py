@@ -15,9 +15,9 @@ from tests.ingest.preparing import write
 
 def lists_of(file: Path, *owners: str) -> list[tuple[str, str, list[str]]]:
     """Return owner, target and items of each list."""
-    found = read_candidates(str(file), owners or ("group_id", "query_id"))
-    items = np.split(found.items, found.offsets[1:-1])
-    return [(one, target, list(own)) for one, target, own in zip(found.ids, found.targets, items, strict=True)]
+    result = read_candidates(str(file), owners or ("group_id", "query_id"))
+    items = np.split(result.items, result.offsets[1:-1])
+    return [(one, target, list(own)) for one, target, own in zip(result.ids, result.targets, items, strict=True)]
 
 
 def test_a_column_of_item_ids_alone_is_one_list_for_all(tmp_path: Path) -> None:
@@ -56,23 +56,24 @@ def test_published_text_files_are_read_as_they_are_with_a_list_per_row(tmp_path:
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("1.csv", "user_id,item_id\nu,a\n", r"1\.csv: column 'user_id' has no effect on candidates, which have group_id, "
+    ("1.csv", "user_id,item_id\nu,a\n", r"1\.csv: column 'user_id' has no effect on candidates; columns are group_id, "
                                         r".*audience=users ranks for users"),
     ("1.csv", "group_id,item_id,rank\ng,a,1\n", r"1\.csv: column 'rank' has no effect on candidates"),
     ("1.csv", "item_id,score\na,1\n", r"1\.csv: column 'score' has no effect on candidates"),
-    ("1.csv", "group_id,item\ng,a\n", r"column 'item' has no effect on candidates, .*did you mean 'item_id'"),
+    ("1.csv", "group_id,item\ng,a\n", r"column 'item' has no effect on candidates; .*did you mean 'item_id'"),
     ("1.csv", "group_id\ng\n", r"no column 'item_id'; there are group_id; candidates are rows of item_id"),
-    ("1.csv", "negatives\na b\n", r"no column 'group_id'; there are negatives; negatives are those of one group"),
-    ("1.csv", "group_id,query_id,item_id\ng,q,a\n", r"columns 'group_id' and 'query_id' both say whose candidates"),
+    ("1.csv", "negatives\na b\n", r"no column 'group_id'; there are negatives; negatives belong to one group"),
+    ("1.csv", "group_id,query_id,item_id\ng,q,a\n", r"columns 'group_id' and 'query_id' both name the owner"),
     ("1.csv", "group_id,item_id\ng,a\n,b\n", r"1\.csv: line 3: group_id is empty; every row needs one"),
     ("1.csv", "group_id,item_id\ng,\n", r"1\.csv: line 2: item_id is empty"),
     ("1.csv", "group_id,negatives\ng,a\nh,\n", r"1\.csv: line 3: negatives is empty"),
-    ("1.csv", "group_id,negatives\ng,a\nh,b\ng,c\n", r"1\.csv: line 4: group_id 'g' has candidates in another row too "
-                                                     r"\(.*line 2\), and no item_id says which"),
-    ("1.csv", "group_id,item_id,negatives\ng,x,a\ng,,b\n", r"1\.csv: line 3: group_id 'g' has candidates in another"),
-    ("1.csv", "group_id,item_id,negatives\ng,,a\ng,x,b\n", r"1\.csv: line 2: group_id 'g' has candidates in another"),
+    ("1.csv", "group_id,negatives\ng,a\nh,b\ng,c\n", r"1\.csv: line 4: group_id 'g' also has candidates in .*line 2, "
+                                                     r"and this row does not name its held-out item"),
+    ("1.csv", "group_id,item_id,negatives\ng,x,a\ng,,b\n", r"1\.csv: line 3: group_id 'g' also has candidates in"),
+    ("1.csv", "group_id,item_id,negatives\ng,,a\ng,x,b\n", r"1\.csv: line 2: group_id 'g' also has candidates in"),
     ("1.csv", "group_id,negatives\ng,[1 2]\n", r"1\.csv: line 2: negatives '\[1 2\]' is not a JSON list"),
-    ("1.dat", "group_id;negatives\ng;[1, null]\n", r"line 2: negatives '\[1, null\]' is not a list of item ids alone"),
+    ("1.dat", "group_id;negatives\ng;[1, null]\n",
+     r"line 2: negatives '\[1, null\]' has entries that are not item ids"),
     ("1.txt", "(4,759)\t283\n4 759 283\n", r"1\.txt: line 2: '4 759 283' is not `\(id,item\) negative"),
     ("1.txt", "(4,759)\n", r"1\.txt: line 1: '\(4,759\)' is not"), ("1.txt", "", r"1\.txt: is empty")])
 def test_a_file_that_is_none_is_refused_by_line(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Today's interactions beside a model: what they come to is what preparing all rows together would give."""
+"""New interactions for a model: the merged histories equal those of preparing all rows together."""
 
 import csv
 import json
@@ -58,13 +58,13 @@ def asked_with(known: Recommender, file: str) -> Histories:
     return latest_histories(RecommendConfig(queries="all", interactions=file), known, known.users, known.items, True)
 
 
-def by_id(known: Recommender, found: Histories) -> dict[tuple[str, str], tuple[float, int]]:
+def by_id(known: Recommender, result: Histories) -> dict[tuple[str, str], tuple[float, int]]:
     """Value and time of each user's item."""
-    row = np.repeat(np.arange(found.history.shape[0]), np.diff(found.history.indptr))
-    times = np.zeros(len(row)) if found.times is None else found.times.data
-    assert found.times is None or (found.times.indices == found.history.indices).all()
-    return {(found.users.ids[user], known.items.ids[item]): (float(value), int(time)) for user, item, value, time
-            in zip(row, found.history.indices, found.history.data, times, strict=True)}
+    row = np.repeat(np.arange(result.history.shape[0]), np.diff(result.history.indptr))
+    times = np.zeros(len(row)) if result.times is None else result.times.data
+    assert result.times is None or (result.times.indices == result.history.indices).all()
+    return {(result.users.ids[user], known.items.ids[item]): (float(value), int(time)) for user, item, value, time
+            in zip(row, result.history.indices, result.history.data, times, strict=True)}
 
 
 def prepared_at_once(header: str, rows: list[tuple], *settings: str) -> dict[tuple[str, str], tuple[float, int]]:
@@ -76,7 +76,7 @@ def prepared_at_once(header: str, rows: list[tuple], *settings: str) -> dict[tup
 
 
 def rows_of(generator: np.random.Generator, size: int, events: list[str] | None, start: int) -> list[tuple]:
-    """Rows of few users and items, so that pairs come again and again, each at a time of its own."""
+    """Rows of few users and items, so that pairs repeat, each at a different time."""
     kinds = generator.choice(events, size) if events else generator.integers(1, 6, size)
     return [(f"u{generator.integers(6)}", f"i{generator.integers(8)}", str(kind), start + 60 * n)
             for n, kind in enumerate(kinds)]
@@ -93,30 +93,30 @@ def test_interactions_of_today_are_merged_as_if_all_had_been_prepared_together(e
     column = "event" if events else "value"
     header = f"user_id,item_id,{column},timestamp"
     positive = [event for event in events if event != "back"] if events else None
-    # What has been taken back entirely is in no model, so returns come today.
+    # An interaction that is taken back in the data is not in the model, so returns are in the new file.
     old, new = rows_of(generator, 60, positive, START), rows_of(generator, 60, events, START + 10**6)
     old += [(f"u{n}", f"i{m}", old[0][2], START - 10) for n in range(6) for m in range(8) if n == 0 or m == 0]
     known = model(header, old, *settings)
-    found = by_id(known, asked_with(known, write("today.csv", header, new)))
-    assert found == prepared_at_once(header, old + new, *settings)
+    result = by_id(known, asked_with(known, write("today.csv", header, new)))
+    assert result == prepared_at_once(header, old + new, *settings)
 
 
 def test_a_later_rating_that_is_no_sign_of_interest_takes_back_what_was_known() -> None:
     header = "user_id,item_id,value,timestamp"
     old = [(user, item, 5, START + n) for user in "uvw" for n, item in enumerate("abc")]
     known = model(header, old, "dataset.min_value=4")
-    found = asked_with(known, write("today.csv", header, [("u", "a", 1, START + 99), ("new", "b", 1, START + 99)]))
-    assert ("u", "a") not in by_id(known, found)
-    assert len(by_id(known, found)) == len(old) - 1
-    assert found.seen.nnz == len(old)
-    assert any("1 known interactions are removed from histories" in note for note in found.notes)
-    assert "new" not in found.users.index
+    result = asked_with(known, write("today.csv", header, [("u", "a", 1, START + 99), ("new", "b", 1, START + 99)]))
+    assert ("u", "a") not in by_id(known, result)
+    assert len(by_id(known, result)) == len(old) - 1
+    assert result.seen.nnz == len(old)
+    assert any("1 known interactions removed from histories" in note for note in result.notes)
+    assert "new" not in result.users.index
 
 
 @pytest.mark.parametrize("new", [[("u", "b"), ("u", "b")], [("u", "b"), ("u", "a")]])
 def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: list[tuple]) -> None:
     known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], "dataset.duplicates=error")
-    with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' has an interaction with item '[ab]' already"):
+    with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' already has an interaction with item '[ab]'"):
         asked_with(known, write("today.csv", "user_id,item_id", new))
 
 
@@ -140,19 +140,19 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
     assert by_id(known, asked_with(known, file))["u", "b"] == (1, (START + 5) * 1000)
 
 
-@pytest.mark.parametrize(("times", "said"), [
+@pytest.mark.parametrize(("times", "message"), [
     ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
     ((START, f"{START},5"), f"line 3: timestamp '{START},5' has a decimal comma; export numbers with a decimal "
                             f"point: {START}.5 for"),
-    ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is no time"),
+    ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is neither a time"),
     ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
-def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], said: str) -> None:
+def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], message: str) -> None:
     header = "user_id,item_id,timestamp"
     known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
     file = write("today.csv", header, [("u", "a", times[0]), ("u", "b", times[1])])
     with pytest.raises(DataError) as refused:
         asked_with(known, file)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_model_that_does_not_say_how_its_data_was_merged_goes_by_its_weights_of_events() -> None:
@@ -160,8 +160,8 @@ def test_a_model_that_does_not_say_how_its_data_was_merged_goes_by_its_weights_o
     known = model(header, [("u", "a", "buy"), ("v", "a", "view"), ("v", "b", "buy")],
                   f"dataset.event_weights={EVENTS}")
     known.manifest["positives"] = {key: known.manifest["positives"][key] for key in ("min_value", "event_weights")}
-    found = by_id(known, asked_with(known, write("today.csv", header, [("u", "a", "view"), ("v", "a", "buy")])))
-    assert (found["u", "a"][0], found["v", "a"][0]) == (5, 5)
+    result = by_id(known, asked_with(known, write("today.csv", header, [("u", "a", "view"), ("v", "a", "buy")])))
+    assert (result["u", "a"][0], result["v", "a"][0]) == (5, 5)
 
 
 def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_members() -> None:
@@ -170,9 +170,9 @@ def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_mem
     known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b"), ("w", "b"), ("w", "c")],
                   "dataset.groups=members.csv", "dataset.group_interactions=together.csv")
     file = write("today.csv", "user_id,item_id", [("u", "c")])
-    found = asked_with(known, file)
-    assert (found.num_newer, found.num_newer_groups) == (1, 1)
-    assert any("1 of the model's 3 users, 1 of its 3 groups, counting their members" in note for note in found.notes)
+    result = asked_with(known, file)
+    assert (result.num_newer, result.num_newer_groups) == (1, 1)
+    assert any("1 of the model's 3 users and 1 of its 3 groups (counting members)" in note for note in result.notes)
     cli.run(["recommend", "model=fitted", "queries=all", f"interactions={file}", "output=out.jsonl", "device=cpu"])
     manifest = json.loads(Path("out.jsonl.manifest.json").read_text("utf-8"))
     assert (manifest["newer_histories"], manifest["newer_group_histories"]) == (1, 1)

@@ -1,4 +1,4 @@
-"""New items and users get titles, texts and classes of numbers as the model's own did."""
+"""New items and users get titles, texts and number classes like the model's own."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,10 @@ def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str
     texts = json.loads(json.dumps(old.texts))
     new = new_items(str(write(tmp_path, ITEMS, "new.csv")), texts, NOBODY)
     assert new.notes == []
-    assert list(new.entities.texts) == old.column("text")
-    assert list(new.entities.titles) == old.column("title") == [f"T{n} & co" for n in range(10)]
-    names = np.array(new.entities.attribute_names)
-    attributes = [sorted(names[row.indices]) for row in (new.entities.attributes[[n]] for n in range(10))]
+    assert list(new.catalogue.texts) == old.column("text")
+    assert list(new.catalogue.titles) == old.column("title") == [f"T{n} & co" for n in range(10)]
+    names = np.array(new.catalogue.attribute_names)
+    attributes = [sorted(names[row.indices]) for row in (new.catalogue.attributes[[n]] for n in range(10))]
     assert attributes == old.column("attributes")
     assert attributes[9] == ["kind=k1", "price=q10"]
 
@@ -38,11 +38,11 @@ def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str
 def test_a_new_item_whose_number_is_none_goes_without_it_and_is_counted(tmp_path: Path) -> None:
     old = described(tmp_path, ITEMS, {"i1": 0}, **SETTINGS)
     file = write(tmp_path, "sku,title,kind,price\nn1,A,k1,1\nn2,B,k1,cheap\n", "new.csv")
-    found = new_items(str(file), old.texts, NOBODY)
-    assert found.notes[-1] == (f"items={file}: 1 values of 'price' are no numbers, so that these have no such "
-                               f"attribute; the first is 'cheap' ({file}: line 3)")
-    names = np.array(found.entities.attribute_names)
-    assert [sorted(names[found.entities.attributes[[n]].indices]) for n in range(2)] == [["kind=k1", "price=q1"],
+    result = new_items(str(file), old.texts, NOBODY)
+    assert result.notes[-1] == (f"items={file}: 1 values of 'price' ignored as attributes: not numbers; "
+                                f"the first is 'cheap' ({file}: line 3)")
+    names = np.array(result.catalogue.attribute_names)
+    assert [sorted(names[result.catalogue.attributes[[n]].indices]) for n in range(2)] == [["kind=k1", "price=q1"],
                                                                                         ["kind=k1"]]
 
 
@@ -50,18 +50,18 @@ def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> N
     template = {"template": "{job}. Has seen: {history}", "attributes": {}, "columns": {}, "list_separator": "|",
                 "max_length": 40}
     file = str(write(tmp_path, "user_id,job,history\nn1,nurse,i1|i2\nn2,,\n", "users.csv"))
-    found = new_users(file, {"user": template}, NOBODY)
-    assert (list(found.entities.texts), found.notes) == (["nurse", ""], [])
-    with pytest.raises(DataError, match=r"no text can be made of these users, and the model answers new users by text: "
+    result = new_users(file, {"user": template}, NOBODY)
+    assert (list(result.catalogue.texts), result.notes) == (["nurse", ""], [])
+    with pytest.raises(DataError, match=r"these users have no text, and the model scores new users by their text: "
                                         r"add a column 'text', or prepare and train with dataset\.user_text="
                                         r"<template of columns>"):
         new_users(file, {"user": template | {"template": "{history}"}}, NOBODY)
     file = str(write(tmp_path, "user_id,text\nn1,<p>likes</p>war\n", "users.csv"))
     history = template | {"template": "{history}", "strip_html": True}
-    assert list(new_users(file, {"user": history}, NOBODY).entities.texts) == ["likes war"]
+    assert list(new_users(file, {"user": history}, NOBODY).catalogue.texts) == ["likes war"]
 
 
 def test_a_model_of_before_html_was_taken_out_keeps_it(tmp_path: Path) -> None:
     texts = {"item": {"template": "{title}", "attributes": {}, "columns": {}, "list_separator": "|", "max_length": 40}}
-    found = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
-    assert list(found.entities.texts) == ["R&amp;B"]
+    result = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
+    assert list(result.catalogue.texts) == ["R&amp;B"]

@@ -1,4 +1,4 @@
-"""Query files, inline queries, new items and users: what is read, and what is refused with its place."""
+"""Query files, inline queries, new items and users: values read, and errors with file and line."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.requests.files import read_ids
 from llmrec_cli.requests.new_items import new_items, new_users
-from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_queries, read_history, read_queries
+from llmrec_cli.requests.queries import IdChecker, RawQueries, inline_query, raw_queries, read_history, read_queries
 from llmrec_cli.requests.resolve import resolve
 from llmrec_cli.settings.recommend import QuerySettings
 
@@ -36,8 +36,8 @@ def histories(queries: RawQueries) -> list[list[str]]:
 
 def entities(*ids: str, texts: tuple[str, ...] = ()) -> Catalogue:
     column = np.array([*ids, None], object)[:-1]
-    said = np.array([*(texts or [""] * len(ids)), None], object)[:-1]
-    return Catalogue(column, column, said, sp.csr_array((len(ids), 0), dtype=np.float32), [])
+    message = np.array([*(texts or [""] * len(ids)), None], object)[:-1]
+    return Catalogue(column, column, message, sp.csr_array((len(ids), 0), dtype=np.float32), [])
 
 
 ROWS = [{"query_id": "a", "user_id": "007", "history": ["50", "a|b"], "text": "café, \"slow\""},
@@ -98,30 +98,29 @@ def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
 def test_groups_are_asked_for_by_id_by_members_or_both_and_called_as_the_group() -> None:
     rows = ('{"group_id": "小组"}\n{"query_id": "ad hoc", "members": ["u1", "007"]}\n'
             '{"group_id": "g", "members": [7]}\n')
-    found = read_queries(write("q.jsonl", rows))
-    assert list(found.ids) == ["小组", "ad hoc", "g"]
-    assert list(found.group_ids) == ["小组", "", "g"]
-    assert list(found.members) == ["u1", "007", "7"]
-    assert list(found.member_offsets) == [0, 0, 2, 3]
-    assert list(found.rows(2, 3).members) == ["7"]
+    result = read_queries(write("q.jsonl", rows))
+    assert list(result.ids) == ["小组", "ad hoc", "g"]
+    assert list(result.group_ids) == ["小组", "", "g"]
+    assert list(result.members) == ["u1", "007", "7"]
+    assert list(result.member_offsets) == [0, 0, 2, 3]
+    assert list(result.rows(2, 3).members) == ["7"]
     piped = read_queries(write("q.csv", "query_id,members\nq,u1|u2\n"))
     assert list(piped.members) == ["u1", "u2"]
 
 
 def test_a_query_of_a_user_and_of_a_group_at_once_is_refused_with_its_line() -> None:
-    with pytest.raises(DataError, match=r"q\.jsonl: line 2: user_id 'u' beside group_id or members"):
+    with pytest.raises(DataError, match=r"q\.jsonl: line 2: user_id 'u' with group_id or members"):
         read_queries(write("q.jsonl", '{"user_id": "v"}\n{"user_id": "u", "members": ["w"]}\n'))
     assert len(read_queries(write("q.csv", "user_id,group_id\nu,\n"))) == 1
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [
+@pytest.mark.parametrize(("name", "content", "message"), [
     ("q.jsonl", '{"user_id": "u"}\nnot json\n', "q.jsonl: line 2: not JSON"),
     ("q.csv", "user_id,text\nu\n", "line 2: 1 fields where the header has 2"),
     ("q.csv", "user_id,text\n", "has a header but no rows"), ("q.csv", "", "is empty"),
-    ("q.csv", "user_id,user_id\nu,v\n", "two columns are called"),
-    ("q.jsonl", '{"user_id": "u"}\n{"user_id', "truncated")])
-def test_a_file_with_a_bad_row_is_refused_with_its_place(name: str, content: str, said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
+    ("q.csv", "user_id,user_id\nu,v\n", "is there twice"), ("q.jsonl", '{"user_id": "u"}\n{"user_id', "truncated")])
+def test_a_file_with_a_bad_row_is_refused_with_its_place(name: str, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
         read_queries(write(name, content))
 
 
@@ -163,60 +162,60 @@ def test_the_text_of_a_user_stands_in_where_there_is_no_history_and_no_text() ->
 def test_new_items_get_title_text_and_attributes_as_the_models_own_did() -> None:
     file = write("new.jsonl", '{"sku": "n1", "title": "Solaris", "year": 1972, "genres": ["Sci-Fi", "Drama"]}\n'
                               '{"sku": "n2", "title": "Stalker", "genres": "Sci-Fi"}\n')
-    found = new_items(file, TEXTS, entities("i1"))
-    assert list(found.entities.texts) == ["Solaris (1972). Sci-Fi, Drama", "Stalker. Sci-Fi"]
-    assert list(found.entities.titles) == ["Solaris", "Stalker"]
-    assert found.entities.attribute_names == ["genres=Drama", "genres=Sci-Fi"]
-    assert found.entities.attributes.toarray().tolist() == [[1, 1], [0, 1]]
-    assert found.notes == []
+    result = new_items(file, TEXTS, entities("i1"))
+    assert list(result.catalogue.texts) == ["Solaris (1972). Sci-Fi, Drama", "Stalker. Sci-Fi"]
+    assert list(result.catalogue.titles) == ["Solaris", "Stalker"]
+    assert result.catalogue.attribute_names == ["genres=Drama", "genres=Sci-Fi"]
+    assert result.catalogue.attributes.toarray().tolist() == [[1, 1], [0, 1]]
+    assert result.notes == []
 
 
 def test_new_items_the_model_knows_are_counted_and_the_others_added_or_refused_by_name() -> None:
     file = write("new.csv", "item_id,title\nn1,A\ni1,B\nn2,C\n")
-    found = new_items(file, TEXTS, entities("i0", "i1"))
-    assert list(found.entities.ids) == ["n1", "n2"]
-    assert list(found.entities.titles) == ["A", "C"]
-    assert found.known.tolist() == [1]
-    assert "the model knows 1 ('i1') of 3 items already and keeps their features from training" in found.notes[-1]
-    with pytest.raises(DataError, match=r"line 3: the model knows item 'i1' already.*on_unknown=error"):
+    result = new_items(file, TEXTS, entities("i0", "i1"))
+    assert list(result.catalogue.ids) == ["n1", "n2"]
+    assert list(result.catalogue.titles) == ["A", "C"]
+    assert result.known_rows.tolist() == [1]
+    assert "the model already knows 1 ('i1') of 3 items and keeps their features from training" in result.notes[-1]
+    with pytest.raises(DataError, match=r"line 3: the model already knows item 'i1'.*on_unknown=error"):
         new_items(file, TEXTS, entities("i1"), refuse_known=True)
-    assert len(new_items(write("old.csv", "item_id,title\ni1,B\n"), TEXTS, entities("i1")).entities) == 0
+    assert len(new_items(write("old.csv", "item_id,title\ni1,B\n"), TEXTS, entities("i1")).catalogue) == 0
 
 
-@pytest.mark.parametrize(("row", "said"), [
+@pytest.mark.parametrize(("row", "message"), [
     ({"user_id": "u", "history": ["i1", "xx"]}, "q.jsonl: line 2: history 'xx' is not an item of the model"),
     ({"members": ["u", "who"]}, "q.jsonl: line 2: members 'who' is not a user of the model"),
     ({"group_id": "g"}, "q.jsonl: line 2: group_id 'g' is not a group of the model")])
-def test_unknown_ids_in_queries_are_refused_where_somebody_wants_that(row: dict[str, Any], said: str) -> None:
-    strict = Strict(entities("i1"), entities("u"), None)
+def test_unknown_ids_in_queries_are_refused_where_somebody_wants_that(row: dict[str, Any], message: str) -> None:
+    checker = IdChecker(entities("i1"), entities("u"), None)
     file = write("q.jsonl", '{"query_id": "a", "text": "any"}\n' + json.dumps({"query_id": "b", **row}) + "\n")
-    with pytest.raises(DataError, match=re.escape(said)):
-        read_queries(file, strict)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_queries(file, checker)
     assert len(read_queries(file)) == 2
 
 
 def test_a_user_or_a_group_with_members_may_be_anybodys_also_where_unknown_ids_are_refused() -> None:
-    strict = Strict(entities("i1"), entities("u"), None)
+    checker = IdChecker(entities("i1"), entities("u"), None)
     rows = [{"user_id": "new", "history": ["i1"]}, {"group_id": "tonight", "members": ["u"]}]
-    assert len(read_queries(write("q.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), strict)) == 2
+    assert len(read_queries(write("q.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), checker)) == 2
     with pytest.raises(DataError, match=r"query\.history: history 'xx' is not an item"):
-        inline_query(QuerySettings(history=["i1", "xx"]), strict)
+        inline_query(QuerySettings(history=["i1", "xx"]), checker)
 
 
 def test_new_items_without_a_column_of_the_template_are_told_and_without_all_of_them_refused() -> None:
-    found = new_items(write("new.csv", "item_id,title,year\nn1,A,\n"), TEXTS, entities())
-    assert list(found.entities.texts) == ["A"]
-    assert found.notes == ["items=new.csv: no column 'genres', so texts and attributes go without it"]
-    with pytest.raises(DataError, match=r"none of the columns that a text is made of; the model's is '{title}"):
+    result = new_items(write("new.csv", "item_id,title,year\nn1,A,\n"), TEXTS, entities())
+    assert list(result.catalogue.texts) == ["A"]
+    assert result.notes == ["items=new.csv: no column 'genres'; texts and attributes are made without it"]
+    with pytest.raises(DataError, match=r"no column of the model's text template '{title}"):
         new_items(write("new.csv", "item_id,titel\nn1,A\n"), TEXTS, entities())
 
 
-@pytest.mark.parametrize(("content", "said"), [
+@pytest.mark.parametrize(("content", "message"), [
     ("item_id,title\nn1,A\nn1,B\n", "line 3: item_id 'n1' is also in line 2"),
     ("item_id,title\n,A\n", "line 2: item_id is empty"),
     ("item,title\nn1,A\n", "no column 'item_id'; there are title, item; rename")])
-def test_new_items_need_an_id_each_of_their_own(content: str, said: str) -> None:
-    with pytest.raises(DataError, match=re.escape(said)):
+def test_new_items_need_an_id_each_of_their_own(content: str, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
         new_items(write("new.csv", content), TEXTS, entities())
 
 
@@ -227,13 +226,13 @@ def test_a_model_that_does_not_say_how_texts_were_made_takes_no_new_items() -> N
 
 def test_new_users_speak_by_the_models_template_or_a_column_text_and_known_ones_are_left_out() -> None:
     file = write("users.csv", "user_id,text,age\nu,x,1\nnew,likes war,2\n")
-    found = new_users(file, TEXTS, entities("u"))
-    assert list(found.entities.ids) == ["new"]
-    assert list(found.entities.texts) == ["likes war"]
-    assert found.notes == ["users=users.csv: the model knows 1 of 2 users, and goes by their history"]
+    result = new_users(file, TEXTS, entities("u"))
+    assert list(result.catalogue.ids) == ["new"]
+    assert list(result.catalogue.texts) == ["likes war"]
+    assert result.notes == ["users=users.csv: the model already knows 1 of 2 users and uses their history"]
     told = {**TEXTS, "user": {**TEXTS["user"], "template": "aged {age}"}}
-    assert list(new_users(file, told, entities("u")).entities.texts) == ["aged 2"]
-    with pytest.raises(DataError, match="no text can be made of these users"):
+    assert list(new_users(file, told, entities("u")).catalogue.texts) == ["aged 2"]
+    with pytest.raises(DataError, match="these users have no text"):
         new_users(write("users.csv", "user_id,age\nnew,2\n"), TEXTS, entities("u"))
 
 
@@ -252,7 +251,7 @@ def test_a_history_carries_values_and_times_and_what_the_query_adds_is_the_newes
     raw = raw_queries(["u", "new"], histories=[["i2", "i3"], ["i1"]], ids=["a", "b"])
     queries, _ = resolve(raw, entities("u", "v"), entities("i0", "i1", "i2", "i3"), values, known([5, 9], np.float32),
                          times=times, given_value=6.0)
-    # i2 counts where it was named last, with the larger of its values.
+    # i2 counts at its last position, with the larger of its values.
     assert [list(queries.history[[q]].indices) for q in range(2)] == [[0, 2, 3], [1]]
     assert queries.history.data.tolist() == [9, 6, 6, 6]
     assert queries.times is not None

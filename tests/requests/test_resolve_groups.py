@@ -1,4 +1,4 @@
-"""Matching queries of groups with what a model knows."""
+"""Resolving queries of groups in a model."""
 
 import numpy as np
 import pytest
@@ -89,8 +89,8 @@ def test_a_model_that_knows_no_groups_takes_lists_of_members_all_the_same():
 
 
 def test_users_and_groups_are_asked_for_side_by_side():
-    found, _ = resolve(raw_queries(["u", ""], group_ids=["", "g"]), USERS, ITEMS, HISTORY, HISTORY, GROUPS)
-    assert found.ids.tolist() == ["u", "g"]
-    assert found.user.tolist() == [0, -1]
-    assert found.groups.is_group.tolist() == [False, True]
-    assert np.diff(found.groups.rows.indptr).tolist() == [0, 2]
+    result, _ = resolve(raw_queries(["u", ""], group_ids=["", "g"]), USERS, ITEMS, HISTORY, HISTORY, GROUPS)
+    assert result.ids.tolist() == ["u", "g"]
+    assert result.user.tolist() == [0, -1]
+    assert result.groups.is_group.tolist() == [False, True]
+    assert np.diff(result.groups.rows.indptr).tolist() == [0, 2]

@@ -1,4 +1,4 @@
-"""Scoring cases for properties: generated with ties, short lists and empty users, and answered with loops."""
+"""Generated scoring cases with ties, short lists and empty users, and expected results computed with loops."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,19 +21,19 @@ def csr(mask, values=None):
 
 
 def queries_of(seen):
-    """One unknown user per row, who has seen what the bool matrix says."""
+    """Queries of unknown users, one per row, with the seen items of a bool matrix."""
     ids = np.array([f"u{n}" for n in range(len(seen))], object)
     return Queries(ids, ids, np.arange(len(seen)), csr(seen), csr(seen), np.full(len(seen), "", object))
 
 
 def fixed(scores):
-    """A scorer that answers the users of `queries_of` from a matrix."""
+    """A scorer that looks up the scores of the users of `queries_of` in a matrix."""
     return lambda queries: torch.from_numpy(scores[queries.user])
 
 
 @st.composite
 def cases(draw, max_items=9):
-    """Scores of few levels, so that many tie; what was seen, what is relevant, what is a candidate; and k."""
+    """Scores with few levels, so that many tie; masks of seen, relevant and candidate items; and k."""
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, max_items)))
     scores = draw(hnp.arrays(np.float32, shape, elements=st.sampled_from(LEVELS)))
     masks = [draw(hnp.arrays(bool, shape)) for _ in range(3)]
@@ -49,7 +49,7 @@ def candidates_of(row, case, given=True):
 
 
 def auc(row, case, given=True):
-    """Each relevant candidate against each other candidate: 1 if above, one half if equal."""
+    """Compare each relevant candidate with each other candidate: 1 if above, one half if equal."""
     scores, relevant = case[0][row], case[2][row]
     members = candidates_of(row, case, given)
     pairs = [(scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j])

@@ -1,4 +1,4 @@
-"""A choice replaces the simpler one only by a gain above its standard error."""
+"""A choice replaces the simpler alternative only with a gain above its standard error."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,18 @@ from llmrec_cli.scoring.acceptance import accepted
 
 def test_a_gain_above_its_standard_error_is_accepted() -> None:
     # Mean .3; deviations -.3, .1, -.1, .3 give a variance of .2 / 3 and a standard error of sqrt(.2 / 3 / 4) = .1291.
-    found = accepted(np.array([0.0, 0.4, 0.2, 0.6]))
-    assert found.gain == pytest.approx(0.3)
-    assert found.standard_error == pytest.approx((0.2 / 12) ** 0.5)
-    assert (found.num_queries, found.is_accepted) == (4, True)
+    result = accepted(np.array([0.0, 0.4, 0.2, 0.6]))
+    assert result.gain == pytest.approx(0.3)
+    assert result.standard_error == pytest.approx((0.2 / 12) ** 0.5)
+    assert (result.num_queries, result.is_accepted) == (4, True)
 
 
 def test_a_gain_below_its_standard_error_is_not() -> None:
     # Mean .1; deviations -.5, .5, -.3, .3 give sqrt(.68 / 3 / 4) = .238.
-    found = accepted(np.array([-0.4, 0.6, -0.2, 0.4]))
-    assert found.gain == pytest.approx(0.1)
-    assert found.standard_error == pytest.approx((0.68 / 12) ** 0.5)
-    assert not found.is_accepted
+    result = accepted(np.array([-0.4, 0.6, -0.2, 0.4]))
+    assert result.gain == pytest.approx(0.1)
+    assert result.standard_error == pytest.approx((0.68 / 12) ** 0.5)
+    assert not result.is_accepted
 
 
 def test_a_loss_and_no_difference_are_never_accepted_and_the_same_gain_everywhere_is() -> None:
@@ -30,10 +30,10 @@ def test_a_loss_and_no_difference_are_never_accepted_and_the_same_gain_everywher
 
 @pytest.mark.parametrize("gains", [[], [0.9]])
 def test_with_fewer_than_two_queries_the_simpler_choice_stays(gains: list[float]) -> None:
-    found = accepted(np.array(gains))
-    assert not found.is_accepted
-    assert found.facts()["standard_error"] is None
-    assert "no standard error" in str(found)
+    result = accepted(np.array(gains))
+    assert not result.is_accepted
+    assert result.facts()["standard_error"] is None
+    assert "no standard error" in str(result)
 
 
 def test_gain_error_and_number_of_queries_are_written_for_people() -> None:

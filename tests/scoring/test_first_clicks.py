@@ -1,4 +1,4 @@
-"""What users do first, and users of whom nothing else is known."""
+"""First interactions of users, and held-out cold-start users."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.heldout import held_out_cold, served
-from llmrec_cli.scoring.heldout import divided, in_order
+from llmrec_cli.scoring.heldout import ordered_matrix, split_rows
 from llmrec_cli.settings.evaluation import ColdUsersSettings
 from tests.scoring.test_heldout import prepared, rows_of
 
@@ -26,21 +26,21 @@ def interactions(user, item, timestamp):
 
 
 def test_rows_are_ordered_by_time_and_keep_all_interactions():
-    matrix = in_order(interactions([0, 0, 0, 1], [2, 0, 1, 2], [30, 10, 20, 5]))
+    matrix = ordered_matrix(interactions([0, 0, 0, 1], [2, 0, 1, 2], [30, 10, 20, 5]))
     assert rows_of(matrix) == [[0, 1, 2], [2]]
 
 
 def test_equal_times_stay_in_the_order_of_the_data_which_a_salted_hash_made():
     same = interactions([0, 0, 0, 1, 1], [2, 0, 1, 1, 0], [7, 7, 7, 7, 7])
-    assert rows_of(in_order(same)) == [[2, 0, 1], [1, 0]]
+    assert rows_of(ordered_matrix(same)) == [[2, 0, 1], [1, 0]]
 
 
 def test_first_and_later_entries_share_a_row_between_them():
     matrix = sp.csr_array((np.ones(5, np.float32), np.array([3, 0, 2, 1, 1]), np.array([0, 4, 4, 5])), shape=(3, 4))
-    first, rest = divided(matrix, 2)
+    first, rest = split_rows(matrix, 2)
     assert rows_of(first) == [[3, 0], [], [1]]
     assert rows_of(rest) == [[2, 1], [], []]
-    assert rows_of(divided(matrix, 0)[1]) == [[3, 0, 2, 1], [], [1]]
+    assert rows_of(split_rows(matrix, 0)[1]) == [[3, 0, 2, 1], [], [1]]
 
 
 @pytest.mark.parametrize(("told", "history"), [(0, []), (1, [2]), (2, [2, 0])])
@@ -70,7 +70,7 @@ def test_a_users_own_text_is_asked_by_where_nothing_is_told_and_attributes_alway
 
 def test_users_with_a_validation_history_are_not_cold_on_test():
     data = prepared([*ROWS, ("v", "d", "valid")])
-    with pytest.raises(DataError, match="none of the 2 users with test interactions can be measured: 1 have inter"):
+    with pytest.raises(DataError, match="of 2 users with test interactions, 1 have earlier inter"):
         held_out_cold(data, "test", data.users, data.items, 0, after=2)
 
 
@@ -88,18 +88,18 @@ def test_a_head_that_cannot_answer_is_served_as_popularity():
     assert served(Deaf(), counts)(one).tolist() == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize(("settings", "said"), [
+@pytest.mark.parametrize(("settings", "message"), [
     (ColdUsersSettings(first=[1]), "no effect"), (ColdUsersSettings(after=7), "no effect"),
     (ColdUsersSettings(on=True, first=[]), "at least"),
     (ColdUsersSettings(on=True, first=[1, 1]), "different"), (ColdUsersSettings(on=True, first=[-1]), "at least 0"),
     (ColdUsersSettings(on=True, after=4), "at least 5")])
-def test_settings_without_effect_or_sense_are_refused(settings, said):
-    assert any(said in problem for problem in settings.problems())
+def test_settings_without_effect_or_sense_are_refused(settings, message):
+    assert any(message in problem for problem in settings.problems())
 
 
 def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
-    assert ColdUsersSettings(on=True, first=[0, 3]).apart == 3
-    assert ColdUsersSettings(on=True, first=[0], after=5).apart == 5
+    assert ColdUsersSettings(on=True, first=[0, 3]).num_excluded == 3
+    assert ColdUsersSettings(on=True, first=[0], after=5).num_excluded == 5
     assert not list(ColdUsersSettings(on=True, first=[0], after=5).problems())
 
 

@@ -1,4 +1,4 @@
-"""The scorer on generated cases against loops: lists, masks, ties, AUC, whatever the blocks and chunks."""
+"""The scorer on generated cases, compared with loops: lists, masks, ties and AUC, for any block and chunk size."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DivergedError
 from llmrec_cli.scoring import blocks
-from llmrec_cli.scoring.blocks import Allowed, _ranked_on_device, ranked
+from llmrec_cli.scoring.blocks import Allowed, _rank_on_device, rank_block
 from llmrec_cli.scoring.scorer import pair_scores, recommend_lists
 from tests.scoring.oracle import auc, candidates_of, cases, csr, fixed, queries_of
 
@@ -55,10 +55,10 @@ def test_auc_is_how_often_what_is_relevant_is_above_what_is_not(case, given):
 @settings(max_examples=200, deadline=None)
 def test_the_scores_of_relevant_items_come_in_their_order_and_no_candidate_has_none(case):
     scores, _, relevant, _, _, _ = case
-    found, expected = listed(case, block_size=2).relevant_scores, []
+    result, expected = listed(case, block_size=2).relevant_scores, []
     for row, item in zip(*np.nonzero(relevant), strict=True):
         expected.append(scores[row, item] if item in candidates_of(row, case) else -np.inf)
-    assert found.tolist() == expected
+    assert result.tolist() == expected
 
 
 @given(cases())
@@ -67,7 +67,7 @@ def test_what_runs_on_a_gpu_says_the_same(case):
     scores, seen, relevant, chosen, k, ranks = case
     allowed = Allowed(csr(seen), csr(chosen), np.zeros(scores.shape[1], np.float32))
     one, other = (way(torch.from_numpy(scores), k, np.array(ranks), allowed, csr(relevant))
-                  for way in (ranked, _ranked_on_device))
+                  for way in (rank_block, _rank_on_device))
     for name in ("items_QK", "scores_QK", "tied_Q", "last_size_Q"):
         np.testing.assert_array_equal(getattr(one.top, name), getattr(other.top, name), name)
     for name in ("constant_B", "relevant_R", "auc_B"):
@@ -121,6 +121,6 @@ def test_pair_scores_are_those_of_the_matrix_and_only_users_with_a_pair_are_aske
         asked.extend(queries.user)
         return torch.from_numpy(scores[queries.user])
 
-    found = pair_scores(score, queries_of(seen), csr(wanted), block_size=block_size)
-    assert found.tolist() == scores[wanted].tolist()
+    result = pair_scores(score, queries_of(seen), csr(wanted), block_size=block_size)
+    assert result.tolist() == scores[wanted].tolist()
     assert asked == np.flatnonzero(wanted.any(axis=1)).tolist()

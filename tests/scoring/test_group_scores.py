@@ -1,4 +1,4 @@
-"""Who speaks for a group, and what leaving a voice out changes."""
+"""Members with scores in a group, and the contribution of each member."""
 
 from dataclasses import replace
 
@@ -7,13 +7,13 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Membership, Queries, known_users
-from llmrec_cli.requests.reasons import supports
+from llmrec_cli.requests.reasons import member_contributions
 from llmrec_cli.scoring import groups as module
-from llmrec_cli.scoring.groups import STRATEGIES, average, by_members, voices
+from llmrec_cli.scoring.groups import STRATEGIES, average, member_queries, score_by_members
 
 NUM_ITEMS = 5
 HISTORIES = [[0], [1, 2], [], [3]]
-"""Of four users: the third has none."""
+"""Histories of four users; the third has none."""
 
 
 def csr(rows, size=NUM_ITEMS):
@@ -23,7 +23,7 @@ def csr(rows, size=NUM_ITEMS):
 
 
 def asked(members, own=None, group=None):
-    """Queries of groups of users by number, and what each did together."""
+    """Queries of groups of user numbers, with joint histories."""
     size = len(members)
     history = csr(own or [[]] * size)
     ids = np.array([f"u{n}" for n in range(4)], object)
@@ -36,48 +36,48 @@ def asked(members, own=None, group=None):
 
 
 def score(queries):
-    """Score 1 for the items of a history, and item 4 a little for everybody."""
+    """Score 1 for the items of a history, and a small score for item 4 for all users."""
     scores = torch.from_numpy(queries.history.toarray())
     scores[:, 4] += 0.5
     return scores
 
 
 def test_members_with_a_history_speak_and_what_the_group_did_together_speaks_once_more():
-    said, rows = voices(asked([[0, 1, 2], [2]], own=[[4], []]), own_history=True)
-    assert said.ids.tolist() == ["u0", "u1", "g0"]
+    voices, rows = member_queries(asked([[0, 1, 2], [2]], own=[[4], []]), own_history=True)
+    assert voices.ids.tolist() == ["u0", "u1", "g0"]
     assert rows.toarray().tolist() == [[1, 1, 1], [0, 0, 0]]
-    said, rows = voices(asked([[0, 1, 2], [2]], own=[[4], []]), own_history=False)
-    assert said.ids.tolist() == ["u0", "u1"]
+    voices, rows = member_queries(asked([[0, 1, 2], [2]], own=[[4], []]), own_history=False)
+    assert voices.ids.tolist() == ["u0", "u1"]
 
 
 def test_a_group_has_the_mean_of_its_members_scaled_scores():
-    found = by_members(score, asked([[0, 3]]), average)[0]
+    result = score_by_members(score, asked([[0, 3]]), average)[0]
     one, other = (scores[0] for scores in (score(asked([[0]]).groups.members), score(asked([[3]]).groups.members)))
     expected = [(s - s.mean()) / s.std(correction=0) for s in (one, other)]
-    torch.testing.assert_close(found, (expected[0] + expected[1]) / 2)
+    torch.testing.assert_close(result, (expected[0] + expected[1]) / 2)
 
 
 def test_a_group_for_whom_nobody_speaks_has_the_scores_of_a_user_of_whom_nothing_is_known():
-    found = by_members(score, asked([[2], [0]]), average)
-    torch.testing.assert_close(found[0], torch.tensor([0, 0, 0, 0, 0.5]))
-    assert found[1].argmax() == 0
+    result = score_by_members(score, asked([[2], [0]]), average)
+    torch.testing.assert_close(result[0], torch.tensor([0, 0, 0, 0, 0.5]))
+    assert result[1].argmax() == 0
 
 
 def test_what_is_held_at_a_time_does_not_change_the_scores(monkeypatch):
     queries = asked([[0, 1], [1, 3], [2], [0, 1, 3], [3]], own=[[4], [], [], [2], []])
-    whole = {name: by_members(score, queries, strategy, depth=2) for name, strategy in STRATEGIES.items()}
+    whole = {name: score_by_members(score, queries, strategy, depth=2) for name, strategy in STRATEGIES.items()}
     monkeypatch.setattr(module, "CELLS", 2 * NUM_ITEMS)
     for name, strategy in STRATEGIES.items():
-        torch.testing.assert_close(by_members(score, queries, strategy, depth=2), whole[name])
+        torch.testing.assert_close(score_by_members(score, queries, strategy, depth=2), whole[name])
 
 
 def test_members_are_asked_with_their_profiles_and_what_the_group_did_has_none():
     queries = asked([[0, 1]], own=[[3]])
     members = replace(queries.groups.members, attributes=csr([[0], [1, 2]], 3), profiles=np.array(["a", "b"], object))
-    said, _ = voices(replace(queries, groups=replace(queries.groups, members=members)), own_history=True)
-    assert said.attributes.toarray().tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-    assert said.profiles.tolist() == ["a", "b", ""]
-    assert said.described.tolist() == [True, True, False]
+    voices, _ = member_queries(replace(queries, groups=replace(queries.groups, members=members)), own_history=True)
+    assert voices.attributes.toarray().tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    assert voices.profiles.tolist() == ["a", "b", ""]
+    assert voices.described.tolist() == [True, True, False]
 
 
 def test_users_and_groups_may_be_asked_for_at_once():
@@ -92,21 +92,21 @@ def test_a_member_adds_what_the_groups_score_loses_without_them():
     lists = np.array([[0, 1, -1]])
 
     def of_groups(block):
-        return score(block) if block.groups is None else by_members(score, block, average)
+        return score(block) if block.groups is None else score_by_members(score, block, average)
 
-    found = supports(of_groups, queries, lists)
-    assert found.member.tolist() == [0, 1, -1]
-    whole = by_members(score, queries, average)[0]
+    result = member_contributions(of_groups, queries, lists)
+    assert result.member.tolist() == [0, 1, -1]
+    whole = score_by_members(score, queries, average)[0]
 
     def scaled(scores):
         return (scores - scores.mean()) / scores.std(correction=0)
 
-    without_u0 = by_members(score, asked([[1]], own=[[3]]), average)[0]
-    without_history = by_members(score, asked([[0, 1]]), average)[0]
+    without_u0 = score_by_members(score, asked([[1]], own=[[3]]), average)[0]
+    without_history = score_by_members(score, asked([[0, 1]]), average)[0]
     expected = torch.stack([scaled(whole) - scaled(without_u0), scaled(whole) - scaled(without_history)])[:, :2]
-    np.testing.assert_allclose(found.added_EK[[0, 2], :2], expected, rtol=1e-5)
-    assert found.added_EK[0, 0] > 0 > found.added_EK[0, 1]  # u0 brought item 0 in, and holds item 1 back.
-    assert np.isnan(found.added_EK[:, 2]).all()
+    np.testing.assert_allclose(result.added_EK[[0, 2], :2], expected, rtol=1e-5)
+    assert result.added_EK[0, 0] > 0 > result.added_EK[0, 1]  # u0 brought item 0 in, and holds item 1 back.
+    assert np.isnan(result.added_EK[:, 2]).all()
     # Alone u0 puts all four others below item 0, and item 1 level with 2 and 3: half of two others, of four.
-    np.testing.assert_allclose(found.rank_EK[0, :2], [1, 0.25])
-    assert np.isnan(found.rank_EK[2]).all()
+    np.testing.assert_allclose(result.rank_EK[0, :2], [1, 0.25])
+    assert np.isnan(result.rank_EK[2]).all()

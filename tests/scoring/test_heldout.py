@@ -1,4 +1,4 @@
-"""Whom a recommender is measured on, and what counts as found."""
+"""Held-out queries of users, and their relevant items."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,10 +49,10 @@ DATA = [("u", "b", "train"), ("u", "a", "train"), ("u", "c", "valid"), ("u", "d"
 
 
 def test_only_users_with_held_out_interactions_are_asked_for():
-    found = task(prepared(DATA))
-    assert found.queries.ids.tolist() == ["u"]
-    assert rows_of(found.relevant_QN) == [[3]]
-    assert found.num_skipped == 0
+    result = task(prepared(DATA))
+    assert result.queries.ids.tolist() == ["u"]
+    assert rows_of(result.relevant_QN) == [[3]]
+    assert result.num_skipped == 0
 
 
 @pytest.mark.parametrize("fitted_on", [("train",), ("train", "valid")])
@@ -68,9 +68,9 @@ def test_the_history_of_the_fit_is_what_the_model_was_fitted_on_oldest_first():
 
 @pytest.mark.parametrize("latest", [True, False])
 def test_what_there_is_to_find_and_to_leave_out_is_the_same_with_either_history(latest):
-    found = task(prepared(DATA), latest=latest)
-    assert rows_of(found.relevant_QN) == [[3]]
-    assert rows_of(found.queries.seen) == [[0, 1, 2]]
+    result = task(prepared(DATA), latest=latest)
+    assert rows_of(result.relevant_QN) == [[3]]
+    assert rows_of(result.queries.seen) == [[0, 1, 2]]
 
 
 def test_a_user_who_has_only_validation_interactions_before_the_test_is_asked_for_with_them():
@@ -84,7 +84,7 @@ def test_nothing_held_out_is_in_a_latest_history_even_where_the_model_was_fitted
     data = prepared([*DATA, ("u", "e", "test")])
     everything = data.part("train", "valid", "test").matrix
     assert rows_of(task(data, history=everything, exclude_seen=False).queries.history) == [[1, 0, 2]]
-    # The test comes after validation, so it is in no history of validation's either.
+    # The test split comes after validation, so it is in no history of a validation query.
     assert rows_of(task(data, "valid", history=everything, exclude_seen=False).queries.history) == [[1, 0], [0]]
 
 
@@ -98,11 +98,11 @@ def test_what_a_model_knows_from_before_the_data_begins_comes_before_what_the_da
 def test_queries_with_interactions_newer_than_the_fit_are_counted():
     data = prepared([*DATA, ("v", "b", "test"), ("w", "d", "test")])
     train = data.part("train").matrix
-    found = task(data)
-    assert found.queries.ids.tolist() == ["u", "v", "w"]
-    assert newer_histories(found.queries, train).tolist() == [True, True, False]
+    result = task(data)
+    assert result.queries.ids.tolist() == ["u", "v", "w"]
+    assert newer_histories(result.queries, train).tolist() == [True, True, False]
     assert not newer_histories(task(data, latest=False).queries, train).any()
-    assert not newer_histories(found.queries, data.part("train", "valid").matrix).any()
+    assert not newer_histories(result.queries, data.part("train", "valid").matrix).any()
 
 
 def test_values_stay_with_their_interactions_in_a_latest_history():
@@ -117,10 +117,10 @@ def test_validation_interactions_are_left_out_of_lists_for_the_test_also_when_no
 
 
 def test_nothing_of_the_test_is_seen_when_validation_is_measured():
-    found = task(prepared(DATA), split="valid")
-    assert found.queries.ids.tolist() == ["u", "v"]
-    assert rows_of(found.relevant_QN) == [[2], [4]]
-    assert [sorted(row) for row in rows_of(found.queries.seen)] == [[0, 1], [0]]
+    result = task(prepared(DATA), split="valid")
+    assert result.queries.ids.tolist() == ["u", "v"]
+    assert rows_of(result.relevant_QN) == [[2], [4]]
+    assert [sorted(row) for row in rows_of(result.queries.seen)] == [[0, 1], [0]]
 
 
 def test_a_user_who_has_seen_all_there_is_to_find_is_skipped_and_counted():
@@ -135,8 +135,8 @@ def test_a_relevant_item_counts_once_however_often_it_was_interacted_with():
 
 
 def test_a_user_without_history_is_skipped_and_counted_as_cold():
-    found = task(prepared([row for row in DATA if row[0] != "w"] + [("w", "a", "test")]))
-    assert (found.queries.ids.tolist(), found.num_skipped, found.num_cold) == (["u"], 1, 1)
+    result = task(prepared([row for row in DATA if row[0] != "w"] + [("w", "a", "test")]))
+    assert (result.queries.ids.tolist(), result.num_skipped, result.num_cold) == (["u"], 1, 1)
 
 
 def test_no_warm_user_to_evaluate_is_a_data_error_and_never_a_metric_of_zero():
@@ -151,9 +151,9 @@ def test_a_split_without_interactions_is_a_data_error():
 
 
 def test_popularity_and_history_lengths_come_from_the_training_split():
-    found = task(prepared(DATA), fitted_on=("train", "valid"))
-    assert found.counts_N.tolist() == [2, 1, 1, 0, 0]
-    assert found.lengths_Q.tolist() == [2]
+    result = task(prepared(DATA), fitted_on=("train", "valid"))
+    assert result.counts_N.tolist() == [2, 1, 1, 0, 0]
+    assert result.lengths_Q.tolist() == [2]
 
 
 def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_history_too():
@@ -161,22 +161,22 @@ def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_histo
     data = prepared([*DATA, ("w", "e", "test")])
     known = sp.csr_array(np.array([[0, 0, 1, 0], [1, 0, 0, 1]], np.float32))
     items = entities(["e", "d", "old", "a", "b", "c"])
-    found = task(data, users=entities(["v", "u"]), items=items, history=known, latest=False)
-    assert found.queries.ids.tolist() == ["u", "w"]
-    assert found.queries.user.tolist() == [1, -1]
-    assert rows_of(found.queries.history) == [[0, 3], [5]]
-    # u did e before the data begins, as far as the data says, then b, a and c.
+    result = task(data, users=entities(["v", "u"]), items=items, history=known, latest=False)
+    assert result.queries.ids.tolist() == ["u", "w"]
+    assert result.queries.user.tolist() == [1, -1]
+    assert rows_of(result.queries.history) == [[0, 3], [5]]
+    # u interacted with e before the data begins, then with b, a and c.
     latest = task(data, users=entities(["v", "u"]), items=items, history=known)
     assert rows_of(latest.queries.history) == [[0, 4, 3, 5], [5]]
-    assert rows_of(found.queries.seen) == [[0, 3, 4, 5], [5]]
-    assert rows_of(found.relevant_QN) == [[1], [0]]
-    assert found.candidates_N.tolist() == [True, True, False, True, True, True]
+    assert rows_of(result.queries.seen) == [[0, 3, 4, 5], [5]]
+    assert rows_of(result.relevant_QN) == [[1], [0]]
+    assert result.candidates_N.tolist() == [True, True, False, True, True, True]
 
 
 def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data():
     data = prepared(DATA)
     known = data.part("train", "valid", "test").matrix
-    with pytest.raises(DataError, match="nothing left to find"):
+    with pytest.raises(DataError, match="the others have seen all their held-out items"):
         task(data, history=known)
 
 
@@ -185,14 +185,14 @@ def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones(
     interactions = data.interactions
     interactions.value[:] = np.arange(len(interactions)) + 2
     known = entities(["u", "v", "w"])
-    found = held_out(data, "test", known, data.items, data.part("train").values[:3], exclude_seen=True,
-                     times=data.part("train").times[:3], latest=False)
-    assert rows_of(found.queries.history) == [[1, 0], [1]]
-    assert found.queries.history.data.tolist() == [2, 3, 9]
+    result = held_out(data, "test", known, data.items, data.part("train").values[:3], exclude_seen=True,
+                      times=data.part("train").times[:3], latest=False)
+    assert rows_of(result.queries.history) == [[1, 0], [1]]
+    assert result.queries.history.data.tolist() == [2, 3, 9]
     # A user whom the model does not know has the times of the data, which has none.
-    assert found.queries.times.data.tolist() == [0, 1, UNTIMED]
-    assert (found.queries.seen.data == 1).all()
-    assert (found.relevant_QN.data == 1).all()
+    assert result.queries.times.data.tolist() == [0, 1, UNTIMED]
+    assert (result.queries.seen.data == 1).all()
+    assert (result.relevant_QN.data == 1).all()
 
 
 def test_a_latest_history_has_the_values_and_times_of_the_data():
@@ -200,11 +200,11 @@ def test_a_latest_history_has_the_values_and_times_of_the_data():
     interactions = data.interactions
     interactions.value[:] = np.arange(len(interactions)) + 2
     train = data.part("train")
-    found = held_out(data, "test", data.users, data.items, train.values, exclude_seen=True, times=train.times)
-    assert rows_of(found.queries.history) == [[1, 0, 2]]
-    assert found.queries.history.data.tolist() == [2, 3, 4]
-    assert found.queries.times.data.tolist() == [0, 1, 2]
-    assert found.queries.times.indices.tolist() == [1, 0, 2]
+    result = held_out(data, "test", data.users, data.items, train.values, exclude_seen=True, times=train.times)
+    assert rows_of(result.queries.history) == [[1, 0, 2]]
+    assert result.queries.history.data.tolist() == [2, 3, 4]
+    assert result.queries.times.data.tolist() == [0, 1, 2]
+    assert result.queries.times.indices.tolist() == [1, 0, 2]
 
 
 OVERLAPPING = [("u", "b", "train"), ("u", "a", "train"), ("u", "b", "valid"), ("u", "c", "valid"), ("u", "d", "test")]
@@ -216,18 +216,18 @@ def test_a_pair_that_several_given_splits_have_is_once_in_a_history_where_it_is_
     values = np.array([1, 2, 3, 4, 5], np.float32)
     data = replace(data, interactions=replace(data.interactions, value=values), manifest={"timestamp_unit": "s"})
     both = data.part("train", "valid")
-    found = held_out(data, "test", data.users, data.items, both.values, True, both.times, latest).queries
-    assert rows_of(found.history) == [[0, 1, 2]]
-    assert found.history.data.tolist() == [2, 3, 4]
-    assert found.times.indices.tolist() == [0, 1, 2]
-    assert found.times.data.tolist() == [1, 2, 3]
+    result = held_out(data, "test", data.users, data.items, both.values, True, both.times, latest).queries
+    assert rows_of(result.history) == [[0, 1, 2]]
+    assert result.history.data.tolist() == [2, 3, 4]
+    assert result.times.indices.tolist() == [0, 1, 2]
+    assert result.times.data.tolist() == [1, 2, 3]
 
 
 def test_a_new_user_whose_given_splits_overlap_has_each_item_once():
     data = prepared(OVERLAPPING)
     history = sp.csr_array((1, len(ITEMS)), dtype=np.float32)
-    found = task(data, latest=False, users=entities(["somebody else"]), history=history)
-    assert rows_of(found.queries.history) == [[0, 1, 2]]
+    result = task(data, latest=False, users=entities(["somebody else"]), history=history)
+    assert rows_of(result.queries.history) == [[0, 1, 2]]
 
 
 def test_a_refit_on_given_splits_that_overlap_learns_from_each_pair_once():

@@ -87,8 +87,8 @@ def test_the_tie_rate_is_the_share_of_lists_that_ties_decided():
 
 
 def test_hits_are_the_relevant_items_on_the_list_and_padding_never_is_one():
-    found = hits(np.array([[3, 1, -1], [0, 2, 4], [1, 0, 2]]), matrix([[1, 0], [], [2]], 5))
-    assert found.tolist() == [[False, True, False], [False, False, False], [False, False, True]]
+    result = hits(np.array([[3, 1, -1], [0, 2, 4], [1, 0, 2]]), matrix([[1, 0], [], [2]], 5))
+    assert result.tolist() == [[False, True, False], [False, False, False], [False, False, True]]
 
 
 def test_padding_in_a_later_row_does_not_hit_the_last_item_of_the_row_before():

@@ -1,4 +1,4 @@
-"""The best k, exact where scores tie."""
+"""Top-k, deterministic for tied scores."""
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ from llmrec_cli.scoring.topk import item_hash_ranks, require_finite, topk, topk_
 
 
 def top(scores, k, ranks=None):
-    """Return items, scores and ties of both ways to the best k, which agree."""
+    """Return items, scores and ties of the top k, after checking that both functions agree."""
     scores = np.asarray(scores, np.float32)
     ranks = np.arange(scores.shape[1]) if ranks is None else np.asarray(ranks)
-    found = topk(torch.from_numpy(scores), k, torch.from_numpy(ranks))
+    result = topk(torch.from_numpy(scores), k, torch.from_numpy(ranks))
     limit = np.sort(scores, axis=1)[:, max(0, scores.shape[1] - k)]
     other = topk_cpu(scores + 0, k, ranks, np.argsort(ranks), limit)
     for name in ("items_QK", "scores_QK", "tied_Q", "last_size_Q"):
-        np.testing.assert_array_equal(getattr(other, name), getattr(found, name), name)
-    return found.items_QK.tolist(), found.scores_QK.tolist(), found.tied_Q.tolist()
+        np.testing.assert_array_equal(getattr(other, name), getattr(result, name), name)
+    return result.items_QK.tolist(), result.scores_QK.tolist(), result.tied_Q.tolist()
 
 
 def test_the_best_k_come_in_descending_order():

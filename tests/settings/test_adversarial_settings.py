@@ -1,4 +1,4 @@
-"""Which heads heed which adversary, refused when composing."""
+"""Combinations of heads and adversaries, checked when composing."""
 
 import pytest
 
@@ -29,9 +29,9 @@ def test_a_head_that_learns_rows_takes_apr(head):
 
 def test_an_adversary_that_a_head_cannot_heed_is_refused_with_those_it_can():
     assert problems("head=two_tower", "adversarial=apr") == [
-        "adversarial=apr: head=two_tower has no use for it; choose one of none, fgm, pgd, freelb, virtual"]
+        "adversarial=apr: has no effect on head=two_tower; choose one of none, fgm, pgd, freelb, virtual"]
     assert problems("head=mf", "adversarial=fgm") == [
-        "adversarial=fgm: head=mf has no use for it; choose one of none, apr"]
+        "adversarial=fgm: has no effect on head=mf; choose one of none, apr"]
     assert problems("head=popularity", "adversarial=fgm")[0].startswith("adversarial=fgm: has no effect")
 
 
@@ -44,10 +44,10 @@ def test_the_adversary_at_the_top_is_for_the_members_that_heed_it():
 
 
 def test_an_adversary_that_no_member_heeds_is_refused():
-    found = problems("head=fusion", "head.members.tower=null", "adversarial=fgm", "head.members.mf={head: mf}")
-    assert found[0].startswith("adversarial=fgm: has no effect, since head=fusion does not use it")
+    messages = problems("head=fusion", "head.members.tower=null", "adversarial=fgm", "head.members.mf={head: mf}")
+    assert messages[0].startswith("adversarial=fgm: has no effect, since head=fusion does not use it")
 
 
 def test_a_member_that_is_given_an_adversary_it_cannot_heed_is_refused_by_its_name():
-    found = problems("head=fusion", "head.members.mf={head: mf, adversarial: fgm}")
-    assert found == ["head.members.mf.adversarial=fgm: head=mf has no use for it; choose one of none, apr"]
+    messages = problems("head=fusion", "head.members.mf={head: mf, adversarial: fgm}")
+    assert messages == ["head.members.mf.adversarial=fgm: has no effect on head=mf; choose one of none, apr"]

@@ -1,4 +1,4 @@
-"""Settings: plain data in, checked dataclasses out, every problem named."""
+"""Settings: plain data in, checked dataclasses out, every problem reported."""
 
 import ast
 import dataclasses
@@ -12,19 +12,19 @@ from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import SparkSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import LOSSES, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
 
-OPTIONS = [cls for table in GROUPS.values() for cls in table.values()]
+OPTIONS = [cls for table in CONFIG_GROUPS.values() for cls in table.values()]
 
 
 def build(cls, data):
-    builder = Builder(GROUPS)
-    return builder.settings(cls, data), builder.found
+    builder = Builder(CONFIG_GROUPS)
+    return builder.settings(cls, data), builder.problems
 
 
 @pytest.mark.parametrize("cls", [*OPTIONS, *COMMANDS.values()], ids=lambda cls: cls.__name__)
@@ -41,19 +41,19 @@ def test_defaults_are_in_range_but_for_what_must_be_given(cls):
                      "GroupAggregateSettings": "members: empty",
                      "AmazonReviewsSettings": "reviews: missing", "MindSettings": "path: missing",
                      "MafengwoSettings": "path: missing", "Camra2011Settings": "path: missing"}
-    found = list(cls().problems())
-    assert [problem.startswith(must_be_given.get(cls.__name__, "nothing")) for problem in found] == [True] * (
+    messages = list(cls().problems())
+    assert [problem.startswith(must_be_given.get(cls.__name__, "nothing")) for problem in messages] == [True] * (
         cls.__name__ in must_be_given)
 
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_every_number_with_a_range_in_its_docstring_is_checked(cls):
-    """A docstring that says `above 0` or `at least 1` is a promise that a lower value is refused."""
+    """If a docstring contains `above 0` or `at least 1`, a lower value must be refused."""
     for field in dataclasses.fields(cls):
         if field.name == "kind" or not isinstance(field.default, int | float) or isinstance(field.default, bool):
             continue
-        said = field_doc(cls, field.name)
-        if "above 0" in said or "at least" in said or " to " in said:
+        meaning = field_doc(cls, field.name)
+        if "above 0" in meaning or "at least" in meaning or " to " in meaning:
             broken = list(dataclasses.replace(cls(), **{field.name: -1}).problems())
             assert any(problem.startswith(f"{field.name}=-1") for problem in broken), field.name
 
@@ -63,8 +63,9 @@ def test_every_number_with_a_range_in_its_docstring_is_checked(cls):
 def test_a_whole_number_beyond_what_any_setting_needs_is_refused_with_its_range(cls, number):
     for field in dataclasses.fields(cls):
         if type(field.default) is int and not (field.name.endswith("seed") and abs(number) == 10**12):
-            found = [problem for problem in build(cls, {field.name: number})[1] if problem.startswith(f"{field.name}=")]
-            assert any("must be from" in p or "must be at" in p or "must be above" in p for p in found), field.name
+            messages = [problem for problem in build(cls, {field.name: number})[1]
+                        if problem.startswith(f"{field.name}=")]
+            assert any("must be from" in p or "must be at" in p or "must be above" in p for p in messages), field.name
         elif type(field.default) is float and number == 10**400:
             expected = f"{field.name}={str(number)[:200]}...: must be a finite number"
             assert expected in build(cls, {field.name: number})[1]
@@ -96,20 +97,20 @@ def test_the_name_of_an_option_is_text(kind):
 def test_options_are_built_by_their_kind_and_come_back_as_they_went():
     plain = {"head": {"kind": "fusion", "members": {"a": {"head": {"kind": "ease", "l2": 3, "features": {"text": 1}}}}},
              "loss": {"kind": "softmax", "temperature": 1}, "optim": None}
-    config, found = build(ModelConfig, plain)
-    assert found == []
+    config, messages = build(ModelConfig, plain)
+    assert messages == []
     member = EaseSettings(l2=3.0, features=FeatureWeightsSettings(text=1.0))
     assert config.head == FusionSettings(members={"a": ModelConfig(head=member)})
     assert config.loss == SoftmaxSettings(temperature=1.0)
-    again, found = build(ModelConfig, to_plain(config))
-    assert (again, found) == (config, [])
+    again, messages = build(ModelConfig, to_plain(config))
+    assert (again, messages) == (config, [])
 
 
 def test_every_problem_is_collected_under_its_path():
-    _, found = build(ModelConfig, {"head": {"kind": "two_tower", "dropout": 2, "droput": 1, "embedding_size": "x"},
+    _, messages = build(ModelConfig, {"head": {"kind": "two_tower", "dropout": 2, "droput": 1, "embedding_size": "x"},
                                    "optim": {"kind": "adamw", "epochs": 0}, "loss": {"kind": "softmx"}, "peft": 3,
                                    "x": 1})
-    assert found == [
+    assert messages == [
         "head.droput: unknown key (did you mean 'dropout'?)", "head.embedding_size=x: expected a whole number",
         "head.dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1",
         f"loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of {', '.join(LOSSES)}",
@@ -126,7 +127,7 @@ def test_values_are_not_converted_behind_ones_back(key, value, message):
     built, (problem,) = build(AdamWSettings, {key: value})
     assert problem.endswith(message)
     assert getattr(built, key) == getattr(AdamWSettings(),
-                                          key)  # Stands at its default, so that the rest is checked too.
+                                          key)  # Has its default, so that the rest is still checked.
 
 
 def test_whole_numbers_are_numbers():
@@ -176,9 +177,9 @@ def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
 
 
 def test_a_key_with_dots_in_a_mapping_to_text_is_one_key() -> None:
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     conf = {"spark": {"executor": {"memory": "8g"}, "sql": {"shuffle": {"partitions": 4}}, "ui": {"enabled": False}}}
     built = builder.settings(SparkSettings, {"kind": "spark", "conf": conf})
-    assert not builder.found
+    assert not builder.problems
     assert built.conf == {"spark.executor.memory": "8g", "spark.sql.shuffle.partitions": "4",
                           "spark.ui.enabled": "false"}

@@ -1,4 +1,4 @@
-"""Encoders on the command line."""
+"""Encoder settings on the command line."""
 
 import pytest
 
@@ -43,11 +43,11 @@ def test_mistakes_in_parts_are_told_when_composing(typed, message):
 
 
 @pytest.mark.parametrize(("typed", "message"), [
-    (["encoder=lsa"], "encoder=lsa: has no transformer that could be trained"),
+    (["encoder=lsa"], "encoder=lsa: has no trainable layers"),
     (["encoder.whitening=0.5"], "has no effect on pretraining"), (["encoder.projection=8"], "no effect on pretraining"),
     (["encoder.pooling=attention"], "pooling=attention: has no effect with objective=mlm"),
     (["encoder=hf", "encoder.path=x", "encoder.bidirectional=true"], "cannot be combined with objective=mlm"),
-    (["encoder.bidirectional=true"], "has no effect, since MiniLM sees both sides"),
+    (["encoder.bidirectional=true"], "has no effect, since MiniLM is bidirectional"),
     (["encoder.pooling=mena"], r"did you mean 'mean'\?")])
 def test_what_has_no_effect_on_pretraining_is_told_when_composing(typed, message):
     with pytest.raises(ConfigError, match=message):

@@ -1,23 +1,23 @@
-"""An option is registered once: outside the settings nothing asks which option it is."""
+"""Options are registered once, and no code outside the settings tests the class of an option."""
 
 import ast
 from pathlib import Path
 
 import llmrec_cli
 from llmrec_cli.settings.base import OptionSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 PACKAGE = Path(llmrec_cli.__file__).parent
 
 
 def option_classes():
-    """The names of all settings classes of options, and of what several options share."""
-    return {cls.__name__ for table in GROUPS.values() for option in table.values() for cls in option.__mro__
+    """Return the names of the settings classes of all options, including shared base classes."""
+    return {cls.__name__ for table in CONFIG_GROUPS.values() for option in table.values() for cls in option.__mro__
             if issubclass(cls, OptionSettings)}
 
 
 def questions(tree):
-    """The calls of isinstance and issubclass on a class of options, but for assertions, which tell mypy a type."""
+    """Yield the classes in calls of isinstance and issubclass, except in assertions (type hints for mypy)."""
     asserted = {call for node in ast.walk(tree) if isinstance(node, ast.Assert) for call in ast.walk(node.test)}
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call not in asserted \
@@ -26,7 +26,7 @@ def questions(tree):
 
 
 def imported(tree):
-    """The classes of options that a module imports, by the names that it gives them."""
+    """Return the local names of option classes that a module imports."""
     return {name.asname or name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
             and str(node.module).startswith("llmrec_cli.settings") for name in node.names
             if name.name in option_classes()}
@@ -41,7 +41,7 @@ def test_nothing_outside_the_settings_asks_which_option_it_is():
 
 
 def test_every_group_has_options_and_every_option_is_in_the_table_under_its_kind():
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         assert table, group
         for name, settings in table.items():
             assert issubclass(settings, OptionSettings), (group, name)

@@ -1,4 +1,4 @@
-"""Search spaces: every head's is one that can be tried, and a range that cannot is refused by its key."""
+"""Search spaces: those of all heads are valid, and an invalid range is refused with its key."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import Builder, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
@@ -17,7 +17,7 @@ from llmrec_cli.settings.search import (
     places,
     proposal,
     search_problems,
-    searched,
+    search_space,
     tuned_parts,
     with_values,
     without_search,
@@ -38,7 +38,7 @@ def problems(*typed):
 def test_whitening_of_the_encoder_can_be_tuned(head):
     config = compose("finetune", ["tune.trials=2", f"head={head}",
                                   "head.search.encoder.whitening={choices: [0, 0.25, 0.5, 0.75]}"]).config
-    assert "encoder.whitening" in searched(config)
+    assert "encoder.whitening" in search_space(config)
     changed, wrong = with_values(config, {"encoder.whitening": 0.5})
     assert (changed.encoder.whitening, wrong) == (0.5, [])
 
@@ -47,14 +47,14 @@ def search_of(*typed):
     return compose("finetune", ["tune.trials=2", *typed]).head.search
 
 
-# --- the spaces that come with the heads
+# --- search spaces of the heads
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_setting_that_a_head_lets_tuning_change_is_there_and_its_ends_are_allowed(name):
     config = SPACES[name]
     assert list(search_problems(config)) == []
-    # Unless an option was chosen that has no such setting, which nobody did here.
-    assert searched(config).keys() == config.head.search.keys()
+    # True for the default options; other options may lack some settings.
+    assert search_space(config).keys() == config.head.search.keys()
 
 
 @pytest.mark.parametrize("name", TUNED)
@@ -62,7 +62,7 @@ def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_fir
     config = SPACES[name]
     for key, tried in config.head.search.items():
         value = places(config)[key].value(config)
-        if value is None:  # What the head makes of the data, or what usually suits, where nothing is given.
+        if value is None:  # A default that depends on the data or the head.
             continue
         if tried.choices is not None:
             assert value in tried.choices, key
@@ -84,12 +84,12 @@ def test_whatever_is_drawn_from_a_space_makes_settings_without_problems(name, da
         else:
             values[key] = data.draw(st.floats(tried.low, tried.high), key)
     values = proposal(config, values)
-    changed, found = with_values(config, values)
-    assert found == []
+    changed, messages = with_values(config, values)
+    assert messages == []
     assert {key: places(changed)[key].value(changed) for key in values} == values
 
 
-# --- ranges from the shell
+# --- ranges on the command line
 
 def test_one_end_of_a_range_is_changed_and_a_range_is_taken_out_by_its_key():
     before = search_of("head=two_tower")
@@ -140,8 +140,8 @@ def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
 ])
 def test_a_range_that_cannot_be_tried_is_refused_by_its_key(typed, expected):
     head = [] if typed[0].startswith("head=") else ["head=ease"]
-    found = problems(*head, "tune.trials=2", *typed)
-    assert [p for p in found if p.startswith(expected)], found
+    messages = problems(*head, "tune.trials=2", *typed)
+    assert [p for p in messages if p.startswith(expected)], messages
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
@@ -156,12 +156,12 @@ def test_a_range_that_cannot_be_tried_is_refused_by_its_key(typed, expected):
     (["tune.trials=0", "head.search.l2.high=900"], "head.search.l2.high=900: has no effect without tuning"),
     (["head=ease", "tune.trials=2", "head.search.l2={low: 1, high: 2}", "tune.pruning=false"],
      "tune.pruning=false: has no effect, since head=ease is not trained by epochs"),
-    (["head=popularity", "tune.trials=2"], "tune.trials=2: head=popularity has nothing to tune, since its search space "
-                                           "is empty; give a range, head.search.<setting>="),
+    (["head=popularity", "tune.trials=2"], "tune.trials=2: head=popularity cannot be tuned, since its search space is "
+                                           "empty; give a range, head.search.<setting>="),
 ])
 def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expected):
-    found = problems(*(typed if typed[0].startswith("head=") else ["head=ease", *typed]))
-    assert [p for p in found if p.startswith(expected)], found
+    messages = problems(*(typed if typed[0].startswith("head=") else ["head=ease", *typed]))
+    assert [p for p in messages if p.startswith(expected)], messages
 
 
 # --- the functions
@@ -186,15 +186,15 @@ def test_dots_in_keys_and_mappings_are_the_same_and_the_later_wins():
 def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
     head = TwoTowerSettings(search={"loss.temperature": RangeSettings(0.1, 0.2), "dropout": RangeSettings(0, 0.5)})
     softmax, bce = ModelConfig(head=head, **TOWER), ModelConfig(head=head, **TOWER | {"loss": BceSettings()})
-    assert searched(softmax).keys() == {"loss.temperature", "dropout"}
-    assert searched(bce).keys() == {"dropout"}
+    assert search_space(softmax).keys() == {"loss.temperature", "dropout"}
+    assert search_space(bce).keys() == {"dropout"}
     assert list(search_problems(bce)) == []
 
 
 def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
     config = ModelConfig(head=TwoTowerSettings(search={"dropout": RangeSettings(0, 0.5)}), **TOWER)
-    changed, found = with_values(config, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
-    assert found == []
+    changed, messages = with_values(config, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
+    assert messages == []
     assert (changed.head.dropout, changed.optim.learning_rate, changed.loss.temperature) == (0.25, 0.5, 2.0)
     assert changed.head.search == {}
     assert (config.head.dropout, config.optim.learning_rate) == (0.5, None)
@@ -209,9 +209,9 @@ def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_a
     bare = without_search(config)
     assert bare.head.members["near"].head.search == {}
     for each in (config, bare):
-        builder = Builder(GROUPS)
+        builder = Builder(CONFIG_GROUPS)
         assert builder.settings(ModelConfig, to_plain(each)) == each
-        assert builder.found == []
+        assert builder.problems == []
     old = to_plain(bare)
     del old["head"]["search"], old["head"]["members"]["near"]["head"]["search"]
-    assert Builder(GROUPS).settings(ModelConfig, old) == bare
+    assert Builder(CONFIG_GROUPS).settings(ModelConfig, old) == bare

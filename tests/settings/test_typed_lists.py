@@ -1,4 +1,4 @@
-"""Lists of text that are printed to be pasted: a real shell and the command line read them as they were."""
+"""Printed lists of texts: a shell and the command line read a pasted list unchanged."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ ODD = ["a b", " a ", "it's", '"x"', 'say "x", y', "a,b", "[x]", "[a", "]", "{x: 
 
 
 def pasted(typed: str) -> list[str]:
-    """Return the words that a shell makes of a pasted text."""
+    """Return the words of a pasted text as split by a shell."""
     done = subprocess.run(["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True,
                           env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"})
     return done.stdout.decode().split("\0")[:-1]

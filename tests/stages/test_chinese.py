@@ -1,4 +1,4 @@
-"""Places in Chinese from names to lists: a tokenizer trained on the corpus, an encoder from nothing, a report."""
+"""Chinese places through all stages: a tokenizer and an encoder trained from scratch, lists and a report."""
 
 import json
 from pathlib import Path
@@ -47,6 +47,6 @@ def test_chinese_names_go_all_the_way_to_lists_and_reports(llmrec, places):
         html = report.read_text("utf-8")
         assert sum(name in html for name in NAMES) >= 15
         assert '<meta charset="utf-8">' in html
-    found = pq.read_table("lists.parquet").to_pylist()
-    assert len(found) == 5
-    assert all(row["title"] in NAMES and row["source"] == "text" for row in found)
+    result = pq.read_table("lists.parquet").to_pylist()
+    assert len(result) == 5
+    assert all(row["title"] in NAMES and row["source"] == "text" for row in result)

@@ -1,4 +1,4 @@
-"""The evaluate stage: from a model folder and prepared data to its files, checked by outside tools where it can be."""
+"""The evaluate stage: its files, checked with other tools where possible."""
 
 import json
 from itertools import chain
@@ -14,7 +14,7 @@ from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
-from llmrec_cli.evaluation.predictions import Ranked
+from llmrec_cli.evaluation.predictions import RankedLists
 from llmrec_cli.evaluation.results import history_facts
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
@@ -34,7 +34,7 @@ NASTY = "<script>alert(1)</script>\x1b[2J =cmd|'/c calc'!A1 千と千尋"
 
 
 def rows(seed=0, splits=("train",) * 6 + ("valid", "test")):
-    """(user, item, split): everybody likes items of one of three kinds, most of the time."""
+    """Rows (user, item, split): each user mostly likes items of one of three kinds."""
     generator = np.random.default_rng(seed)
     for user in range(NUM_USERS):
         weights = np.where(np.arange(NUM_ITEMS) % 3 == user % 3, 8.0, 1.0) * np.linspace(2, 1, NUM_ITEMS)
@@ -86,7 +86,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, prepared):
-    """The folder of one whole evaluation with its report, for all tests that only read."""
+    """The folder of one evaluation with its report, for all tests that only read."""
     folder = tmp_path_factory.mktemp("done")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -96,7 +96,7 @@ def done(tmp_path_factory, prepared):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch, done):
-    """Run in an empty folder, where runs/ goes, and leave the report out, which takes longer than all the rest."""
+    """Run in an empty folder, where runs/ goes, without rendering the report, which is slow."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluate, "render", lambda content: "report")
 
@@ -145,8 +145,8 @@ def test_no_list_has_what_the_user_is_known_to_have_interacted_with(tmp_path, pr
     run(tmp_path, model=str(write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none")))
     known = {(row["user_id"], row["item_id"]) for row in pq.read_table(prepared / "interactions.parquet").to_pylist()
              if row["split"] != "test"}
-    shown = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
-    assert not known & {(row["user_id"], row["item_id"]) for row in shown}
+    printed = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
+    assert not known & {(row["user_id"], row["item_id"]) for row in printed}
 
 
 def test_per_user_values_average_to_the_metrics(done):
@@ -158,7 +158,7 @@ def test_per_user_values_average_to_the_metrics(done):
 
 
 def test_a_baseline_equal_to_the_model_differs_by_nothing(tmp_path, prepared):
-    """Baselines are fitted on exactly what the model was fitted on, so its own head must come out the same."""
+    """Baselines are fitted on the interactions of the model, so a baseline with the same head gives the same lists."""
     for name, fitted_on, refit in (("a", ("train",), "none"), ("b", ("train", "valid"), "train_valid")):
         model = write_model(tmp_path / f"m{name}", prepared, fitted_on=fitted_on, refit=refit)
         compared = run(tmp_path, name, model=str(model), baselines=["item_knn"])["comparisons"]["item_knn baseline"]
@@ -248,7 +248,7 @@ def test_a_constant_scorer_is_warned_of_and_scores_like_random(tmp_path, prepare
     model = write_model(tmp_path / "m", prepared, "popularity", change=forget)
     metrics = run(tmp_path, model=str(model), baselines=[])
     assert metrics["tie_rate"] == 1
-    assert "warning: 100% of the lists have ties" in capsys.readouterr().err
+    assert "warning: 100% of the lists contain items with equal scores" in capsys.readouterr().err
     # 10 of the 23 items that are left for each user (30 less 7 seen), one of them relevant.
     chance = 10 / 23
     assert abs(metrics["metrics"]["recall@10"]["mean"] - chance) < 4 * np.sqrt(chance * (1 - chance) / NUM_USERS)
@@ -298,7 +298,7 @@ def test_models_are_compared_on_the_same_users_in_one_report(tmp_path, prepared,
     shares = metrics["exposure"]["kind"]
     assert sum(share["exposure"] for share in shares.values()) == pytest.approx(1)
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
-    for title in ("Leaderboard", "Accuracy against variety", "Who is good at what",
+    for title in ("Leaderboard", "Accuracy against coverage", "Models by slice",
                   "Where item_knn and popularity differ most", "Exposure by kind"):
         assert title in report
     assert "<script" not in report
@@ -315,7 +315,7 @@ def test_models_that_differ_by_seed_alone_are_one_with_a_spread(tmp_path, prepar
     metrics = run(tmp_path, models=[*models, str(write_model(tmp_path / "p", prepared, "popularity"))], baselines=[])
     assert metrics["models"]["item_knn"]["seeds"] == 2
     assert metrics["metrics"]["ndcg@10"]["sd"] == 0
-    with pytest.raises(ConfigError, match="name each once"):
+    with pytest.raises(ConfigError, match="list each model once"):
         run(tmp_path, "twice", models=[models[0], models[0]])
 
 
@@ -330,7 +330,7 @@ def test_the_config_of_a_run_that_is_compared_is_plain_data(tmp_path, prepared, 
 def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
     other = write_prepared(tmp_path / "other", rows(seed=9))
     models = [str(write_model(tmp_path / "a", prepared)), str(write_model(tmp_path / "b", other))]
-    with pytest.raises(DataError, match="cannot be asked the same questions"):
+    with pytest.raises(DataError, match="cannot be compared"):
         run(tmp_path, models=models, baselines=[])
     with pytest.raises(ConfigError, match="fitted on it"):
         run(tmp_path, models=[models[0], str(write_model(tmp_path / "c", prepared, fitted_on=("train", "valid", "test"),
@@ -352,15 +352,15 @@ def test_candidates_of_a_file_are_ranked_as_given_and_the_catalogue_without_what
         seen.setdefault(user, set()).update([item] if split != "test" else [])
     lines = ["user_id,item_id", *(f"{user},{item}" for user, items in seen.items() for item in sorted(items))]
     (tmp_path / "seen.csv").write_text("\n".join(lines))
-    found = {}
+    result = {}
     for name, settings in (("given", {}), ("dropped", {"exclude_seen": True})):
         protocol = run(tmp_path, name, model=model, candidates=str(tmp_path / "seen.csv"), baselines=[],
                        **settings)["protocol"]
         lists = pq.read_table(tmp_path / name / "recommendations.parquet").to_pylist()
-        found[name] = (protocol["exclude_seen"], protocol["candidate_counts"]["seen"],
-                       protocol["candidate_counts"]["seen_left_out"], len(lists))
+        result[name] = (protocol["exclude_seen"], protocol["candidate_counts"]["seen"],
+                        protocol["candidate_counts"]["seen_left_out"], len(lists))
     number = len(lines) - 1
-    assert found == {"given": (False, number, 0, number + NUM_USERS), "dropped": (True, number, number, NUM_USERS)}
+    assert result == {"given": (False, number, 0, number + NUM_USERS), "dropped": (True, number, number, NUM_USERS)}
 
 
 def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, prepared, capsys):
@@ -370,7 +370,7 @@ def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, pr
     (tmp_path / "given.csv").write_text("\n".join(lines))
     metrics = run(tmp_path, model=model, candidates=str(tmp_path / "given.csv"), baselines=[])
     assert metrics["protocol"]["candidates"].startswith("sampled: 5 given per user")
-    assert "Sampled candidates" in capsys.readouterr().err
+    assert "Only a few candidates per list" in capsys.readouterr().err
     lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
     assert {row["item_id"] for row in lists if not row["hit"]} <= {f"i0{n}" for n in range(5)}
     metrics = run(tmp_path, "drawn", model=model, candidates="sampled:9", baselines=[])
@@ -380,7 +380,7 @@ def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, pr
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"slices": ["item:colour"]}, "no attribute 'colour'"), ({"exposure": ["colour"]}, "no attribute 'colour'"),
-    ({"slices": ["item:popularity"]}, "into how many parts"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
+    ({"slices": ["item:popularity"]}, "add the number of quantiles"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
 def test_what_cannot_be_looked_at_is_refused_by_name(tmp_path, prepared, settings, message):
     with pytest.raises((ConfigError, DataError), match=message):
         run(tmp_path, model=str(write_model(tmp_path / "m", prepared)), **settings)
@@ -401,7 +401,7 @@ def test_graded_and_expected_ties_change_what_they_should(tmp_path, prepared):
 
 @pytest.mark.parametrize("target", ["value", "opinion"])
 def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path, target):
-    """What rating metrics are of: every held-out pair of the users who were asked, likes and dislikes."""
+    """Pairs of the rating metrics: every held-out pair of the evaluated users, likes and dislikes."""
     from sklearn.metrics import (
         accuracy_score,
         log_loss,
@@ -410,9 +410,9 @@ def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path,
         root_mean_squared_error,
     )
 
-    made = write_prepared(tmp_path / "rated", rows())
-    with_values(made, target)
-    data = read_prepared(made)
+    created = write_prepared(tmp_path / "rated", rows())
+    with_values(created, target)
+    data = read_prepared(created)
     loss = MseSettings() if target == "value" else BceSettings()
     head = build(ModelConfig(head=HEADS["mf"](embedding_size=4, target=target), loss=loss,
                              optim=AdamWSettings(epochs=2)))
@@ -437,13 +437,13 @@ def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path,
     assert ours["auc_pairs"]["mean"] == pytest.approx(roc_auc_score(liked, score))
 
 
-def with_values(made, target):
+def with_values(created, target):
     """Give interactions values of 1 to 5, or every user a dislike of each split."""
-    table = pq.read_table(made / "interactions.parquet")
+    table = pq.read_table(created / "interactions.parquet")
     if target == "value":
         values = pa.array(1.0 + (table["item"].to_numpy() * 7 + table["user"].to_numpy()) % 5, pa.float32())
         pq.write_table(table.set_column(table.schema.get_field_index("value"), "value", values),
-                       made / "interactions.parquet")
+                       created / "interactions.parquet")
     else:
         known = {(row["user"], row["item"]) for row in table.to_pylist()}
         size = 3 * NUM_USERS
@@ -452,48 +452,48 @@ def with_values(made, target):
         columns = {"user": [user for user, _ in pairs], "item": [item for _, item in pairs],
                    "value": pa.array([1.0] * size, pa.float32()), "timestamp": list(range(size)),
                    "split": ["train", "valid", "test"] * NUM_USERS}
-        pq.write_table(pa.table(columns), made / "negatives.parquet")
-    manifest = json.loads((made / "manifest.json").read_text())
-    manifest["files"] = {file.name: sha256(file) for file in sorted(made.glob("*.parquet"))}
-    (made / "manifest.json").write_text(json.dumps(manifest))
+        pq.write_table(pa.table(columns), created / "negatives.parquet")
+    manifest = json.loads((created / "manifest.json").read_text())
+    manifest["files"] = {file.name: sha256(file) for file in sorted(created.glob("*.parquet"))}
+    (created / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_planted_leak_is_suspicious_and_an_honest_model_is_not(tmp_path):
-    """Attributes of items name who interacts with them, in the test too: EASE with attributes reads the answers."""
+    """Attributes of items contain their users, also those of the test: EASE with attributes reads the answers."""
     def folder(name, leak):
-        made = write_prepared(tmp_path / name, wide(), [f"i{n:03}" for n in range(WIDE)])
+        created = write_prepared(tmp_path / name, wide(), [f"i{n:03}" for n in range(WIDE)])
         likes = {}
         for user, item, _ in wide():
             likes.setdefault(item, []).append(f"who={user}")
         if leak:
-            table = pq.read_table(made / "items.parquet")
+            table = pq.read_table(created / "items.parquet")
             column = pa.array([likes.get(key, []) for key in table["item_id"].to_pylist()], pa.list_(pa.string()))
             pq.write_table(table.set_column(table.schema.get_field_index("attributes"), "attributes", column),
-                           made / "items.parquet")
-            manifest = json.loads((made / "manifest.json").read_text())
-            manifest["files"]["items.parquet"] = sha256(made / "items.parquet")
-            (made / "manifest.json").write_text(json.dumps(manifest))
-        return made
+                           created / "items.parquet")
+            manifest = json.loads((created / "manifest.json").read_text())
+            manifest["files"]["items.parquet"] = sha256(created / "items.parquet")
+            (created / "manifest.json").write_text(json.dumps(manifest))
+        return created
 
-    found = {}
+    result = {}
     for name, leak in (("honest", False), ("leak", True)):
-        made = folder(name, leak)
-        data = read_prepared(made)
+        created = folder(name, leak)
+        data = read_prepared(created)
         head = build(ModelConfig(head=HEADS["ease"](l2=1.0, features=FeatureWeightsSettings(attributes=20.0))))
         head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
         save_recommender(tmp_path / f"{name}-model", head, data, ("train", "valid"), {"refit": "train_valid"})
-        found[name] = run(tmp_path, f"{name}-out", model=str(tmp_path / f"{name}-model"))["suspicious"]
-    assert found["honest"] == []
-    assert any("name the user" in reason for reason in found["leak"])
+        result[name] = run(tmp_path, f"{name}-out", model=str(tmp_path / f"{name}-model"))["suspicious"]
+    assert result["honest"] == []
+    assert any("contain the user's id" in reason for reason in result["leak"])
     assert any("times that of the strongest baseline" in reason or "nearly perfect" in reason
-               for reason in found["leak"])
+               for reason in result["leak"])
 
 
 WIDE = 300
 
 
 def wide():
-    """Everybody likes ten of three hundred items, drawn anew: nothing can be learned."""
+    """Each user likes ten random items of three hundred, so nothing can be learned."""
     generator = np.random.default_rng(3)
     for user in range(NUM_USERS):
         for item, split in zip(generator.choice(WIDE, 10, False), ["train"] * 8 + ["valid", "test"], strict=True):
@@ -517,7 +517,7 @@ def test_a_model_fitted_on_train_alone_is_asked_with_the_validation_item_too_unl
     lengths = {name: set(pq.read_table(tmp_path / name / "per_user.parquet")["history_length"].to_pylist())
                for name in ("out", "old")}
     assert lengths == {"out": {7}, "old": {6}}
-    # Both leave out what is in validation, and look for the same.
+    # Both leave out validation items and have the same relevant items.
     assert latest["protocol"]["num_queries"] == fit["protocol"]["num_queries"]
 
 
@@ -546,8 +546,8 @@ def test_the_report_says_with_which_interactions_users_were_asked():
     protocol = {"history": "latest", "num_newer_histories": 1200, "num_queries": 2000,
                 "without_fold_in": {"mf": ["mf"], "fusion": ["mf", "neural"]}}
     assert history_facts(protocol) == [("Histories", (
-        "all interactions before the split; 1,200 of 2,000 histories are newer than the fit; known users scored from "
-        "learned vectors: mf, fusion (mf, neural)"))]
+        "all interactions before the split; 1,200 of 2,000 histories have interactions newer than the fit; known "
+        "users scored from learned vectors: mf, fusion (mf, neural)"))]
     assert history_facts(protocol | {"history": "fit", "without_fold_in": {}})[0][1] == (
         "interactions that the model was fitted on")
     assert history_facts({"split": "test"}) == []
@@ -574,6 +574,6 @@ def test_newer_histories_are_counted_among_the_queries_that_are_left():
                    owner_Q=np.array(["a", "a", "c", "d"], object))
     lists = Lists(np.zeros((4, 1), np.int32), np.zeros((4, 1), np.float32), np.zeros(4, bool), np.zeros(4, bool),
                   np.zeros(4, np.int32), np.zeros(4, np.float32))
-    ranked = Ranked(task, lists, newer_Q=np.array([True, True, True, False]))
+    ranked = RankedLists(task, lists, newer_Q=np.array([True, True, True, False]))
     assert ranked.num_newer == 2
     assert ranked.rows(np.array([0, 1, 3])).num_newer == 1

@@ -1,4 +1,4 @@
-"""The finetune stage: what it writes and refuses, and that an interrupted run ends as if nothing had happened."""
+"""The finetune stage: output, errors, and resuming of interrupted runs with the same result."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FUSION = ["head=fusion", "head.members={ease: {head: ease, l2: 20}, tower: {head
 
 @pytest.fixture
 def settings(tiny_prepared, tiny_encoder):
-    """What every run here has."""
+    """Settings of every run in this file."""
     return ["finetune", f"prepared={tiny_prepared}", "device=cpu"]
 
 
@@ -55,11 +55,11 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     assert [e["event"] for e in events("run") if e["event"] != "values_unused"] == [
         "started", "memory", "fitted", "chosen", "memory", "fitted", "finished"]
     assert [e["event"] for e in events("run")].count("values_unused") == 2  # The fit and the refit; printed once.
-    found = manifest("run")
-    assert (found["head"], found["seed"], found["refit"], found["fitted_on"]) == (
+    result = manifest("run")
+    assert (result["head"], result["seed"], result["refit"], result["fitted_on"]) == (
         "item_knn", 3, "train_valid", ["train", "valid"])
-    assert found["data_fingerprint"] == read_prepared(tiny_prepared).manifest["fingerprint"]
-    assert f"{found['metrics']['valid']['ndcg@10']:.4f}" in done.out
+    assert result["data_fingerprint"] == read_prepared(tiny_prepared).manifest["fingerprint"]
+    assert f"{result['metrics']['valid']['ndcg@10']:.4f}" in done.out
 
 
 @pytest.mark.parametrize(("refit", "fitted_on", "num_seen"), [
@@ -89,9 +89,9 @@ def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_n
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head=ease", "run_dir=run")
     assert (done.code, done.out) == (0, "")
-    assert "warning: the prepared data holds nothing out for validation, so nothing was chosen on it" in done.err
+    assert "warning: the prepared data has no validation split, so no setting was tuned" in done.err
     assert "optim.epochs" not in done.err
-    assert manifest("run")["not_chosen"][0].startswith("the prepared data holds nothing out for validation")
+    assert manifest("run")["not_chosen"][0].startswith("the prepared data has no validation split")
     assert manifest("run")["metrics"] == {"valid": {"ndcg@10": None}}
     assert manifest("run")["fitted_on"] == ["train"]
 
@@ -101,7 +101,7 @@ def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, 
     done = llmrec("finetune", "head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128",
                   "run_dir=run")
     assert done.code == 0
-    assert "all of optim.epochs are run, without early stopping" in done.err
+    assert "training ran for all optim.epochs, without early stopping" in done.err
     assert len(manifest("run")["not_chosen"]) == 3
 
 
@@ -110,7 +110,7 @@ def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec,
     done = llmrec("finetune", "head.members={ease: {head: ease}, near: {head: item_knn}}", "head.members.tower=null",
                   "head.members.neighbours=null", "run_dir=run")
     assert done.code == 3
-    assert "the prepared data holds nothing out for validation" in done.err
+    assert "head.weights=learned: the prepared data has no validation split" in done.err
     assert not Path("run/model").exists()
     assert not Path("runs/finetune/latest").exists()
 
@@ -133,7 +133,7 @@ def test_a_mistake_leaves_nothing_published(llmrec, settings, typed, code, expec
 # --- resume
 
 class Interrupted(Exception):
-    """What stands in for a power cut."""
+    """Simulated power cut."""
 
 
 def interrupt_after(monkeypatch, num_checkpoints, how):
@@ -212,7 +212,7 @@ def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny
     assert llmrec("prepare", *prepare_tiny, "split.seed=7").code == 0
     done = llmrec("finetune", "resume=run")
     assert done.code == 4
-    assert "resume=run: the prepared data in data/prepared/tiny is not what the run was started on" in done.err
+    assert "resume=run: the prepared data in data/prepared/tiny has changed since the run started" in done.err
     assert not Path("run/model").exists()
 
 
@@ -231,14 +231,14 @@ def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, 
     swap()
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
-    assert "resume=cut: the encoder is not the one that the run was started on" in done.err
+    assert "resume=cut: the encoder has changed since the run started" in done.err
     (mine / "config.json").write_text(config)
-    # Replaced while the training goes on: its weights would be saved with a base that they were not trained on.
+    # Replaced during training: the weights would be saved with a base that they were not trained on.
     fit = finetune.fit
     monkeypatch.setattr(finetune, "fit", lambda *given, **named: (fit(*given, **named), swap())[0])
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
-    assert "was replaced while the model was trained" in done.err
+    assert "was replaced during training" in done.err
     assert not Path("cut/model").exists()
     assert not list(Path("cut").glob(".model*"))
 
@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_ove
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
     assert f"{state}: its SHA-256 is not the one" in done.err
-    assert f"remove {newest} to go on from the one before" in done.err
+    assert f"remove {newest} to resume from the previous checkpoint" in done.err
     shutil.rmtree(newest)
     assert llmrec("finetune", "resume=cut").code == 0
     assert model_bytes("cut") == model_bytes("whole")
@@ -276,8 +276,8 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_ove
 def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, encoder):
     done = llmrec(*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run")
     assert done.code == 0
-    found = [e["event"] for e in events("run")]
-    assert (found.count("step"), found.count("validation")) == (12, 3)
+    result = [e["event"] for e in events("run")]
+    assert (result.count("step"), result.count("validation")) == (12, 3)
     assert done.err.splitlines()[1].startswith("two_tower: epoch 1/3, loss ")
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
 

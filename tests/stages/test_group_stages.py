@@ -74,8 +74,8 @@ def lists(*arguments: str, model: str = "model") -> list[dict[str, object]]:
 
 
 def told() -> dict[str, object]:
-    found: dict[str, object] = json.loads(Path("lists.jsonl.manifest.json").read_text("utf-8"))
-    return found
+    result: dict[str, object] = json.loads(Path("lists.jsonl.manifest.json").read_text("utf-8"))
+    return result
 
 
 def items(rows: list[dict[str, object]], query: str) -> list[object]:
@@ -94,7 +94,7 @@ def test_a_model_for_groups_is_measured_on_groups_in_slices_and_by_what_lists_ar
     assert metrics["baselines"].keys() == {"popularity", "item_knn"}
     report = Path("report/report.html").read_text("utf-8")
     assert "小组" in report or "g1" in report
-    assert "A dozen groups" in report
+    assert "Example groups" in report
     assert "for each of 1" in report
     assert "of the users" not in report
 
@@ -136,8 +136,8 @@ def test_fault_46_unknown_members_are_ignored_and_counted_duplicates_are_one_and
     rows = lists("queries=q.jsonl", "k=5")
     assert items(rows, "two") == items(rows, "more")
     assert {row["source"] for row in rows if row["query_id"] == "none"} == {"popularity"}
-    # Each is counted once, however many groups have it; "nobody" is in the file of groups, so a user of whom no
-    # interaction is known.
+    # Each is counted once, however many groups have it; "nobody" is in the file of groups, so it is a user
+    # without interactions.
     assert told()["unknown_members"] == 1
     assert told()["members_without_history"] == 1
     assert told()["sources"] == {"model": 0, "history": 0, "group": 2, "text": 0, "popularity": 1}
@@ -150,7 +150,7 @@ def test_reasons_name_what_each_member_adds_who_is_compromised_and_what_the_grap
     assert {one["id"] for one in reasons if one["kind"] == "member"} == {"u0", "u4", "u1"}
     paths = [one for one in reasons if one["kind"] == "knowledge"]
     assert any("film.director director 0" in one["text"] and "of 3 members had" in one["text"] for one in paths)
-    # u0 and u4 love genre 0 and u1 genre 1: on a list for all three somebody has to give way somewhere.
+    # u0 and u4 like genre 0 and u1 genre 1: no list suits all three, so some member is compromised.
     compromised = [one for one in reasons if one["kind"] == "compromised"]
     assert compromised
     assert all(one["amount"] < 0.5 for one in compromised)
@@ -161,18 +161,18 @@ def test_reasons_are_in_files_of_every_kind(suffix: str) -> None:
     llmrec("recommend", "model=model", "query.group_id=g1", "reasons=true", "k=3", f"output=why.{suffix}")
     if suffix == "csv":
         with Path("why.csv").open(encoding="utf-8", newline="") as stream:
-            found = [json.loads(row["reasons"]) for row in csv.DictReader(stream)]
+            result = [json.loads(row["reasons"]) for row in csv.DictReader(stream)]
     else:
-        found = pq.read_table("why.parquet")["reasons"].to_pylist()
-    assert [bool(one) for one in found] == [True] * 3
-    assert {"kind", "id", "amount", "text"} == found[0][0].keys()
+        result = pq.read_table("why.parquet")["reasons"].to_pylist()
+    assert [bool(one) for one in result] == [True] * 3
+    assert {"kind", "id", "amount", "text"} == result[0][0].keys()
 
 
 def test_reasons_are_shown_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     llmrec("recommend", "model=model", "query.group_id=小组 0", "reasons=true", "k=2")
     out = capsys.readouterr().out
     assert "小组 0 · group of u" in out
-    assert "what the group did together" in out
+    assert "joint history of the group" in out
 
 
 def test_any_head_can_be_chosen_for_groups() -> None:
@@ -186,12 +186,12 @@ def test_groups_are_refused_where_the_data_has_none() -> None:
         llmrec("finetune", "prepared=data/prepared/plain", "head=group_aggregate")
 
 
-@pytest.mark.parametrize(("argument", "said"), [
+@pytest.mark.parametrize(("argument", "message"), [
     ("head.strategy=consensus", "strategy=consensus: choose one of average"),
     ("head.depth=5", "depth=5: has no effect with strategy=average"),
     ("head.members.base.head=fusion", "a fusion cannot be a member of a fusion"), ("audience=group", "audience=group")])
-def test_settings_of_groups_without_sense_are_refused(argument: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings_of_groups_without_sense_are_refused(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         llmrec("finetune", "head=group_aggregate", argument)
 
 

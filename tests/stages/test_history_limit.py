@@ -30,18 +30,18 @@ def test_every_command_says_how_much_of_long_histories_is_not_read(llmrec, tiny_
     for module in (two_tower, two_tower_steps):
         monkeypatch.setattr(module, "MOST_WITH_RECENCY", 3)
     lengths = np.diff(read_prepared(tiny_prepared).part("train").matrix.indptr)
-    said = (f"{(lengths > 3).sum():,} histories are longer, and {np.maximum(lengths - 3, 0).sum():,} of their oldest "
-            f"items are not read")
+    message = (f"{(lengths > 3).sum():,} histories are longer, and {np.maximum(lengths - 3, 0).sum():,} of their "
+               f"oldest items are not read")
     assert (lengths > 3).any()
     done = llmrec("finetune", f"prepared={tiny_prepared}", "run_dir=run", *TRAIN)
     assert done.code == 0, done.err
-    assert f"note: head=two_tower reads the newest 3 items of a history (head.recency=true): {said}" in done.err
+    assert f"note: head=two_tower reads the newest 3 items of a history (head.recency=true): {message}" in done.err
     done = llmrec("evaluate", "model=run", "run_dir=tested", "device=cpu", "history=fit", "baselines=[]")
     assert done.code == 0, done.err
     assert "reads the newest 3 items of a history" in done.err
     done = llmrec("recommend", "model=run", "queries=all", "history=fit", "output=lists.parquet", "device=cpu")
     assert done.code == 0, done.err
-    assert said in done.err
+    assert message in done.err
     counts = json.loads(Path("lists.parquet.manifest.json").read_text())
     assert counts["histories_cut"] == (lengths > 3).sum()
     assert counts["history_items_not_read"] == np.maximum(lengths - 3, 0).sum()

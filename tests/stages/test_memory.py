@@ -1,4 +1,4 @@
-"""Evaluate and recommend state the memory they take before they read anything, and note what they took."""
+"""evaluate and recommend print a memory estimate before they read anything, and log the memory used."""
 
 import json
 import shutil
@@ -42,10 +42,10 @@ def fitted(llmrec, tiny_prepared):
 def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, command, more):
     done = fitted(command, "model=fit", "run_dir=run", *more)
     assert done.code == 0
-    found = noted("run")
-    assert done.err.splitlines()[0] == f"{command}: takes about {in_bytes(found['stated'])} of memory"
-    assert found["command"] == command
-    assert "taken" in found
+    result = noted("run")
+    assert done.err.splitlines()[0] == f"{command}: takes about {in_bytes(result['stated'])} of memory"
+    assert result["command"] == command
+    assert "taken" in result
 
 
 @pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])
@@ -67,7 +67,7 @@ def test_the_code_of_the_head_is_loaded_before_what_is_taken_is_measured(fitted,
 def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_start(monkeypatch):
     peaks, held, events = iter([700, 950]), 600, {}
     monkeypatch.setattr(memory, "peak", lambda: next(peaks))
-    monkeypatch.setattr(memory, "_forget_peak", lambda: True)
+    monkeypatch.setattr(memory, "_reset_peak", lambda: True)
     monkeypatch.setattr(memory.psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=held))
     Watch("recommend", 400, torch.device("cpu"), lambda event, **values: events.update({event: values})).done()
     assert events == {"memory_taken": {"command": "recommend", "stated": 400, "taken": 350}}
@@ -77,7 +77,7 @@ def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_star
 def test_where_the_system_does_not_forget_a_peak_only_a_new_one_is_noted(monkeypatch, after, taken):
     peaks, events = iter([700, after]), {}
     monkeypatch.setattr(memory, "peak", lambda: next(peaks))
-    monkeypatch.setattr(memory, "_forget_peak", lambda: False)
+    monkeypatch.setattr(memory, "_reset_peak", lambda: False)
     monkeypatch.setattr(memory.psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=600))
     Watch("evaluate", 400, torch.device("cpu"), lambda event, **values: events.update({event: values})).done()
     assert events["memory_taken"]["taken"] == taken
@@ -142,7 +142,7 @@ def test_a_validation_is_stated_by_a_block_of_its_queries_and_their_histories():
 def test_memory_freed_before_a_fit_is_given_back_so_that_what_the_fit_takes_of_it_shows(monkeypatch):
     order = []
     monkeypatch.setattr(memory, "return_freed_memory", lambda: order.append("given back"))
-    memory.taken_by(lambda: order.append("fitted"))
+    memory.measure_memory_growth(lambda: order.append("fitted"))
     assert order == ["given back", "fitted"]
 
 

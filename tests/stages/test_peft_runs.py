@@ -1,4 +1,4 @@
-"""finetune with every way of training the encoder: what it leaves behind, and the table of a multirun."""
+"""finetune with every peft option: output files, and the table of a multirun."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ TUNED = ["head=content", "head.features.attributes=0", "head.features.tuned=true
 
 @pytest.fixture
 def settings(tiny_prepared, tiny_encoder):
-    """What every run here has."""
+    """Settings of every run in this file."""
     return ["finetune", f"prepared={tiny_prepared}", "device=cpu", "encoder=hf", f"encoder.path={tiny_encoder}",
             "encoder.max_length=16", *TUNED]
 
@@ -42,7 +42,7 @@ def test_a_multirun_ends_with_what_each_took_and_reached(llmrec, settings):
 def test_several_values_without_multirun_are_told_what_is_missing(llmrec):
     done = llmrec("finetune", "experiment=peft_comparison")
     assert done.code == 2
-    assert "to run each of several values add --multirun" in done.err
+    assert "to run several values add --multirun" in done.err
 
 
 def test_what_was_trained_is_written_alone_and_merged_where_asked(llmrec, settings):

@@ -146,7 +146,7 @@ def test_nothing_held_out_reaches_the_corpus(prepared):
 
 
 def killed_at(step, run_dir, cfg):
-    """Pretrain in a process of its own that vanishes without a word after so many steps."""
+    """Pretrain in a separate process that is killed after this many steps."""
     if (child := os.fork()) == 0:
         def log(event, **values):
             if event == "step" and values["step"] == step:
@@ -209,9 +209,9 @@ def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kil
     assert metrics == read(killed.file("metrics.json"))
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     assert len(metrics["epochs"]) == 3
-    found = load_encoder(PretrainedSettings(path=str(whole.path), max_length=32), None,
-                         torch.device("cpu")).encode(TEXTS)
-    assert np.isfinite(found).all()
+    result = load_encoder(PretrainedSettings(path=str(whole.path), max_length=32), None,
+                          torch.device("cpu")).encode(TEXTS)
+    assert np.isfinite(result).all()
     assert whole.file("report.html").stat().st_size > 10_000
 
 
@@ -223,7 +223,7 @@ def test_an_encoder_without_a_transformer_is_refused_before_anything_is_read(tmp
 def test_going_on_with_other_data_is_refused(prepared, tmp_path):
     run_dir = RunDir.create("pretrain", str(tmp_path / "run"))
     run_dir.file("inputs.json").write_text('{"data_fingerprint": "another"}')
-    with pytest.raises(ArtifactError, match="is not what the run was started on"):
+    with pytest.raises(ArtifactError, match="has changed since the run started"):
         pretrain.run(config(prepared, resume=str(run_dir.path)), run_dir)
 
 

@@ -21,7 +21,7 @@ Row = tuple[str, str, list[str]]
 
 
 def write_camra(folder: Path) -> None:
-    """Write a folder in the format of AGREE. Every group has a member of its own; one user has had all the items."""
+    """Write a folder in the format of AGREE. Every group has its own member; one user has seen all items."""
     rng = np.random.default_rng(3)
     weight = 1 / (np.arange(ITEMS) + 5.0)
     texts: dict[str, list[str]] = {name: [] for name in (
@@ -71,8 +71,8 @@ def own_folder(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def evaluate(name: str, *arguments: str) -> dict[str, Any]:
     llmrec("evaluate", "experiment=camra2011", "model=model", "audience=groups", "baselines=[]", f"run_dir={name}",
            "num_bootstrap=200", *arguments)
-    found: dict[str, Any] = json.loads(Path(name, "metrics.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads(Path(name, "metrics.json").read_text())
+    return result
 
 
 def published() -> list[Row]:
@@ -95,12 +95,12 @@ def popularity_hits(rows: list[Row], k: int) -> list[float]:
     counts: dict[str, int] = {}
     for _, item in training():
         counts[item] = counts.get(item, 0) + 1
-    found = []
+    result = []
     for _, item, negatives in rows:
         ours, theirs = counts.get(item, 0), [counts.get(other, 0) for other in negatives]
         above, tied = sum(n > ours for n in theirs), sum(n == ours for n in theirs)
-        found.append(min(1.0, max(0.0, (k - above) / (tied + 1))))
-    return found
+        result.append(min(1.0, max(0.0, (k - above) / (tied + 1))))
+    return result
 
 
 def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
@@ -116,7 +116,7 @@ def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
         assert metrics["by_query"]["popularity"][f"hit@{k}"]["mean"] == pytest.approx(expected, abs=1e-9)
     protocol = metrics["protocol"]
     assert (protocol["num_rows"], protocol["num_queries"]) == (GROUPS * TESTS, GROUPS)
-    assert protocol["candidates"] == ("sampled: 100 given per row (groupRatingNegative.txt), and the row's held-out "
+    assert protocol["candidates"] == ("sampled: 100 given per row (groupRatingNegative.txt), plus the row's held-out "
                                       "item")
 
 
@@ -128,8 +128,8 @@ def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.Ca
     assert counts["exclude_seen"] is False
     assert (counts["candidate_counts"]["seen"], counts["candidate_counts"]["seen_left_out"]) == (negatives, 0)
     assert counts["candidate_counts"]["seen_held_out"] == GROUPS
-    said = capsys.readouterr().err
-    assert f"{negatives:,} candidates are in their user's or group's history and are ranked" in said
+    stderr = capsys.readouterr().err
+    assert f"{negatives:,} candidates are in their user's or group's history and are ranked" in stderr
     metrics = evaluate("dropped", "candidates=published/groupRatingNegative.txt", "exclude_seen=true")
     protocol = metrics["protocol"]
     assert protocol["exclude_seen"] is True
@@ -140,7 +140,7 @@ def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.Ca
     assert protocol["candidate_counts"]["seen_left_out"] == sum(
         (group, n) in seen for group, item, items in rows if (group, item) not in seen for n in items)
     assert metrics["metrics"]["hit@5"]["mean"] == pytest.approx(np.mean(popularity_hits(kept, 5)), abs=1e-9)
-    assert "are left out (exclude_seen=true)" in capsys.readouterr().err
+    assert "are excluded (exclude_seen=true)" in capsys.readouterr().err
 
 
 def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_ranked(
@@ -160,12 +160,12 @@ def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_rank
                       "held_out_without_list": GROUPS * TESTS - 10, "seen": counts["seen"], "seen_left_out": 0,
                       "seen_held_out": 2}
     assert metrics["metrics"]["hit@5"]["mean"] == pytest.approx(np.mean(popularity_hits(rows, 5)), abs=1e-9)
-    said = capsys.readouterr().err
-    for part in ("candidates=changed.txt: 2 of 1,008 candidates are not items of the data and are left out",
+    stderr = capsys.readouterr().err
+    for part in ("candidates=changed.txt: 2 of 1,008 candidates ignored: not items of the data",
                  "2 candidates are repeated in their list", "1 candidates equal the held-out item of their row",
-                 "1 lists of unknown groups are left out", "1 rows are about interactions that the split "
-                 "does not hold out", f"{GROUPS * TESTS - 10} held-out interactions have no row"):
-        assert part in said
+                 "1 lists ignored: unknown group", "1 rows ignored: their interaction is not in the "
+                 "evaluated split", f"{GROUPS * TESTS - 10} held-out interactions not evaluated: no row in the file"):
+        assert part in stderr
 
 
 def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
@@ -179,8 +179,8 @@ def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
     assert all(row["item_id"] in allowed[row["query_id"]] for row in lists)
     assert all(row["query_id"].startswith(row["owner_id"] + " [") for row in lists)
     page = Path("tables/report.html").read_text("utf-8")
-    for part in ("for each of 200 rows of 40 groups", "These are means over rows. If every group counts by the mean "
-                 "of its rows,", "200, each a list of its own"):
+    for part in ("for each of 200 rows of 40 groups", "These are means over rows. With equal weight for every group, "
+                 "ndcg@", "200, each with a list of its own"):
         assert part in page
 
 
@@ -221,19 +221,19 @@ def test_rows_of_pairs_are_one_list_a_group_by_group_id_or_query_id(capsys: pyte
     pairs = [(group, f"i{n}") for group in held if group != "g7" for n in range(10)]
     pairs += [(group, item) for group, items in held.items() if group != "g7" for item in items[1:]
               if (group, item) not in pairs]
-    found = []
+    result = []
     for column in ("group_id", "query_id"):
         Path(f"{column}.csv").write_text("\n".join([f"{column},item_id", *(f"{g},{i}" for g, i in pairs)]) + "\n")
-        found.append(evaluate(column, f"candidates={column}.csv"))
-    assert found[0]["metrics"] == found[1]["metrics"]
-    protocol = found[0]["protocol"]
-    assert "by_query" not in found[0]
+        result.append(evaluate(column, f"candidates={column}.csv"))
+    assert result[0]["metrics"] == result[1]["metrics"]
+    protocol = result[0]["protocol"]
+    assert "by_query" not in result[0]
     assert protocol["candidates"].startswith("sampled: ")
     assert protocol["num_queries"] == GROUPS - 1
     assert protocol["candidate_counts"]["groups_without_list"] == 1
     assert protocol["candidate_counts"]["held_out_added"] == sum(
         int(items[0][1:]) >= 10 for group, items in held.items() if group != "g7")
-    assert "1 groups with held-out interactions have no candidates and are not measured" in capsys.readouterr().err
+    assert "1 groups with held-out interactions not evaluated: no candidates" in capsys.readouterr().err
 
 
 def test_a_file_that_says_nothing_of_the_data_is_refused() -> None:
@@ -241,9 +241,9 @@ def test_a_file_that_says_nothing_of_the_data_is_refused() -> None:
     Path("groups.csv").write_text("group_id,item_id\nu0,i1\n")
     Path("held.csv").write_text("group_id,item_id,negatives\ng0,i399,i1 i2\n")
     Path("column.csv").write_text("user_id,item_id\nu0,i1\n")
-    for name, message in (("items", "none of the 2 item_ids is in .*, the first 'x'"),
-                          ("groups", "none of the 1 group_ids is a group of .*, the first 'u0'.*audience=users"),
-                          ("held", "none of the 1 rows is about an interaction of the split.*name the split"),
+    for name, message in (("items", "none of the 2 item_ids is in .*; the first is 'x'"),
+                          ("groups", "none of the 1 group_ids is a group of .*; the first is 'u0'.*audience=users"),
+                          ("held", "none of the 1 rows has an interaction of the evaluated split.*set split="),
                           ("column", "column 'user_id' has no effect on candidates.*audience=users")):
         with pytest.raises((ConfigError, DataError), match=message):
             evaluate(f"refused-{name}", f"candidates={name}.csv")

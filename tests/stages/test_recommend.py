@@ -1,4 +1,4 @@
-"""The recommend stage: who gets a list made how, and what is written, printed and told."""
+"""The recommend stage: sources of the lists, files, printed lists and messages."""
 
 import csv
 import json
@@ -24,14 +24,15 @@ from llmrec_cli.errors import ConfigError, DataError, DivergedError, ResourceErr
 from llmrec_cli.report import lists
 from llmrec_cli.requests import answers
 from llmrec_cli.settings.base import Builder
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.recommend import RecommendConfig
 from tests.tiny import NUM_COLD, NUM_ITEMS, NUM_USERS, write_tiny
 from tests.tiny_models import save_tiny
 
 COLUMNS = ["query_id", "user_id", "rank", "item_id", "score", "source", "title"]
 # 20 scripts, right to left, emoji with a joiner, NFC and NFD, and what looks like numbers or nothing.
-STRANGE = ["Ελληνικά", "русский", "հայերեն", "עברית", "العربية", "فارسی", "हिन्दी", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી", "தமிழ்",
+STRANGE = ["Ελληνικά", "русский", "հայերեն", "עברית", "العربية", "فارسی", "हिन्दी", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી",
+           "தமிழ்",
            "తెలుగు", "ಕನ್ನಡ", "മലയാളം", "සිංහල", "ไทย", "ລາວ", "မြန်မာ", "ქართული", "አማርኛ", "ខ្មែរ", "한국어", "日本語",
            "👩\u200d🚀", "caf\u00e9", "cafe\u0301", "007", "7", "NA", "null", "../x", "=1+1", "9007199254740993"]
 
@@ -81,13 +82,13 @@ def recommend(model: str, *arguments: str) -> list[dict[str, Any]]:
 
 def by_query(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Return the items of each query, after checking that ranks count from 1 and scores never rise."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    result: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["query_id"], []).append(row)
-    for listed in found.values():
+        result.setdefault(row["query_id"], []).append(row)
+    for listed in result.values():
         assert [row["rank"] for row in listed] == list(range(1, len(listed) + 1))
         assert all(a["score"] >= b["score"] for a, b in pairwise(listed))
-    return {query: [row["item_id"] for row in listed] for query, listed in found.items()}
+    return {query: [row["item_id"] for row in listed] for query, listed in result.items()}
 
 
 def sources(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -95,28 +96,28 @@ def sources(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def liked(workshop: Path, user: str) -> set[str]:
-    """Return what the model knows of a user: what was kept for training and validation."""
+    """Return the items of a user in training and validation."""
     rows = pq.read_table(workshop / "data/prepared/tiny/interactions.parquet").to_pylist()
     return {r["item_id"] for r in rows if r["user_id"] == user and r["split"] != "test"}
 
 
-# Everybody
+# queries=all
 
 
 def test_everybody_with_a_history_gets_ten_unseen_items(workshop: Path) -> None:
     rows = recommend("knn", "queries=all")
-    found = by_query(rows)
-    assert len(found) == NUM_USERS
+    result = by_query(rows)
+    assert len(result) == NUM_USERS
     assert {row["source"] for row in rows} == {"model"}
     assert all(row["query_id"] == row["user_id"] for row in rows)
-    assert all(len(items) == 10 for items in found.values())
-    assert not set(found["u3"]) & liked(workshop, "u3")
+    assert all(len(items) == 10 for items in result.values())
+    assert not set(result["u3"]) & liked(workshop, "u3")
 
 
 def test_seen_items_are_back_with_exclude_seen_false(workshop: Path) -> None:
-    found = by_query(recommend("ease", "query.user_id=u3", "exclude_seen=false", "k=44"))
-    assert liked(workshop, "u3") < set(found["u3"])
-    assert len(found["u3"]) == NUM_ITEMS + NUM_COLD
+    result = by_query(recommend("ease", "query.user_id=u3", "exclude_seen=false", "k=44"))
+    assert liked(workshop, "u3") < set(result["u3"])
+    assert len(result["u3"]) == NUM_ITEMS + NUM_COLD
 
 
 def test_titles_stand_beside_ids() -> None:
@@ -131,9 +132,9 @@ def test_the_block_size_changes_no_list() -> None:
 
 
 def test_a_list_is_short_where_fewer_items_are_left_and_never_padded(workshop: Path) -> None:
-    found = by_query(recommend("knn", "query.user_id=u3", "k=1000"))
-    assert len(found["u3"]) == NUM_ITEMS + NUM_COLD - len(liked(workshop, "u3"))
-    assert len(set(found["u3"])) == len(found["u3"])
+    result = by_query(recommend("knn", "query.user_id=u3", "k=1000"))
+    assert len(result["u3"]) == NUM_ITEMS + NUM_COLD - len(liked(workshop, "u3"))
+    assert len(set(result["u3"])) == len(result["u3"])
 
 
 # Routing
@@ -148,16 +149,16 @@ def test_each_query_is_answered_by_what_is_known_of_it(capsys: pytest.CaptureFix
     rows = recommend("ease", f"queries={file}")
     assert sources(rows) == {"known": "model", "given": "history", "both": "history", "words": "text",
                              "nobody": "popularity", "lost": "popularity", "mixed": "model"}
-    told = capsys.readouterr().err
-    assert "lists made: 2 by model, 2 by history, 1 by text, 2 by popularity" in told
-    assert "not among the model's items, so ignored in histories: 3 ('xx', 'yy', 'zz')" in told
+    stderr = capsys.readouterr().err
+    assert "lists made: 2 by model, 2 by history, 1 by text, 2 by popularity" in stderr
+    assert "history items ignored, unknown to the model: 3 ('xx', 'yy', 'zz')" in stderr
     manifest = json.loads(Path("out.parquet.manifest.json").read_text())
     assert manifest["sources"] == {"model": 2, "history": 2, "group": 0, "text": 1, "popularity": 2}
     assert manifest["unknown_history_items"] == 3
-    found = by_query(rows)
-    assert found["nobody"] == found["lost"]
-    assert "i3" not in found["given"]
-    assert found["mixed"] != found["known"]
+    result = by_query(rows)
+    assert result["nobody"] == result["lost"]
+    assert "i3" not in result["given"]
+    assert result["mixed"] != result["known"]
 
 
 def test_a_given_history_makes_the_list_of_a_known_user_with_that_history(workshop: Path) -> None:
@@ -179,9 +180,9 @@ def test_popularity_is_the_order_of_the_models_own_counts(workshop: Path) -> Non
 def test_words_without_an_encoder_are_popularity_and_a_warning_names_heads_that_read(
         capsys: pytest.CaptureFixture[str]) -> None:
     assert sources(recommend("knn", "query.text=robots, please")) == {"query": "popularity"}
-    told = capsys.readouterr().err
-    assert "warning: head=item_knn has no text encoder, so texts were not read (1)" in told
-    assert "two_tower" in told
+    stderr = capsys.readouterr().err
+    assert "warning: head=item_knn has no text encoder, so texts were not read (1)" in stderr
+    assert "two_tower" in stderr
 
 
 def test_a_new_user_is_answered_by_the_text_that_the_users_file_has() -> None:
@@ -258,12 +259,12 @@ def test_scores_that_are_not_finite_are_never_ranked() -> None:
 def test_new_items_are_recommended_by_their_text_and_attributes() -> None:
     items = write("new.jsonl", {"item_id": "n1", "title": "Robot Moon", "year": 2001, "genres": "Science Fiction"},
                   {"item_id": "n2", "title": "Robot Orbit", "year": 2002, "genres": ["Science Fiction"]})
-    found = by_query(recommend("ease", "query.user_id=u0", "k=100", f"items={items}"))["u0"]
+    result = by_query(recommend("ease", "query.user_id=u0", "k=100", f"items={items}"))["u0"]
     plain = by_query(recommend("ease", "query.user_id=u0", "k=100"))["u0"]
-    assert {"n1", "n2"} <= set(found)
-    assert [item for item in found if item not in ("n1", "n2")] == plain
+    assert {"n1", "n2"} <= set(result)
+    assert [item for item in result if item not in ("n1", "n2")] == plain
     # u0 loves science fiction: before most of what is left.
-    assert found.index("n1") < len(found) / 2
+    assert result.index("n1") < len(result) / 2
     # The encoder's weights are random, so only the text itself is surely like the text.
     words = "query.text=Robot Moon (2001). Science Fiction"
     assert by_query(recommend("ease", words, "k=20", f"items={items}"))["query"][0] == "n1"
@@ -281,23 +282,23 @@ def test_a_new_item_has_no_popularity_and_one_that_was_had_is_left_out() -> None
 def test_only_candidates_are_recommended_and_a_list_may_be_empty(capsys: pytest.CaptureFixture[str]) -> None:
     Path("cold.txt").write_text("c0\nc1\nn1\n")
     items = write("new.jsonl", {"item_id": "n1", "title": "Robot Moon", "genres": "Science Fiction"})
-    found = by_query(recommend("ease", "queries=all", "candidates=cold.txt", f"items={items}"))
-    assert all(set(listed) == {"c0", "c1", "n1"} for listed in found.values())
+    result = by_query(recommend("ease", "queries=all", "candidates=cold.txt", f"items={items}"))
+    assert all(set(listed) == {"c0", "c1", "n1"} for listed in result.values())
     Path("one.csv").write_text("item_id\ni2\n")
     capsys.readouterr()
     assert recommend("ease", "query.history=[i2]", "candidates=one.csv") == []
-    assert "every item that may be recommended: 1" in capsys.readouterr().err
+    assert "1 queries without a list: they have seen every item" in capsys.readouterr().err
 
 
 def test_candidates_that_are_nobodys_are_counted_and_the_known_ones_used(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.txt").write_text("i1\nx1\nx2\nx3\nx4\n")
-    found = by_query(recommend("knn", "queries=all", "candidates=c.txt"))
-    assert {item for listed in found.values() for item in listed} == {"i1"}
-    assert "candidates=c.txt: not items of the model, so ignored: 4 ('x1', 'x2', 'x3', ...)" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"c\.txt: line 2: 'x1' is no item of the model.*on_unknown=error"):
+    result = by_query(recommend("knn", "queries=all", "candidates=c.txt"))
+    assert {item for listed in result.values() for item in listed} == {"i1"}
+    assert "candidates=c.txt: ids ignored, not items of the model: 4 ('x1', 'x2', 'x3', ...)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"c\.txt: line 2: 'x1' is not an item of the model.*on_unknown=error"):
         recommend("knn", "queries=all", "candidates=c.txt", "on_unknown=error")
     Path("none.txt").write_text("x1\nx2\n")
-    with pytest.raises(DataError, match=r"none of the 2 ids is an item of the model: 2 \('x1', 'x2'\); are these"):
+    with pytest.raises(DataError, match=r"none of the 2 ids is an item of the model: 2 \('x1', 'x2'\); check that"):
         recommend("knn", "queries=all", "candidates=none.txt")
 
 
@@ -347,20 +348,20 @@ def unescaped(value: str) -> str:
 def test_68_ids_are_escaped_in_csv_where_that_is_requested_and_come_back_as_they_were() -> None:
     items = write("new.jsonl", *({"item_id": name, "title": name, "genres": ""} for name in FORMULAS))
     queries = write("q.jsonl", *({"query_id": name, "user_id": name, "text": "robot"} for name in FORMULAS))
-    found = {}
+    result = {}
     for output, escape in (("plain.csv", "false"), ("escaped.csv", "true")):
         llmrec("recommend", "model=ease", f"queries={queries}", f"items={items}", "k=100", f"output={output}",
                f"output.escape_formulas={escape}")
         with Path(output).open(newline="", encoding="utf-8") as stream:
-            found[escape] = list(csv.DictReader(stream))
+            result[escape] = list(csv.DictReader(stream))
         assert json.loads(Path(f"{output}.manifest.json").read_text())["escape_formulas"] == (escape == "true")
-    assert {row["user_id"] for row in found["false"]} == set(FORMULAS) < {row["item_id"] for row in found["false"]}
-    for plain, escaped in zip(found["false"], found["true"], strict=True):
+    assert {row["user_id"] for row in result["false"]} == set(FORMULAS) < {row["item_id"] for row in result["false"]}
+    for plain, escaped in zip(result["false"], result["true"], strict=True):
         for column in ("query_id", "user_id", "item_id"):
             assert not re.match("[=+\\-@\t\r\n＝＋－＠]", escaped[column])
             assert unescaped(escaped[column]) == plain[column]
         assert {**escaped, **{column: plain[column] for column in ("query_id", "user_id", "item_id")}} == plain
-    assert len({row["item_id"] for row in found["true"]}) == len({row["item_id"] for row in found["false"]})
+    assert len({row["item_id"] for row in result["true"]}) == len({row["item_id"] for row in result["false"]})
 
 
 @pytest.mark.parametrize("output", ["o.parquet", "o.jsonl", ""])
@@ -371,7 +372,7 @@ def test_escaping_is_refused_where_it_has_no_effect(output: str) -> None:
 
 def test_a_file_of_settings_may_give_the_output_by_its_name_alone() -> None:
     plain = {"query": {"user_id": "u1"}, "output": "o.csv"}
-    assert Builder(GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
+    assert Builder(CONFIG_GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
 
 
 def test_the_manifest_beside_the_lists_says_which_model_and_data_they_are_from(workshop: Path) -> None:
@@ -433,7 +434,7 @@ def test_without_an_output_a_plain_table_is_printed_and_nothing_else(capfd: pyte
     llmrec("recommend", "model=ease", "query.text=robot moon", "k=3")
     printed = capfd.readouterr().out
     assert printed.splitlines()[0] == "“robot moon”"
-    assert "  text: from the words given" in printed
+    assert "  text: from the query text" in printed
     assert re.search(r"1 +\S.* and .* +[ic]\d+ +\d\.\d{3}", printed)
     assert "\x1b" not in printed
 
@@ -441,7 +442,7 @@ def test_without_an_output_a_plain_table_is_printed_and_nothing_else(capfd: pyte
 def test_the_first_few_of_many_queries_are_printed_and_the_rest_counted(capfd: pytest.CaptureFixture[str]) -> None:
     llmrec("recommend", "model=knn", "queries=all", "k=2")
     printed = capfd.readouterr()
-    assert printed.out.count("from the history the model knows") == 5
+    assert printed.out.count("from the history that the model knows") == 5
     assert "shown: 5 of 60 queries; output=<file>.parquet" in printed.err
 
 
@@ -471,17 +472,17 @@ def test_a_closed_stdout_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def problems() -> Iterator[Any]:
-    def found(**settings: Any) -> str:
-        builder = Builder(GROUPS)
+    def result(**settings: Any) -> str:
+        builder = Builder(CONFIG_GROUPS)
         builder.settings(RecommendConfig, settings)
-        return "; ".join(builder.found)
+        return "; ".join(builder.problems)
 
-    return found
+    return result
 
 
 def test_asking_for_nobody_says_what_to_set(problems: Any) -> None:
-    assert "queries: nothing says whom to recommend to; set queries=all" in problems()
-    assert "nothing says whom" in problems(query={"query_id": "a"})
+    assert "queries: no query given; set queries=all" in problems()
+    assert "no query given" in problems(query={"query_id": "a"})
     assert problems(queries="all") == problems(query={"text": "war"}) == problems(query={"history": ["1"]}) == ""
     assert "cannot be combined with query.text" in problems(queries="all", query={"text": "war"})
     assert "k=0: must be at least 1" in problems(queries="all", k=0)

@@ -1,4 +1,4 @@
-"""Small heads, losses, encoders and adversaries, each with one fault that a check is there to find."""
+"""Small heads, losses, encoders and adversaries, each with one fault that a check must find."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -21,7 +21,7 @@ from llmrec_cli.training.losses.softmax import Softmax as SoftmaxLoss
 
 
 class Sound(ItemKnn):
-    """Nothing is wrong."""
+    """A head without a fault."""
 
 
 class Doubles(ItemKnn):
@@ -49,6 +49,19 @@ class CentresTheBlock(ItemKnn):
 class ReadsWhatIsSeen(ItemKnn):
     def score_users(self, queries):
         return super().score_users(replace(queries, history=queries.seen))
+
+
+class WritesIntoTheHistory(ItemKnn):
+    def score_users(self, queries):
+        scores = super().score_users(queries)
+        queries.history.data[:] = 2
+        return scores
+
+
+class ReadsNoWeights(ItemKnn):
+    def fit(self, data, context):
+        self.settings = replace(self.settings, weight="none", decay=None)
+        super().fit(data, context)
 
 
 class Counts(ItemKnn):
@@ -154,7 +167,7 @@ class OneOrTheOther(ItemKnn):
 
 
 def head(implementation):
-    """Return settings of item-kNN with another implementation, of this module."""
+    """Return settings of item-kNN with an implementation of this module."""
     @dataclass
     class Settings(ItemKnnSettings):
         implementation: ClassVar[str] = ""
@@ -219,7 +232,7 @@ class BprOfValues(BprSettings):
 
 
 def loss(implementation, base=BprSettings):
-    """Return settings of a loss with another implementation, of this module."""
+    """Return settings of a loss with an implementation of this module."""
     @dataclass
     class Settings(base):
         implementation: ClassVar[str] = ""
@@ -273,8 +286,18 @@ class OneIdentity(TfIdfEncoder):
         return "0" * 64
 
 
+class OfThisProcess(TfIdfEncoder):
+    def encode(self, texts, entity="item"):
+        return super().encode(texts, entity) + np.float32(hash("salt") % 1000)
+
+
+@dataclass
+class OfThisProcessSettings(TfIdfSettings):
+    implementation: ClassVar[str] = f"{__name__}.OfThisProcess"
+
+
 def encoder(implementation):
-    """Return settings of TF-IDF with another implementation, of this module."""
+    """Return settings of TF-IDF with an implementation of this module."""
     @dataclass
     class Settings(TfIdfSettings):
         implementation: ClassVar[str] = ""
@@ -312,7 +335,7 @@ class PerturbsAll(FgmSettings):
 
 
 def adversary(implementation):
-    """Return settings of FGM with another implementation, of this module."""
+    """Return settings of FGM with an implementation of this module."""
     @dataclass
     class Settings(FgmSettings):
         implementation: ClassVar[str] = ""

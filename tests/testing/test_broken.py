@@ -1,8 +1,8 @@
-"""For each check of the conformance suites, a part with one fault is caught by it."""
+"""Each check of the conformance suites catches a part with one fault."""
 
 import pytest
 
-from llmrec_cli.settings.encoder import ScratchSettings
+from llmrec_cli.settings.encoder import ScratchSettings, TfIdfSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.testing import adversaries, encoders, groups, heads, losses
 from llmrec_cli.testing.shop import make_shop
@@ -16,6 +16,8 @@ HEADS = [
     (heads.scores_do_not_depend_on_the_other_queries, parts.CentresTheBlock),
     (heads.scores_do_not_depend_on_what_is_left_out_of_the_list, parts.ReadsWhatIsSeen),
     (heads.scoring_twice_gives_the_same_bits, parts.Counts),
+    (heads.scoring_leaves_the_queries_as_they_are, parts.WritesIntoTheHistory),
+    (heads.values_and_ages_of_interactions_change_the_scores, parts.ReadsNoWeights),
     (heads.fitting_twice_with_a_seed_gives_the_same_bits, parts.Unseeded),
     (heads.a_saved_head_scores_the_same_bits_from_its_folder_alone, parts.ForgetsTheScale),
     (heads.a_new_user_gets_the_scores_of_a_known_user_with_the_same_history, parts.KnowsTheUser),
@@ -96,9 +98,15 @@ def test_a_broken_encoder_is_caught(check, fault):
     assert broken([check], encoders.EncoderCase(parts.encoder(fault)))
 
 
+def test_an_encoder_with_other_vectors_in_another_process_is_caught():
+    check = encoders.another_process_gives_the_same_vectors_and_identity
+    assert broken([check], encoders.EncoderCase(TfIdfSettings())) == []
+    assert broken([check], encoders.EncoderCase(parts.OfThisProcessSettings()))
+
+
 def test_an_encoder_of_random_weights_that_opens_is_caught():
     class Opens(encoders.EncoderCase):
-        def opened(self):
+        def open(self):
             return None
 
     assert broken([encoders.an_encoder_that_must_be_pretrained_is_refused], Opens(ScratchSettings()))
@@ -115,6 +123,7 @@ def test_an_adversary_that_perturbs_nothing_that_is_known_is_caught():
 
 def test_every_check_has_a_fault_that_it_catches():
     caught = {check for check, _ in (*HEADS, *LOSSES, *ENCODERS, *ADVERSARIES)} | {
-        losses.a_loss_is_of_the_class_that_it_says_it_works_with, adversaries.it_says_what_it_perturbs}
+        losses.a_loss_is_of_the_class_that_it_says_it_works_with, adversaries.it_says_what_it_perturbs,
+        encoders.another_process_gives_the_same_vectors_and_identity}
     assert caught == {*heads.HEAD_CHECKS, *groups.GROUP_CHECKS, *losses.LOSS_CHECKS, *encoders.ENCODER_CHECKS,
                       *adversaries.ADVERSARY_CHECKS}

@@ -1,4 +1,4 @@
-"""Training data of nothing but texts and histories."""
+"""Training data with texts and histories only."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +19,7 @@ def entities(texts):
 
 
 def data(texts, histories, knowledge=None):
-    """Items with texts, whose title is what comes before the first stop, and a history of items for each user."""
+    """Items with texts (the title ends at the first full stop), and a history of items for each user."""
     user = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
     item = np.array([i for history in histories for i in history], np.int64)
     interactions = Interactions(user, item, np.ones(len(item), np.float32), np.arange(len(item)), len(histories),
@@ -28,7 +28,7 @@ def data(texts, histories, knowledge=None):
 
 
 def knowledge(facts):
-    """A graph that says these things (a list of `relation>neighbour` for each item)."""
+    """A graph with these facts (a list of `relation>neighbour` for each item)."""
     names = sorted({name for own in facts for name in own})
     features = sp.lil_array((len(facts), len(names)), dtype=np.float32)
     for n, own in enumerate(facts):

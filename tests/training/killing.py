@@ -1,8 +1,8 @@
-"""A small training in forked processes that are killed: at one of their operations, or at any moment.
+"""Kill tests of a small training run in forked processes: a kill at a given operation, or at a random moment.
 
-The processes are forks of one that has torch loaded, so that each costs milliseconds. An operation is a step, or
-anything that is asked of the file system: opening, renaming, flushing, removing. Power loss is a kill after which what
-was not flushed is gone: half of each such file, and, by chance, renames whose folder was not flushed.
+The processes are forks of a process with torch loaded, so that each costs milliseconds. An operation is a training step
+or a file-system call: open, rename, flush, remove. Power loss is a kill after which unflushed data is lost: half of
+each unflushed file and, at random, renames in unflushed folders.
 """
 
 import json
@@ -34,7 +34,7 @@ KILLED = -signal.SIGKILL
 
 
 class Model(nn.Module):
-    """A regression with dropout and with a memory of the batches that it saw."""
+    """A regression with dropout and a buffer that records its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Model(nn.Module):
 
 
 def run(folder: Path, resumed: bool, log: Callable[..., None] = lambda event, **values: None) -> None:
-    """Train for 12 steps with all that has a state, and leave under `folder` whatever came of it."""
+    """Train for 12 steps with every stateful feature, and write weights and result under `folder`."""
     torch.set_num_threads(1)
     model = Model()
 
@@ -70,15 +70,15 @@ def run(folder: Path, resumed: bool, log: Callable[..., None] = lambda event, **
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    """Return every byte that a finished run left: weights, figures, and the checkpoints with the optimiser's state."""
+    """Return all files of a finished run: weights, result, and checkpoints with the optimiser's state."""
     files = [folder / "final.safetensors", folder / "trained.json",
              *(file for path in checkpoints(folder / "checkpoints") for file in sorted(path.iterdir()))]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 @dataclass(frozen=True)
-class Noted:
-    """What a process did: the number of its operations, what it renamed, and the inodes that it flushed since."""
+class OperationLog:
+    """A process's operations: their number, flushed inodes, and renames, the latter two with their line numbers."""
 
     num_operations: int
     flushed: dict[int, int]
@@ -86,7 +86,7 @@ class Noted:
 
 
 def forked(folder: Path, resumed: bool, kill_at: int = 0, kill_after: float | None = None) -> int:
-    """Run in a process of its own, killed at an operation or after some seconds, and return how it ended."""
+    """Run in a forked process, killed at an operation or after some seconds, and return its exit code."""
     note = os.open(folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     if (child := os.fork()) == 0:
         code = 1
@@ -104,7 +104,7 @@ def forked(folder: Path, resumed: bool, kill_at: int = 0, kill_after: float | No
 
 
 def watch(note: int, kill_at: int) -> None:
-    """Write the operations of this process to the file `note` before each is done, and die at the chosen one."""
+    """Log each operation of this process to the file `note` beforehand, and kill the process at number `kill_at`."""
     count, fsync = [0], os.fsync
 
     def step() -> None:
@@ -128,8 +128,8 @@ def watch(note: int, kill_at: int) -> None:
     sys.addaudithook(hook)
 
 
-def notes(folder: Path) -> Noted:
-    """Return what the last process noted."""
+def notes(folder: Path) -> OperationLog:
+    """Return the operations that the last process logged."""
     count, flushed, renames = 0, {}, []
     for place, line in enumerate((folder / "notes").read_text().splitlines()):
         what, *rest = line.split()
@@ -138,18 +138,18 @@ def notes(folder: Path) -> Noted:
             flushed[int(rest[0])] = place
         if what == "rename":
             renames.append((place, rest[0], rest[1]))
-    return Noted(count, flushed, renames)
+    return OperationLog(count, flushed, renames)
 
 
 def is_flushed(folder: Path) -> bool:
-    """Return whether the last process had a checkpoint on the disk for good."""
+    """Return True if the last process had flushed a checkpoint to disk."""
     noted, where = notes(folder), folder / "checkpoints"
     last = noted.flushed.get(where.stat().st_ino, -1) if where.exists() else -1
     return any(place < last for place, _, target in noted.renames if Path(target).name.startswith("step-"))
 
 
-def lose_power(folder: Path, chance: random.Random, kept: set[int]) -> None:
-    """Drop what the killed process had not flushed; `kept` are the inodes that were there before it began."""
+def lose_power(folder: Path, chance: random.Random, earlier: set[int]) -> None:
+    """Drop the data that the killed process had not flushed; `earlier` are the inodes from before it started."""
     noted = notes(folder)
     for place, source, target in reversed(noted.renames):
         parent = Path(target).parent
@@ -157,13 +157,13 @@ def lose_power(folder: Path, chance: random.Random, kept: set[int]) -> None:
         if not safe and Path(target).exists() and not Path(source).exists() and chance.random() < 0.5:
             os.rename(target, source)
     for file in (folder / "checkpoints").rglob("*"):
-        if file.is_file() and file.stat().st_ino not in noted.flushed.keys() | kept:
+        if file.is_file() and file.stat().st_ino not in noted.flushed.keys() | earlier:
             os.truncate(file, file.stat().st_size // 2)
 
 
 def survive(kills: int, folder: Path, expected: dict[str, bytes], num_operations: int, seconds: float,
             seed: int = 0) -> list[str]:
-    """Return what is other than expected after so many kills: of runs, and of their resumptions."""
+    """Return the differences from the expected result after so many kills of runs and resumed runs."""
     problems = []
     while kills > 0 and len(problems) < 20:
         killed, problem = attempt(folder, seed, expected, num_operations, seconds)
@@ -174,7 +174,7 @@ def survive(kills: int, folder: Path, expected: dict[str, bytes], num_operations
 
 def attempt(folder: Path, seed: int, expected: dict[str, bytes], num_operations: int,
             seconds: float) -> tuple[int, str]:
-    """Kill a run and its resumptions, let the last one end, and return the kills and what is other than expected."""
+    """Kill a run and its resumed runs, let the last one finish, and return the kills and the differences."""
     chance, killed, resumed, had = random.Random(seed), 0, False, False
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -195,15 +195,15 @@ def attempt(folder: Path, seed: int, expected: dict[str, bytes], num_operations:
         resumed = True
     if (code := forked(folder, True)) != 0:
         return killed, f"the resumed run ended with {code}"
-    found = outcome(folder)
-    other = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    actual = outcome(folder)
+    other = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     return killed, f"{other} differ" if other else ""
 
 
 def whole_run(folder: Path) -> tuple[dict[str, bytes], int, float]:
-    """Return what a run that nobody kills leaves, how many operations it has, and how long it takes."""
+    """Return the files, number of operations and seconds of an uninterrupted run."""
     folder.mkdir()
-    # What torch loads on the way is loaded here, so that no fork has to.
+    # Run once here, so that forks need not load torch's lazy modules.
     run(folder, resumed=False)
     started = time.monotonic()
     assert forked(folder, resumed=False) == 0

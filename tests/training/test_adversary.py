@@ -1,4 +1,4 @@
-"""The adversaries by hand and against autograd: directions, balls, gradients, and how training goes on after a stop."""
+"""Adversaries against hand-worked numbers and autograd: directions, balls, gradients, and resumed training."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ from llmrec_cli.training.adversary import (
     attack_of,
     divergence,
     fgm,
-    projected,
+    project,
 )
 from llmrec_cli.training.loop import Length, TrainContext, train
 
@@ -103,9 +103,9 @@ def test_both_norms_move_a_vector_equally_far_where_no_gradient_is_zero(norm):
 def test_what_is_outside_of_the_ball_is_put_on_it_and_what_is_inside_stays():
     hidden = torch.tensor([[3.0, 4.0], [3.0, 4.0]])  # The ball of .1 has a radius of .5.
     delta = torch.tensor([[3.0, 0.0], [0.1, 0.2]])
-    torch.testing.assert_close(projected(delta, hidden, 0.1), torch.tensor([[0.5, 0.0], [0.1, 0.2]]))
+    torch.testing.assert_close(project(delta, hidden, 0.1), torch.tensor([[0.5, 0.0], [0.1, 0.2]]))
     side = 0.5 / math.sqrt(2)
-    torch.testing.assert_close(projected(delta, hidden, 0.1, "linf"), torch.tensor([[side, 0.0], [0.1, 0.2]]))
+    torch.testing.assert_close(project(delta, hidden, 0.1, "linf"), torch.tensor([[side, 0.0], [0.1, 0.2]]))
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -137,25 +137,25 @@ def test_pgd_stays_in_its_ball_and_finds_a_higher_loss_than_fgm(norm):
                          ids=lambda s: s.kind)
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_gradients_are_those_of_the_losses_at_the_points_that_were_found(settings, scale):
-    """Against autograd, at points that this test finds for itself; scaled as with gradient accumulation."""
+    """Against autograd at the recorded points; scaled as with gradient accumulation."""
     model, outputs = small_model()
     below = nn.Parameter(HIDDEN.clone())
     loss = loss_of(outputs)
-    found = []
+    points = []
 
     def watched(hidden):
-        found.append(hidden.detach().clone())
+        points.append(hidden.detach().clone())
         return loss(hidden)
 
     value = adversarial_loss(watched, below * 1, settings)
     (scale * value).backward()
-    weights = [1 / 3] * 3 if isinstance(settings, FreeLbSettings) else [1.0, *[0.0] * (len(found) - 2), 0.5]
-    assert len(found) == {"fgm": 2, "pgd": 4, "freelb": 3}[settings.kind]
-    torch.testing.assert_close(found[0], HIDDEN)
+    weights = [1 / 3] * 3 if isinstance(settings, FreeLbSettings) else [1.0, *[0.0] * (len(points) - 2), 0.5]
+    assert len(points) == {"fgm": 2, "pgd": 4, "freelb": 3}[settings.kind]
+    torch.testing.assert_close(points[0], HIDDEN)
     expected_model, expected_outputs = small_model()
     leaf = nn.Parameter(HIDDEN.clone())
     expected = sum(w * loss_of(expected_outputs)(leaf + (point - HIDDEN))
-                   for w, point in zip(weights, found, strict=True))
+                   for w, point in zip(weights, points, strict=True))
     (scale * expected).backward()
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(below.grad, leaf.grad)

@@ -1,4 +1,4 @@
-"""Memory freed in a step serves the next one: pages are not asked of the system again."""
+"""Memory freed in a step is reused in the next one, without new page requests to the system."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import resource
 import sys
 from contextlib import nullcontext
 import numpy as np
-from llmrec_cli.training.allocator import freed_memory_kept
+from llmrec_cli.training.allocator import keep_freed_memory
 
 def step():
     arrays = [np.ones(2**21) for _ in range(6)]  # 16 MiB each, together more than glibc keeps.
@@ -20,7 +20,7 @@ def step():
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
+with keep_freed_memory() if sys.argv[1] == "kept" else nullcontext():
     for _ in range(3):
         step()
     before = faults()
@@ -34,15 +34,15 @@ print(inside)
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
 def test_steps_that_allocate_the_same_ask_the_system_for_no_pages():
-    kept, plain = (int(subprocess.run([sys.executable, "-c", COUNTED, how], check=True, capture_output=True,
+    reused, plain = (int(subprocess.run([sys.executable, "-c", COUNTED, how], check=True, capture_output=True,
                                       text=True).stdout) for how in ("kept", "plain"))
-    assert kept < 200
-    assert plain > 5 * kept
+    assert reused < 200
+    assert plain > 5 * reused
 
 
 def test_where_the_c_library_is_another_the_block_runs_as_it_is(monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
-    with allocator.freed_memory_kept():
+    with allocator.keep_freed_memory():
         done = True
     assert done
 

@@ -1,4 +1,4 @@
-"""Causal language modelling: what is predicted from what, and that padding is not."""
+"""Causal language modelling: predictions from earlier tokens only, and none at padding."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ MODEL = load_causal_model(SETTINGS, TEXTS, 1, CPU).eval()
 
 
 def one_by_one(text):
-    """The cross-entropies of a text's tokens, with nothing beside it in the batch, from transformers' own logits."""
+    """The cross-entropies of a text's tokens, alone in its batch, from transformers' own logits."""
     ids = torch.tensor(MODEL.encoder.tokenize([text])[0])[None]
     with torch.no_grad():
         logits = MODEL.model(input_ids=ids).logits[0]
@@ -31,9 +31,9 @@ def one_by_one(text):
 def test_each_token_is_predicted_from_those_before_it_and_the_first_from_nothing():
     texts = NextTokens(MODEL, TEXTS[:5], CPU)
     by_hand = [loss for text in TEXTS[:5] for loss in one_by_one(text)]
-    measured = texts.measure(1)
-    assert measured.num_scored == len(by_hand)
-    assert measured.loss == pytest.approx(np.mean(by_hand), abs=1e-5)
+    measure = texts.measure(1)
+    assert measure.num_scored == len(by_hand)
+    assert measure.loss == pytest.approx(np.mean(by_hand), abs=1e-5)
     assert texts.loss(np.arange(5)).item() == pytest.approx(np.mean(by_hand), abs=1e-5)
 
 
@@ -53,7 +53,7 @@ def test_a_text_of_unknown_tokens_alone_has_nothing_to_predict(monkeypatch):
     assert len(NextTokens(MODEL, ["the robot", ""], CPU)) == 2  # its end is there to be predicted
     ids = [np.array([2, 1, 1]), np.array([2])]
     monkeypatch.setattr(clm, "tokenize", lambda tokenizer, texts, max_length: ids)
-    with pytest.raises(DataError, match="none of 2 texts has two tokens that the encoder knows"):
+    with pytest.raises(DataError, match="none of 2 texts has two tokens of the encoder's vocabulary"):
         NextTokens(MODEL, ["☃☃", ""], CPU)
 
 

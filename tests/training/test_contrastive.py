@@ -1,4 +1,4 @@
-"""Contrastive pretraining: what is near to what, and who is no negative."""
+"""Contrastive pretraining: the loss, the views, and excluded negatives."""
 
 import json
 
@@ -10,7 +10,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.encoder import HuggingFaceSettings, ScratchSettings
 from llmrec_cli.settings.objective import ContrastiveSettings
 from llmrec_cli.training.contrastive import TwoViews, Views, contrastive
-from llmrec_cli.training.next_item_pairs import Known
+from llmrec_cli.training.next_item_pairs import ObservedPairs
 from tests.tiny_models import save_tiny
 from tests.training.corpora import TEXTS, data, knowledge
 
@@ -21,12 +21,12 @@ SHOP = data(TEXTS, HISTORIES, knowledge([[f"made by>Studio {n % 50}", "kind>Film
 
 
 def task(views, **changed):
-    chosen = ContrastiveSettings(holdout_share=0.2, views=views, **changed)
-    return contrastive(chosen, SETTINGS, SHOP, 1, CPU)
+    settings = ContrastiveSettings(holdout_share=0.2, views=views, **changed)
+    return contrastive(settings, SETTINGS, SHOP, 1, CPU)
 
 
-class Given:
-    """An encoder whose vectors are written down."""
+class FixedEncoder:
+    """An encoder with predefined vectors."""
 
     def __init__(self, first, second):
         self.vectors, self.training = iter([torch.tensor(first), torch.tensor(second)] * 2), False
@@ -42,7 +42,7 @@ class Given:
 def test_the_loss_is_the_cross_entropy_of_cosines_over_the_temperature_both_ways():
     first, second = [[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [3.0, 4.0]]
     pairs = Views(["a", "b"], ["c", "d"])
-    views = TwoViews(Given(first, second), pairs, Known(SHOP), ContrastiveSettings(temperature=0.5), CPU)
+    views = TwoViews(FixedEncoder(first, second), pairs, ObservedPairs(SHOP), ContrastiveSettings(temperature=0.5), CPU)
     # Cosines: [[1, .6], [0, .8]]; over .5: [[2, 1.2], [0, 1.6]].
     rows = [np.log(1 + np.exp(1.2 - 2)), np.log(1 + np.exp(0 - 1.6))]
     columns = [np.log(1 + np.exp(0 - 2)), np.log(1 + np.exp(1.2 - 1.6))]
@@ -51,55 +51,57 @@ def test_the_loss_is_the_cross_entropy_of_cosines_over_the_temperature_both_ways
 
 def test_the_same_text_and_what_the_user_chose_are_no_negatives():
     views = Views(["h0", "h1", "h2"], ["Film 5", "Film 5", "Film 9"], np.array([0, 1, 0]), np.array([5, 5, 9]))
-    known = Known(data(TEXTS, [[5, 9], [5]]))
-    found = TwoViews(Given([[1.0]], [[1.0]]), views, known, ContrastiveSettings(), CPU).excluded(np.arange(3))
+    observed_pairs = ObservedPairs(data(TEXTS, [[5, 9], [5]]))
+    encoder = FixedEncoder([[1.0]], [[1.0]])
+    excluded = TwoViews(encoder, views, observed_pairs, ContrastiveSettings(), CPU).excluded(np.arange(3))
     # 0 and 1 have the same text; user 0 chose 5 and 9; user 1 did not choose 9.
-    assert found.tolist() == [[False, True, True], [True, False, False], [True, True, False]]
+    assert excluded.tolist() == [[False, True, True], [True, False, False], [True, True, False]]
 
 
 def test_an_excluded_view_does_not_count():
     first, second = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]
-    same = TwoViews(Given(first, second), Views(["a", "b"], ["c", "c"]), Known(SHOP), ContrastiveSettings(), CPU)
+    same = TwoViews(FixedEncoder(first, second), Views(["a", "b"], ["c", "c"]), ObservedPairs(SHOP),
+                    ContrastiveSettings(), CPU)
     assert float(same.loss(np.arange(2))) == 0
 
 
 @pytest.mark.parametrize("views", ["dropout", "history", "knowledge"])
 def test_each_kind_of_view_trains_and_measures_other_items(views):
-    found = task(views)
-    trained, measured = (set(part.views.first if views == "knowledge" else part.views.second)
-                         for part in (found.train, found.held_out))
-    assert trained | measured <= set(TEXTS)
-    assert not trained & measured
-    batches = list(found.train.batches(16, np.random.default_rng(1)))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(found.train)))
+    result = task(views)
+    trained, held_out = (set(part.views.first if views == "knowledge" else part.views.second)
+                         for part in (result.train, result.held_out))
+    assert trained | held_out <= set(TEXTS)
+    assert not trained & held_out
+    batches = list(result.train.batches(16, np.random.default_rng(1)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(result.train)))
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
-    found.train.loss(batches[0]).backward()
-    before = found.held_out.measure(3)
-    assert before == found.held_out.measure(3)
+    result.train.loss(batches[0]).backward()
+    before = result.held_out.measure(3)
+    assert before == result.held_out.measure(3)
     assert 0 < before.chance < 1
-    assert not found.encoder.training
+    assert not result.encoder.training
 
 
 def test_the_two_views_of_a_text_differ_by_dropout_alone():
-    found = task("dropout")
-    assert found.train.views.first == found.train.views.second
-    found.model.train()
-    logits, _ = found.train._compared(np.arange(4))
+    result = task("dropout")
+    assert result.train.views.first == result.train.views.second
+    result.model.train()
+    logits, _ = result.train._compare(np.arange(4))
     assert (logits.diagonal() < 0.999 / 0.05).all()
-    found.model.eval()
-    logits, _ = found.train._compared(np.arange(4))
+    result.model.eval()
+    logits, _ = result.train._compare(np.arange(4))
     assert logits.diagonal().detach().numpy() == pytest.approx(20, abs=1e-3)
 
 
 def test_a_measure_with_dropout_leaves_torchs_stream_alone():
-    found, before = task("dropout"), torch.get_rng_state()
-    found.held_out.measure(1)
+    result, before = task("dropout"), torch.get_rng_state()
+    result.held_out.measure(1)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_what_knowledge_says_has_no_title_in_it_that_would_give_it_away():
-    found = task("knowledge")
-    assert not any("Film 1" in text for text in found.train.views.second)
+    result = task("knowledge")
+    assert not any("Film 1" in text for text in result.train.views.second)
 
 
 def test_no_dropout_no_graph_and_no_items_are_refused(tmp_path):

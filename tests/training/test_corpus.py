@@ -1,4 +1,4 @@
-"""What an encoder is pretrained on."""
+"""The pretraining corpus: item texts, histories, knowledge, and the held-out split."""
 
 import pytest
 
@@ -17,9 +17,9 @@ def test_the_share_held_out_is_about_what_was_asked_for_and_stays_as_texts_are_a
 def test_a_history_is_cut_into_runs_in_its_own_order():
     matrix = data(TEXTS, [[7, 3, 9, 1, 5], [], [2]]).interactions.matrix
     assert [c.tolist() for c in history_chunks(matrix, 2, 99, 1)] == [[7, 3], [9, 1], [5], [2]]
-    drawn = [c.tolist() for c in history_chunks(matrix, 2, 2, 1)]
-    assert len(drawn) == 2
-    assert drawn == [c.tolist() for c in history_chunks(matrix, 2, 2, 1)]
+    chunks = [c.tolist() for c in history_chunks(matrix, 2, 2, 1)]
+    assert len(chunks) == 2
+    assert chunks == [c.tolist() for c in history_chunks(matrix, 2, 2, 1)]
 
 
 def test_no_text_is_both_trained_on_and_measured_and_held_out_titles_are_in_no_training_history():
@@ -55,20 +55,20 @@ def test_what_the_graph_says_of_an_item_becomes_a_text_without_its_title():
 
 def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item():
     graph = knowledge([[f"made by>Studio {n}"] for n in range(200)])
-    chosen = MaskedLanguageModelSettings(histories=False, knowledge=True, holdout_share=0.2)
-    corpus = build_corpus(data(TEXTS, [], graph), chosen, seed=1)
+    settings = MaskedLanguageModelSettings(histories=False, knowledge=True, holdout_share=0.2)
+    corpus = build_corpus(data(TEXTS, [], graph), settings, seed=1)
     out = held_out(TEXTS, 0.2)
     for n, is_out in enumerate(out):
         for text in (TEXTS[n], f"Film {n}. made by: Studio {n}"):
             assert text in (corpus.held_out if is_out else corpus.train)
     with pytest.raises(DataError, match=r"no knowledge graph .* dataset.knowledge=<file>"):
-        build_corpus(data(TEXTS, []), chosen, seed=1)
+        build_corpus(data(TEXTS, []), settings, seed=1)
 
 
 def test_texts_in_any_script_are_in_the_corpus_as_they_are_and_empty_ones_are_not():
     odd = ["", " ", "🚀. 🚀", "שלום. עולם", "مرحبا. بالعالم", "太空. 机器人", "\u202eevil", "e\u0301", "é", "\ud800"]
-    chosen = MaskedLanguageModelSettings(holdout_share=0.5, history_length=2)
-    corpus = build_corpus(data(odd * 2, [[2, 3, 4, 5]]), chosen, seed=1)
+    settings = MaskedLanguageModelSettings(holdout_share=0.5, history_length=2)
+    corpus = build_corpus(data(odd * 2, [[2, 3, 4, 5]]), settings, seed=1)
     assert set(odd[2:]) <= set(corpus.train) | set(corpus.held_out)
     assert not {"", " "} & {*corpus.train, *corpus.held_out}
     assert len(corpus.train) == len(set(corpus.train))

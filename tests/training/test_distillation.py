@@ -1,4 +1,4 @@
-"""What is chosen together, as targets."""
+"""Distillation: co-occurrence targets and their loss."""
 
 import numpy as np
 import pytest
@@ -9,31 +9,31 @@ from llmrec_cli.settings.loss import DistillationSettings
 from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
 CPU = torch.device("cpu")
-# Four users of four items; nobody chose the last with another.
-CHOSEN = sp.csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], np.float32))
+# Four users and four items; no user has the last item together with another.
+INTERACTIONS = sp.csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], np.float32))
 
 
 def test_targets_are_the_shares_of_what_is_chosen_with_an_item():
-    targets = SoftTargets(CHOSEN, DistillationSettings(), CPU)
+    targets = SoftTargets(INTERACTIONS, DistillationSettings(), CPU)
     assert targets.rows.tolist() == [0, 1, 2]
     np.testing.assert_allclose(targets.of(np.array([0, 1, 2])), [[0, 2 / 3, 1 / 3, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
 
 
 def test_a_pair_in_a_long_history_says_less():
-    chosen = sp.csr_array(np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.float32))
+    interactions = sp.csr_array(np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.float32))
     # The long history gives each of its four pairs with item 0 1/4, the short one its only pair 1.
-    np.testing.assert_allclose(SoftTargets(chosen, DistillationSettings(), CPU).of(np.array([0]))[0],
+    np.testing.assert_allclose(SoftTargets(interactions, DistillationSettings(), CPU).of(np.array([0]))[0],
                                [0, 1.25 / 2, 0.25 / 2, 0.25 / 2, 0.25 / 2])
 
 
 def test_targets_of_ease_are_its_positive_weights():
-    dense = CHOSEN.toarray()
+    dense = INTERACTIONS.toarray()
     inverse = np.linalg.inv(dense.T @ dense + 5 * np.eye(4))
     weights = np.clip(-inverse / np.diag(inverse), 0, None)
     np.fill_diagonal(weights, 0)
     expected = weights[:3] / weights[:3].sum(1, keepdims=True)
-    np.testing.assert_allclose(SoftTargets(CHOSEN, DistillationSettings(targets="ease", l2=5.0), CPU).of(np.arange(3)),
-                               expected, rtol=1e-4, atol=1e-6)
+    targets = SoftTargets(INTERACTIONS, DistillationSettings(targets="ease", l2=5.0), CPU)
+    np.testing.assert_allclose(targets.of(np.arange(3)), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_is_least_where_the_logits_are_the_log_of_the_targets_and_is_their_entropy_there():

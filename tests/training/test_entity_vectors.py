@@ -1,4 +1,4 @@
-"""Vectors of entities: a step by hand, what is drawn, and that the models learn the patterns they are made for."""
+"""Entity vectors: a step by hand, negatives, and the relation patterns that each model can learn."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ def learned(triples, num_entities, num_relations, settings, seed=1):
 def test_the_loss_is_that_of_the_triple_and_of_its_negatives_by_how_likely_they_are():
     score, negatives = torch.tensor([-1.0]), torch.tensor([[-1.0, -1.0 - math.log(3)]])
     own = torch.zeros(1, 2, dtype=torch.bool)
-    # Their weights are 3/4 and 1/4. With a margin of 1 the first two terms are log(1 + exp(0)).
+    # The negatives have weights 3/4 and 1/4. With a margin of 1 the first two terms are log(1 + exp(0)).
     by_hand = math.log(2) + 0.75 * math.log(2) + 0.25 * math.log(1 + 1 / 3)
     assert self_adversarial_loss(score, negatives, own, 1.0, 1.0).item() == pytest.approx(by_hand)
     alike = math.log(2) + 0.5 * math.log(2) + 0.5 * math.log(1 + 1 / 3)
@@ -47,10 +47,10 @@ def test_a_negative_that_is_the_triples_own_end_weighs_nothing():
 def test_negatives_stand_in_for_tails_and_for_heads_half_from_the_same_end_of_the_batch():
     triples = ids(*((n, 0, 100 + n) for n in range(40)))
     settings = TransESettings(batch_size=16, num_negatives=10)
-    found = list(batches(triples, 10_000, settings, np.random.default_rng(2)))
-    assert [len(batch.head) for batch, _ in found] == [16, 16, 8]
-    assert sorted(np.concatenate([batch.head for batch, _ in found])) == list(range(40))
-    for batch, (for_tails, for_heads) in found:
+    epoch = list(batches(triples, 10_000, settings, np.random.default_rng(2)))
+    assert [len(batch.head) for batch, _ in epoch] == [16, 16, 8]
+    assert sorted(np.concatenate([batch.head for batch, _ in epoch])) == list(range(40))
+    for batch, (for_tails, for_heads) in epoch:
         assert set(for_tails[:5]) <= set(batch.tail)
         assert set(for_heads[:5]) <= set(batch.head)
         assert len({*for_tails[5:], *for_heads[5:]} - {*batch.tail, *batch.head}) >= 8
@@ -85,7 +85,7 @@ def ring(size, step=1):
 
 
 def test_rotate_learns_inverse_and_composed_relations():
-    """On a ring of 24: next, previous (its inverse) and two on (next, twice), of which a part is never seen."""
+    """A ring of 24 with the relations next, previous (its inverse) and next but one; some triples are held out."""
     size, settings = 24, RotatESettings(embedding_size=32, epochs=100, batch_size=32, num_negatives=24, held_out=0)
     every = [(n, 0, t) for n, t in ring(size)] + [(t, 1, n) for n, t in ring(size)] \
         + [(n, 2, t) for n, t in ring(size, 2)]
@@ -98,7 +98,7 @@ def test_rotate_learns_inverse_and_composed_relations():
     angles = model.relations.numpy()
     off_inverse = np.angle(np.exp(1j * (angles[0] + angles[1])))
     off_composed = np.angle(np.exp(1j * (2 * angles[0] - angles[2])))
-    # A number that is 0 of all entities may turn by anything, so the mean would say nothing.
+    # A dimension that is 0 for all entities has a random angle, so the mean would not be informative.
     assert np.median(np.abs(off_inverse)) < 0.05
     assert np.median(np.abs(off_composed)) < 0.05
     for h, r, t in set(every) - set(seen):
@@ -106,7 +106,7 @@ def test_rotate_learns_inverse_and_composed_relations():
 
 
 def test_complex_learns_a_symmetric_relation_from_one_side_and_keeps_another_one_way():
-    """Pairs of friends are seen from one side mostly; parents are never seen from the other."""
+    """Most pairs of friends have a triple in one direction only; parents never have the reverse triple."""
     pairs = [(2 * n, 2 * n + 1) for n in range(20)]
     friends = [(a, 0, b) for a, b in pairs] + [(b, 0, a) for a, b in pairs[:14]]
     parents = [(a, 1, b) for a, b in ring(40, 7)]
@@ -123,35 +123,35 @@ def test_complex_learns_a_symmetric_relation_from_one_side_and_keeps_another_one
 
 
 def communities():
-    """Twelve makers of ten things each, all in one of three towns."""
-    made = [(12 + n, 0, n % 12) for n in range(120)]
-    return ids(*made, *((maker, 1, 132 + maker % 3) for maker in range(12)))
+    """Twelve makers of ten things each, every maker in one of three towns."""
+    triples = [(12 + n, 0, n % 12) for n in range(120)]
+    return ids(*triples, *((maker, 1, 132 + maker % 3) for maker in range(12)))
 
 
 @pytest.mark.parametrize("kind", ENTITIES)
 def test_vectors_tell_held_out_triples_better_than_before(kind):
     rng = np.random.default_rng(3)
-    # Things of a maker are joined to each other, so that a link that is held out can be told.
+    # Things of a maker are linked to each other, so that a held-out link can be predicted.
     joined = [(12 + a, 2, 12 + a + 12 * int(rng.integers(1, 4))) for a in range(84)]
     triples = Ids(*(np.concatenate(parts) for parts in zip(communities(), ids(*joined), strict=True)))
     settings = ENTITIES[kind](embedding_size=16, epochs=40, batch_size=64, held_out=0.1)
-    vectors, told = learned(triples, 135, 3, settings)
+    vectors, event = learned(triples, 135, 3, settings)
     assert vectors.shape == (135, 16)
     assert vectors.dtype == np.float32
-    assert told["held_out"] > 3
-    assert told["after"]["mrr"] > 2 * told["before"]["mrr"]
-    assert told["losses"][-1] < told["losses"][0]
+    assert event["held_out"] > 3
+    assert event["after"]["mrr"] > 2 * event["before"]["mrr"]
+    assert event["losses"][-1] < event["losses"][0]
 
 
 @pytest.mark.parametrize("kind", ENTITIES)
 def test_held_out_triples_choose_the_epochs_and_are_learned_too(kind):
-    """The vectors are, bit by bit, those that the same number of epochs makes of all triples."""
+    """The vectors equal, bit by bit, those of training on all triples for the same number of epochs."""
     settings = ENTITIES[kind](embedding_size=8, epochs=6, batch_size=32, learning_rate=0.5, held_out=0.1)
-    vectors, told = learned(communities(), 135, 2, settings)
-    assert told["held_out"] > 0
-    assert (told["triples"], len(told["losses"])) == (132, told["epochs"])
-    assert 1 <= told["epochs"] <= 6
-    again, _ = learned(communities(), 135, 2, replace(settings, epochs=told["epochs"], held_out=0))
+    vectors, event = learned(communities(), 135, 2, settings)
+    assert event["held_out"] > 0
+    assert (event["triples"], len(event["losses"])) == (132, event["epochs"])
+    assert 1 <= event["epochs"] <= 6
+    again, _ = learned(communities(), 135, 2, replace(settings, epochs=event["epochs"], held_out=0))
     assert vectors.tobytes() == again.tobytes()
 
 
@@ -159,24 +159,24 @@ def test_as_many_epochs_are_run_as_tell_held_out_triples_best(monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
                         lambda *_: {"mrr": next(values), "hits@10": 0.0})
-    _, told = learned(communities(), 135, 2, TransESettings(embedding_size=4, epochs=4, held_out=0.1))
-    assert (told["epochs"], told["before"]["mrr"], told["after"]["mrr"]) == (2, 0.1, 0.5)
+    _, event = learned(communities(), 135, 2, TransESettings(embedding_size=4, epochs=4, held_out=0.1))
+    assert (event["epochs"], event["before"]["mrr"], event["after"]["mrr"]) == (2, 0.1, 0.5)
 
 
 def test_the_triples_that_choose_the_epoch_are_drawn_from_the_whole_file_and_are_the_same_for_all_epochs(monkeypatch):
-    """With room for 3 of 40 held out, ten seeds choose from both ends of the file, which the first 3 are not."""
-    asked, places = [], []
+    """With room for 3 of 40 held-out triples, ten seeds sample from both ends of the file."""
+    samples, places = [], []
     monkeypatch.setattr("llmrec_cli.training.entity_vectors.MOST_SCORES", 3 * 2 * 40 * 2)
     monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
-                        lambda some, *_: asked.append(some) or {"mrr": 0.1, "hits@10": 0.0})
+                        lambda some, *_: samples.append(some) or {"mrr": 0.1, "hits@10": 0.0})
     triples = ids(*((head, 0, tail) for head in range(40) for tail in range(head + 1, 40, 2)))
     for seed in range(10):
-        asked.clear()
+        samples.clear()
         learned(triples, 40, 1, TransESettings(embedding_size=4, epochs=2, held_out=0.1), seed)
-        assert {len(some.head) for some in asked} == {3}
-        assert all(np.array_equal(one, other) for some in asked for one, other in zip(some, asked[0], strict=True))
+        assert {len(some.head) for some in samples} == {3}
+        assert all(np.array_equal(one, other) for some in samples for one, other in zip(some, samples[0], strict=True))
         rows = np.stack(triples, axis=1)
-        places += [int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in np.stack(asked[0], axis=1)]
+        places += [int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in np.stack(samples[0], axis=1)]
     assert min(places) < len(triples.head) / 4
     assert max(places) > 3 * len(triples.head) / 4
 
@@ -190,9 +190,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind):
 
 
 def test_an_entity_that_no_triple_names_has_zeros():
-    vectors, told = learned(ids((0, 0, 1), (1, 0, 2)), 5, 1, TransESettings(embedding_size=4, epochs=1, held_out=0))
+    vectors, event = learned(ids((0, 0, 1), (1, 0, 2)), 5, 1, TransESettings(embedding_size=4, epochs=1, held_out=0))
     assert vectors.any(axis=1).tolist() == [True, True, True, False, False]
-    assert (told["before"], told["after"], told["held_out"]) == ({}, {}, 0)
+    assert (event["before"], event["after"], event["held_out"]) == ({}, {}, 0)
 
 
 def test_a_loss_that_is_no_number_is_told_with_what_to_lower():

@@ -1,4 +1,4 @@
-"""A disk that is full, fails, or is too small: an error names it, the last good checkpoint is as it was (5 to 8)."""
+"""A full, failing or too small disk: the error names the file and the last checkpoint stays intact (5 to 8)."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ from torch import nn
 from llmrec_cli import atomic_files
 from llmrec_cli.errors import ArtifactError, ResourceError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.training.checkpoint import checkpoints, size_of
+from llmrec_cli.training.checkpoint import checkpoint_size, checkpoints
 from llmrec_cli.training.loop import TrainContext
 from tests.training.test_loop import CPU, Model, run, same, settings, weights
 
 
 @contextmanager
 def largest_file(num_bytes):
-    """Let no file of this process grow beyond so many bytes, whoever writes it: EFBIG, as a quota has it."""
+    """Limit the size of files that this process writes: larger writes fail with EFBIG, as with a quota."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
@@ -85,8 +85,8 @@ def test_5_whatever_fails_in_a_save_a_good_checkpoint_is_left_and_the_run_goes_o
         with pytest.raises(ResourceError, match=r"cannot be written"):
             run(Model(), TrainContext(CPU, 1, log, checkpoints=folder))
         monkeypatch.undo()
-        found = [path.name for path in checkpoints(folder)]
-        assert found[:2] == ["step-000003", "step-000006"]
+        names = [path.name for path in checkpoints(folder)]
+        assert names[:2] == ["step-000003", "step-000006"]
         resumed = Model()
         assert run(resumed, TrainContext(CPU, 1, resume_from=folder, checkpoints=folder)) == expected
         assert same(weights(resumed), weights(whole))
@@ -100,8 +100,8 @@ def test_5_curves_that_cannot_be_written_end_training(tmp_path):
 
 def test_6_without_room_for_two_checkpoints_training_does_not_begin(tmp_path, monkeypatch):
     model = Model()
-    needed = 2 * size_of(model, 1)
-    assert size_of(model, 1) >= 4 * 4 * (3 * 16 + 16 + 16 + 1)
+    needed = 2 * checkpoint_size(model, 1)
+    assert checkpoint_size(model, 1) >= 4 * 4 * (3 * 16 + 16 + 16 + 1)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
     started = time.monotonic()
@@ -122,7 +122,7 @@ def test_6_the_size_of_a_checkpoint_is_stated_within_a_tenth(tmp_path):
     run(model, TrainContext(CPU, 1, checkpoints=tmp_path), loss, validate=iter([0.1, 0.2, 0.3, 0.4]).__next__,
         optim=settings(ema=0.5))
     state = checkpoints(tmp_path)[-1] / "state.safetensors"
-    assert size_of(model, 2) == pytest.approx(state.stat().st_size, rel=0.1)
+    assert checkpoint_size(model, 2) == pytest.approx(state.stat().st_size, rel=0.1)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -157,7 +157,7 @@ def test_8_removing_a_checkpoint_begins_with_what_makes_it_one(tmp_path, monkeyp
 def test_20_a_missing_or_an_extra_file_of_a_checkpoint_is_refused(tmp_path):
     run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path))
     (tmp_path / "step-000018" / "state-2.safetensors").write_bytes(b"")
-    with pytest.raises(ArtifactError, match=r"state-2.safetensors is no file of a checkpoint; remove .*step-000018"):
+    with pytest.raises(ArtifactError, match=r"unexpected files state-2.safetensors; remove .*step-000018"):
         run(Model(), TrainContext(CPU, 1, resume_from=tmp_path))
     (tmp_path / "step-000018" / "state-2.safetensors").unlink()
     (tmp_path / "step-000018" / "progress.json").unlink()

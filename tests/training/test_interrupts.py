@@ -1,4 +1,4 @@
-"""Signals in training: the step ends, a checkpoint is written, and the exit code is the signal's (9 to 11)."""
+"""Signals in training: the step finishes, a checkpoint is written, and the exit code is the signal's (9 to 11)."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def terminated(*_):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """What the command line does at a signal, in the tests' process for as long as a test lasts."""
+    """Install the command line's signal handlers in the test process for the duration of a test."""
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, terminated)
     yield
@@ -132,11 +132,11 @@ def test_9_without_a_place_for_checkpoints_a_signal_ends_the_run_all_the_same(mo
 
 
 def test_training_in_a_thread_leaves_signals_alone():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(run(Model(), TrainContext(CPU, 1)).best_epoch))
+    epochs = []
+    thread = threading.Thread(target=lambda: epochs.append(run(Model(), TrainContext(CPU, 1)).best_epoch))
     thread.start()
     thread.join()
-    assert found == [4]
+    assert epochs == [4]
 
 
 def test_of_what_torchrun_passes_on_again_within_two_seconds_only_one_counts(monkeypatch):
@@ -145,7 +145,7 @@ def test_of_what_torchrun_passes_on_again_within_two_seconds_only_one_counts(mon
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     interrupts = Interrupts()
-    with interrupts.heeded():
+    with interrupts.defer():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         now[0] += 2.5
@@ -155,14 +155,14 @@ def test_of_what_torchrun_passes_on_again_within_two_seconds_only_one_counts(mon
 
 
 def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_within_seconds(tmp_path):
-    taken = tmp_path / "taken"
+    last_step = tmp_path / "taken"
     if (child := os.fork()) == 0:
         code = 1
         try:
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115
             model = Model()
             slow = lambda rows: (time.sleep(0.05), model(rows))[1]  # noqa: E731
-            log = lambda event, **values: event == "step" and taken.write_text(str(values["step"]))  # noqa: E731
+            log = lambda event, **values: event == "step" and last_step.write_text(str(values["step"]))  # noqa: E731
             run(model, TrainContext(CPU, 1, log, checkpoints=tmp_path), slow)
         except SystemExit as error:
             code = error.code
@@ -172,7 +172,7 @@ def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_within_seconds
     while not checkpoints(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(child, signal.SIGTERM)
-    asked = time.monotonic()
+    signalled_at = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
-    assert time.monotonic() - asked < 5
-    assert int(checkpoints(tmp_path)[-1].name.removeprefix("step-")) == int(taken.read_text())
+    assert time.monotonic() - signalled_at < 5
+    assert int(checkpoints(tmp_path)[-1].name.removeprefix("step-")) == int(last_step.read_text())

@@ -1,4 +1,4 @@
-"""Kills and power cuts at random moments: weights, optimiser and figures end as if nothing had happened (1 to 4, 8)."""
+"""Kills and power cuts at random moments do not change weights, optimiser state or results (1 to 4, 8)."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.training.killing import forked, outcome, survive, whole_run
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """What a run that nobody kills leaves, its number of operations, and its seconds."""
+    """Files, number of operations and seconds of an uninterrupted run."""
     return whole_run(tmp_path_factory.mktemp("whole") / "run")
 
 

@@ -1,4 +1,4 @@
-"""Filtered ranks, against a line that ranks one question at a time, and what is held out."""
+"""Filtered ranks against a loop over single queries, and the held-out split."""
 
 import numpy as np
 import pytest
@@ -28,23 +28,23 @@ def test_ranks_of_a_random_model_are_those_of_a_line_that_asks_one_question_at_a
     num_entities, num_relations = 12, 3
     triples = ids(*{tuple(int(x) for x in row) for row in
                     zip(rng.integers(12, size=60), rng.integers(3, size=60), rng.integers(12, size=60), strict=True)})
-    asked = triples.rows(np.arange(0, len(triples.head), 4))
+    held = triples.rows(np.arange(0, len(triples.head), 4))
     table = {back: rng.integers(6, size=(num_entities, num_relations, num_entities)) / 2 for back in (False, True)}
 
-    found = link_prediction(asked, triples, num_entities,
+    metrics = link_prediction(held, triples, num_entities,
                             lambda source, relation, back: torch.from_numpy(table[back][source, relation]))
 
     every = set(zip(*(column.tolist() for column in triples), strict=True))
     ranks = []
-    for h, r, t in zip(*(column.tolist() for column in asked), strict=True):
+    for h, r, t in zip(*(column.tolist() for column in held), strict=True):
         for back, source, own in ((False, h, t), (True, t, h)):
             scores = table[back][source, r]
             others = [e for e in range(num_entities) if e != own and
                       ((e, r, t) if back else (h, r, e)) not in every]
             ranks.append(1 + sum(scores[e] > scores[own] for e in others)
                          + sum(scores[e] == scores[own] for e in others) / 2)
-    assert found["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
-    assert found["hits@10"] == pytest.approx(np.mean([rank <= 10 for rank in ranks]))
+    assert metrics["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert metrics["hits@10"] == pytest.approx(np.mean([rank <= 10 for rank in ranks]))
 
 
 def test_a_pair_is_held_out_with_all_that_joins_it_so_no_twin_tells():
@@ -57,9 +57,9 @@ def test_a_pair_is_held_out_with_all_that_joins_it_so_no_twin_tells():
 
 
 def test_an_entity_of_which_nothing_else_is_said_is_never_held_out():
-    # A star: each leaf is named once. A ring of three: each is named twice.
+    # A star: each leaf is in one triple. A ring of three: each entity is in two.
     triples = ids(*((0, 0, leaf) for leaf in range(1, 40)), (40, 0, 41), (41, 0, 42), (42, 0, 40))
     for seed in range(20):
         is_held = held_out(triples, 43, 0.5, np.random.default_rng(seed))
-        kept = triples.rows(~is_held)
-        assert set(range(43)) == {*kept.head.tolist(), *kept.tail.tolist()}
+        train = triples.rows(~is_held)
+        assert set(range(43)) == {*train.head.tolist(), *train.tail.tolist()}

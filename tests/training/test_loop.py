@@ -1,4 +1,4 @@
-"""The loop: schedule, early stopping, divergence, and going on as if nothing had happened."""
+"""The training loop: schedule, early stopping, divergence, and exact resume."""
 
 import os
 
@@ -61,8 +61,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
 def test_biases_do_not_decay_and_a_shared_parameter_goes_with_its_first_module():
     model = Model()
     optimizer = build_optimizer([(model.body[0], 0.5), (model, 0.1)], settings(weight_decay=0.3))
-    found = [(g["peak"], g["weight_decay"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups]
-    assert found == [(0.5, 0.3, [(16, 3)]), (0.5, 0.0, [(16,)]), (0.1, 0.3, [(1, 16)]), (0.1, 0.0, [(1,)])]
+    groups = [(g["peak"], g["weight_decay"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups]
+    assert groups == [(0.5, 0.3, [(16, 3)]), (0.5, 0.0, [(16,)]), (0.1, 0.3, [(1, 16)]), (0.1, 0.0, [(1,)])]
 
 
 def test_training_lowers_the_loss_and_logs_every_step():
@@ -87,16 +87,16 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_stream_alone():
 
 
 def test_validation_stops_after_patience_epochs_and_the_best_weights_come_back():
-    model, values, kept = Model(), iter([0.1, 0.5, 0.4, 0.3, 0.9]), []
+    model, values, history = Model(), iter([0.1, 0.5, 0.4, 0.3, 0.9]), []
 
     def validate():
-        kept.append(weights(model))
+        history.append(weights(model))
         assert not model.training
         return next(values)
 
     result = run(model, TrainContext(CPU, 1), validate=validate, optim=settings(patience=2), epochs=5, schedule=5)
     assert (result.best_epoch, result.best_value, result.values) == (2, 0.5, [0.1, 0.5, 0.4, 0.3])
-    assert same(weights(model), kept[1])
+    assert same(weights(model), history[1])
 
 
 def test_a_refit_of_the_best_epochs_repeats_the_first_fit_up_to_there():
@@ -109,16 +109,16 @@ def test_a_refit_of_the_best_epochs_repeats_the_first_fit_up_to_there():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_a_weight(bad):
-    model, steps, kept = Model(), [], []
+    model, steps, history = Model(), [], []
 
     def loss(rows):
         steps.append(1)
-        kept.append(weights(model))
+        history.append(weights(model))
         return model(rows) * (bad if len(steps) == 7 else 1)
 
     with pytest.raises(DivergedError, match=r"step 7; lower optim.learning_rate=0.01"):
         run(model, TrainContext(CPU, 1), loss)
-    assert same(weights(model), kept[-1])
+    assert same(weights(model), history[-1])
 
 
 def test_a_gradient_that_is_not_finite_stops_too():
@@ -128,13 +128,13 @@ def test_a_gradient_that_is_not_finite_stops_too():
 
 
 def quality(model):
-    """Return a validation of the model that its weights alone decide."""
+    """Return a validation value that depends on the model's weights only."""
     with torch.no_grad():
         return -float(model(torch.arange(40)))
 
 
 def killed_at(step, folder, resume_from=None):
-    """Train in a process of its own that vanishes without a word after so many steps."""
+    """Train in a forked process that exits abruptly at this step."""
     if (child := os.fork()) == 0:
         def log(event, **values):
             if event == "step" and values["step"] == step:
@@ -156,6 +156,22 @@ def test_a_killed_run_goes_on_to_the_very_same_weights_also_in_the_middle_of_an_
         killed_at(step, folders[n], folders[n - 1] if n else None)
     result = run(resumed, TrainContext(CPU, 1, resume_from=folders[-1]), validate=lambda: quality(resumed))
     assert result == expected
+    assert same(weights(whole), weights(resumed))
+
+
+def test_a_resumed_run_ends_with_the_best_weights_even_when_they_are_from_before_the_kill(tmp_path):
+    def log(event, **values):
+        if event == "step" and values["step"] == 14:
+            raise InterruptedError
+
+    whole, killed, resumed = Model(), Model(), Model()
+    values, values_until, values_after = iter([0.1, 0.5, 0.4, 0.3]), iter([0.1, 0.5]), iter([0.4, 0.3])
+    expected = run(whole, TrainContext(CPU, 1), validate=lambda: next(values))
+    with pytest.raises(InterruptedError):
+        run(killed, TrainContext(CPU, 1, log, checkpoints=tmp_path), validate=lambda: next(values_until))
+    result = run(resumed, TrainContext(CPU, 1, resume_from=tmp_path), validate=lambda: next(values_after))
+    assert result == expected
+    assert result.best_epoch == 2
     assert same(weights(whole), weights(resumed))
 
 

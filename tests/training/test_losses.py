@@ -1,4 +1,4 @@
-"""Losses by hand, and what the table promises of each."""
+"""Losses against hand-worked numbers, and the conformance checks of every loss."""
 
 import math
 
@@ -23,14 +23,14 @@ def test_every_loss_keeps_every_promise(name, check):
 
 
 def test_every_head_that_is_trained_has_a_loss_and_refuses_those_that_it_cannot_use():
-    # Of these; a loss that is added is no change of what they can do.
-    known = ("softmax", "bpr", "bce", "mse", "distillation")
-    found = {name: [loss for loss in head.losses() if loss in known] for name, head in HEADS.items()}
-    assert found["two_tower"] == ["softmax", "bpr", "bce", "mse"]
-    assert found["interest"] == ["bce", "mse"]
-    assert found["group_attention"] == ["softmax", "bpr", "bce"]
-    assert found["ease"] == ["distillation"]
-    assert all(found.values())
+    # Restricted to these losses, so that a new loss does not break the test.
+    tested = ("softmax", "bpr", "bce", "mse", "distillation")
+    losses = {name: [loss for loss in head.losses() if loss in tested] for name, head in HEADS.items()}
+    assert losses["two_tower"] == ["softmax", "bpr", "bce", "mse"]
+    assert losses["interest"] == ["bce", "mse"]
+    assert losses["group_attention"] == ["softmax", "bpr", "bce"]
+    assert losses["ease"] == ["distillation"]
+    assert all(losses.values())
 
 
 def test_softmax_of_two_equal_logits_costs_log_two():
@@ -51,11 +51,11 @@ def test_a_known_positive_is_no_negative_and_the_target_stays_even_where_it_is_m
 
 
 def test_a_choice_is_compared_with_what_is_not_known_to_be_liked():
-    logits, target, known = torch.tensor([[2.0, 5.0, 0.0]]), torch.tensor([0]), torch.tensor([[True, True, False]])
+    logits, target, excluded = torch.tensor([[2.0, 5.0, 0.0]]), torch.tensor([0]), torch.tensor([[True, True, False]])
     # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
     expected = math.log1p(math.exp(-2.0))
     for settings, more in ((SoftmaxSettings(), 0), (BprSettings(), 0), (BceSettings(), math.log(2))):
-        assert build_loss(settings).of_choices(logits, target, known).item() == pytest.approx(expected + more)
+        assert build_loss(settings).of_choices(logits, target, excluded).item() == pytest.approx(expected + more)
 
 
 def test_bce_takes_logits_once():
@@ -92,17 +92,17 @@ def test_positives_without_negatives_stand_alone():
 
 def test_negatives_count_the_same_whatever_their_positives_weigh():
     positive, negative, none = torch.zeros(2), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)
-    found = build_loss(BceSettings()).against(positive, negative, none, torch.tensor([0.5, 3.5]))
-    assert found.item() == pytest.approx(3 * math.log(2))
+    loss = build_loss(BceSettings()).against(positive, negative, none, torch.tensor([0.5, 3.5]))
+    assert loss.item() == pytest.approx(3 * math.log(2))
 
 
 def test_the_softmax_of_rows_is_the_softmax_of_each_interaction():
     generator = torch.Generator().manual_seed(0)
-    logits, known = torch.randn(3, 6, generator=generator), torch.rand(3, 6, generator=generator) < 0.4
-    known[:, 0] = known[2] = True
+    logits, excluded = torch.randn(3, 6, generator=generator), torch.rand(3, 6, generator=generator) < 0.4
+    excluded[:, 0] = excluded[2] = True
     user, target = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 0, 5])
-    expected = softmax_loss(logits[user], target, excluded_BC=known[user])
-    loss = softmax_of_rows_loss(logits[user, target], logits, known, user)
+    expected = softmax_loss(logits[user], target, excluded_BC=excluded[user])
+    loss = softmax_of_rows_loss(logits[user, target], logits, excluded, user)
     assert loss.item() == pytest.approx(expected.item())
 
 

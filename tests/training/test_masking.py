@@ -1,4 +1,4 @@
-"""Which tokens a masked language model has to predict."""
+"""Masked tokens of a masked language model and their replacements."""
 
 import pytest
 import torch
@@ -17,25 +17,25 @@ def masked(ids, share=0.15, seed=1):
 
 def test_padding_and_special_tokens_are_never_chosen_or_changed():
     rows = [[CLS, 10, UNK, 11, SEP, PAD, PAD], [CLS, 12, SEP, PAD, PAD, PAD, PAD]] * 200
-    ids, shown, chosen = masked(rows, share=0.5)
-    assert not chosen[ids < FIRST].any()
-    assert torch.equal(shown[~chosen], ids[~chosen])
+    ids, inputs, target = masked(rows, share=0.5)
+    assert not target[ids < FIRST].any()
+    assert torch.equal(inputs[~target], ids[~target])
 
 
 def test_of_the_chosen_eight_in_ten_are_masked_one_replaced_and_one_left():
-    ids, shown, chosen = masked([[CLS, *range(FIRST, 205), SEP]] * 500)
-    share = chosen[:, 1:-1].float().mean().item()
+    ids, inputs, target = masked([[CLS, *range(FIRST, 205), SEP]] * 500)
+    share = target[:, 1:-1].float().mean().item()
     assert share == pytest.approx(0.15, abs=0.005)
-    seen, truth = shown[chosen], ids[chosen]
+    seen, truth = inputs[target], ids[target]
     assert (seen == MASK).float().mean().item() == pytest.approx(0.8, abs=0.01)
     assert (seen == truth).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert seen.min() == MASK
 
 
 def test_a_short_text_gets_a_mask_and_one_without_words_none():
-    _, _, chosen = masked([[CLS, 10, 11, SEP], [CLS, UNK, SEP, PAD]] * 50, share=0.01)
-    assert (chosen[0::2].sum(1) >= 1).all()
-    assert not chosen[1::2].any()
+    _, _, target = masked([[CLS, 10, 11, SEP], [CLS, UNK, SEP, PAD]] * 50, share=0.01)
+    assert (target[0::2].sum(1) >= 1).all()
+    assert not target[1::2].any()
 
 
 def test_a_seed_fixes_the_masks_and_leaves_torchs_stream_alone():
@@ -57,17 +57,17 @@ def test_the_vocabulary_of_a_tokenizer_is_divided_into_special_and_ordinary():
 def test_pieces_of_a_word_are_chosen_masked_and_left_alone_together():
     row, first = [CLS, 10, 11, 12, 13, 14, SEP, PAD], [0, 1, 1, 1, 4, 4, 6, 0]  # words: 10 11 12 | 13 14
     ids = torch.tensor([row] * 2000)
-    shown, chosen = mask_tokens(ids, ids != PAD, 0.3, VOCABULARY, 1, torch.tensor([first] * 2000))
+    inputs, target = mask_tokens(ids, ids != PAD, 0.3, VOCABULARY, 1, torch.tensor([first] * 2000))
     for word in (slice(1, 4), slice(4, 6)):
-        assert (chosen[:, word] == chosen[:, word][:, :1]).all()
-        masked_ones = shown[:, word] == MASK
+        assert (target[:, word] == target[:, word][:, :1]).all()
+        masked_ones = inputs[:, word] == MASK
         assert (masked_ones == masked_ones[:, :1]).all()
-    one, other = chosen[:, 1], chosen[:, 4]
-    # Each with chance .3, and in the .49 of rows where chance chose neither, one of them.
+    one, other = target[:, 1], target[:, 4]
+    # Each with probability .3; in the .49 of rows with neither, one of them is selected.
     assert (one ^ other).float().mean().item() == pytest.approx(0.42 + 0.49, abs=0.03)
     assert (one & other).float().mean().item() == pytest.approx(0.09, abs=0.02)
-    assert not chosen[:, [0, 6, 7]].any()
-    assert torch.equal(shown[:, [0, 6, 7]], ids[:, [0, 6, 7]])
+    assert not target[:, [0, 6, 7]].any()
+    assert torch.equal(inputs[:, [0, 6, 7]], ids[:, [0, 6, 7]])
 
 
 def test_words_of_one_piece_are_masked_as_if_nobody_spoke_of_words():

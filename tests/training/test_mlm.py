@@ -1,4 +1,4 @@
-"""Masked language modelling: batches and the measure before and after."""
+"""Masked language modelling: batches, loss and evaluation."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_an_untrained_head_is_as_good_as_guessing():
 
 def test_texts_of_unknown_tokens_alone_are_left_out_and_nothing_else_is_an_error():
     assert len(masked_texts([TEXTS[0], "☃", "\u200b"])) == 1
-    with pytest.raises(DataError, match="none of 1 texts has a token that the encoder knows"):
+    with pytest.raises(DataError, match="none of 1 texts has a token of the encoder's vocabulary"):
         masked_texts(["☃"])
 
 
@@ -60,8 +60,8 @@ def test_texts_in_any_script_are_masked_and_only_what_can_be_predicted_is(whole_
     assert set(texts.texts) <= set(ODD) - {"", " "}
     assert {"太空机器人", "שלום עולם", "مرحبا بالعالم", "爱情love"} <= set(texts.texts)
     for rows, seed in texts.batches(4, np.random.default_rng(1)):
-        ids, mask, _, chosen = texts._masked(torch.from_numpy(rows), seed)
-        assert chosen.any(1).all()
-        assert not chosen[~mask].any()
-        assert not torch.isin(ids[chosen], texts.vocabulary.special).any()
+        ids, mask, _, target = texts._mask(torch.from_numpy(rows), seed)
+        assert target.any(1).all()
+        assert not target[~mask].any()
+        assert not torch.isin(ids[target], texts.vocabulary.special).any()
         assert torch.isfinite(texts.loss((rows, seed)))

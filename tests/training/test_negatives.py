@@ -1,17 +1,17 @@
-"""Candidates of a step, the softmax over them, and what is made of hard ones."""
+"""Sampled candidates of a step, hard negatives, and the softmax over candidates."""
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
+from llmrec_cli.heads.shared.negatives import draw_from_lists, draw_uniform, log_chances
 from llmrec_cli.training.losses.catalogue_softmax import CHUNKS, catalogue_softmax_loss
 from llmrec_cli.training.losses.softmax import softmax_loss
 
 
 def test_the_chance_of_an_item_is_that_of_being_a_target_or_drawn_by_hand():
-    """Items 0 and 1 have 3 and 1 of 4 interactions, item 2 none; two targets a step, one of two items drawn."""
+    """Items 0 and 1 have 3 and 1 of 4 interactions, item 2 none; a step has two targets and one sampled item."""
     chances = np.exp(log_chances(np.array([3, 1, 0]), 2, 1))
     np.testing.assert_allclose(chances, [1 - (1 / 4) ** 2 / 2, 1 - (3 / 4) ** 2 / 2, 0], rtol=1e-6)
     np.testing.assert_allclose(np.exp(log_chances(np.array([3, 1, 0]), 2, 0)), [15 / 16, 7 / 16, 0], rtol=1e-6)
@@ -22,7 +22,7 @@ def test_the_chance_of_an_item_is_how_often_it_is_drawn():
     seen = np.zeros(5)
     for _ in range(20_000):
         targets = rng.choice(5, size=6, p=counts / 100)
-        seen[np.unique(np.concatenate([targets, drawn_evenly(np.arange(5), 2, rng)]))] += 1
+        seen[np.unique(np.concatenate([targets, draw_uniform(np.arange(5), 2, rng)]))] += 1
     np.testing.assert_allclose(np.exp(log_chances(counts, 6, 2)), seen / 20_000, atol=0.012)
 
 
@@ -34,9 +34,9 @@ def test_hard_negatives_come_from_their_users_lists_and_short_lists_give_what_th
     lists = np.array([[4, 7, -1], [-1, -1, -1], [9, 2, 5]])
     seen = set()
     for seed in range(20):
-        seen |= set(drawn_from_lists(lists[[0, 1]], 2, np.random.default_rng(seed)).tolist())
+        seen |= set(draw_from_lists(lists[[0, 1]], 2, np.random.default_rng(seed)).tolist())
     assert seen == {4, 7}
-    assert drawn_from_lists(lists[:, :0], 2, np.random.default_rng(0)).tolist() == []
+    assert draw_from_lists(lists[:, :0], 2, np.random.default_rng(0)).tolist() == []
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -15,12 +15,12 @@ from tests.training.corpora import TEXTS, data
 CPU = torch.device("cpu")
 SETTINGS = ScratchSettings(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=48)
 HISTORIES = [list(range(n, n + 12)) for n in range(0, 180, 6)]
-CHOSEN = NextSentenceSettings(holdout_share=0.2, max_histories=40, history_length=3, num_negatives=2)
+OBJECTIVE = NextSentenceSettings(holdout_share=0.2, max_histories=40, history_length=3, num_negatives=2)
 
 
 @pytest.fixture
 def task():
-    return next_sentence_prediction(CHOSEN, SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
+    return next_sentence_prediction(OBJECTIVE, SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
 
 
 def test_each_history_is_asked_about_once_with_what_followed_and_else_with_what_did_not(task):
@@ -33,7 +33,7 @@ def test_each_history_is_asked_about_once_with_what_followed_and_else_with_what_
 
 
 def test_the_answer_is_not_in_the_text(task):
-    """What the model is given of a pair that follows and one that does not are a history and an item, in tokens."""
+    """The input of positive and negative pairs alike is the tokens of a history and an item."""
     encoder = task.encoder
     for pairs in (task.train, task.held_out):
         for n, text in enumerate(pairs.texts):
@@ -56,10 +56,10 @@ def test_swapping_the_answers_leaves_every_input_as_it_is(task):
 
 def test_a_new_head_says_one_half_and_the_loss_is_that_of_a_coin(task):
     assert float(task.train.loss(np.arange(8)).detach()) == pytest.approx(np.log(2))
-    measured = task.held_out.measure(1)
-    assert measured.loss == pytest.approx(np.log(2), abs=1e-6)
-    assert measured.chance == pytest.approx(2 / 3)
-    assert measured.num_scored == len(task.held_out)
+    measure = task.held_out.measure(1)
+    assert measure.loss == pytest.approx(np.log(2), abs=1e-6)
+    assert measure.chance == pytest.approx(2 / 3)
+    assert measure.num_scored == len(task.held_out)
 
 
 def test_padding_changes_no_answer(task):
@@ -77,5 +77,5 @@ def test_padding_changes_no_answer(task):
 
 def test_an_encoder_that_puts_nothing_between_two_texts_is_refused(tmp_path):
     gpt2 = HuggingFaceSettings(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24)
-    with pytest.raises(ConfigError, match="puts nothing between two texts"):
-        next_sentence_prediction(CHOSEN, gpt2, data(TEXTS, HISTORIES), 1, CPU)
+    with pytest.raises(ConfigError, match="has no separator between two texts"):
+        next_sentence_prediction(OBJECTIVE, gpt2, data(TEXTS, HISTORIES), 1, CPU)

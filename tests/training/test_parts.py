@@ -1,4 +1,4 @@
-"""Parts of a batch: their weighted losses and gradients sum to those of the batch, for every loss that has parts."""
+"""Parts of a batch: weighted losses and gradients sum to those of the batch, for every loss that can be split."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,9 @@ SCRATCH = ScratchSettings(vocabulary_size=200, hidden_size=16, num_layers=2, num
 
 
 def gradients(model, examples, parts):
-    """Return the summed weighted losses of the parts of a batch, their gradients, and the number of the parts."""
+    """Return the summed weighted losses of the parts of a batch, their gradients, and the number of parts."""
     batch = next(iter(examples.batches(24, np.random.default_rng(2))))
-    model.eval()  # Dropout draws for each part anew.
+    model.eval()  # Without dropout, which draws anew for each part.
     model.zero_grad()
     total, split = 0.0, [(batch, 1.0)] if parts == 1 else examples.split(batch, parts)
     for part, weight in split:
@@ -32,22 +32,22 @@ def gradients(model, examples, parts):
 def check(model, examples):
     whole, expected, _ = gradients(model, examples, 1)
     for parts in (2, 3, 8, 24):
-        total, found, number = gradients(model, examples, parts)
+        total, grads, number = gradients(model, examples, parts)
         assert 1 < number <= parts
         assert total == pytest.approx(whole, rel=1e-5)
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(grads, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("objective", "chosen", "architecture"), [
+@pytest.mark.parametrize(("objective", "settings", "architecture"), [
     (masked_language_modelling, MaskedLanguageModelSettings(mask_share=0.3), "bert"),
     (causal_language_modelling, CausalLanguageModelSettings(), "gpt2"),
     (next_sentence_prediction, NextSentenceSettings(), "scratch")])
-def test_54_parts_of_a_batch_of_texts_sum_to_the_batch(tiny_prepared, tmp_path, objective, chosen, architecture):
+def test_54_parts_of_a_batch_of_texts_sum_to_the_batch(tiny_prepared, tmp_path, objective, settings, architecture):
     encoder = SCRATCH
     if architecture != "scratch":
         encoder = HuggingFaceSettings(path=str(save_tiny(tmp_path / "model", architecture)), max_length=16)
-    task = objective(chosen, encoder, read_prepared(tiny_prepared).training("train"), 1, CPU)
+    task = objective(settings, encoder, read_prepared(tiny_prepared).training("train"), 1, CPU)
     for parameter in task.model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)  # A head that begins at 0 has no gradients to compare.
+        torch.nn.init.normal_(parameter, std=0.3)  # A head that starts at 0 would have no gradients to compare.
     check(task.model, task.train)

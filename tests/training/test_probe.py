@@ -1,15 +1,15 @@
-"""Does the right title come back?"""
+"""The retrieval probe: questions, candidates, ranks and differences."""
 
 import numpy as np
 import pytest
 
 from llmrec_cli.training.corpus import held_out
-from llmrec_cli.training.probe import Answers, Probe, ask, build_probe, mrr_difference, num_words, without_title
+from llmrec_cli.training.probe import Answers, Probe, build_probe, mrr_difference, num_words, run_probe, without_title
 from tests.training.corpora import data, entities
 
 
-class Written:
-    """An encoder whose vectors are written down by text."""
+class FixedEncoder:
+    """An encoder with a predefined vector for each text."""
 
     def __init__(self, vectors):
         self.vectors = vectors
@@ -27,16 +27,17 @@ def probe(**changed):
 
 
 def test_titles_are_ranked_by_cosine_and_what_is_ruled_out_comes_last():
-    answers = ask(probe(), Written(VECTORS))
+    answers = run_probe(probe(), FixedEncoder(VECTORS))
     assert answers.nearest_QK[0].tolist() == [0, 1, 2]
     assert answers.rank_Q.tolist() == [1, 1]
-    shut = ask(probe(answer=np.array([1, 2]), ruled_out=[np.array([0]), np.zeros(0, np.int64)]), Written(VECTORS))
+    shut = run_probe(probe(answer=np.array([1, 2]), ruled_out=[np.array([0]), np.zeros(0, np.int64)]),
+                     FixedEncoder(VECTORS))
     assert shut.rank_Q.tolist() == [1, 1]
-    assert ask(probe(answer=np.array([1, 2])), Written(VECTORS)).rank_Q.tolist() == [2, 1]
+    assert run_probe(probe(answer=np.array([1, 2])), FixedEncoder(VECTORS)).rank_Q.tolist() == [2, 1]
 
 
 def test_an_encoder_for_which_all_texts_are_alike_is_as_good_as_guessing():
-    answers = ask(probe(), Written({text: [1.0, 1.0] for text in VECTORS}))
+    answers = run_probe(probe(), FixedEncoder({text: [1.0, 1.0] for text in VECTORS}))
     assert answers.rank_Q.tolist() == [2, 2]  # The middle of three.
     assert answers.metrics() == {"recall@1": 0.0, "recall@10": 1.0, "mrr": 0.5}
 
@@ -69,13 +70,13 @@ def test_a_description_is_the_text_without_the_title_wherever_that_is():
 
 def test_described_items_are_asked_for_by_their_description_and_only_held_out_ones():
     texts = [f"Film {n}. A long story of some people who lived number {n * 7} in that street" for n in range(200)]
-    found = build_probe(data(texts, []), 0.2, 1)
+    result = build_probe(data(texts, []), 0.2, 1)
     out = held_out(texts, 0.2)
-    assert found.kind == "description"
-    assert len(found.questions) == out.sum()
-    assert len(found.titles) == 200
-    for question, answer in zip(found.questions, found.answer, strict=True):
-        number = found.titles[answer].removeprefix("Film ")
+    assert result.kind == "description"
+    assert len(result.questions) == out.sum()
+    assert len(result.titles) == 200
+    for question, answer in zip(result.questions, result.answer, strict=True):
+        number = result.titles[answer].removeprefix("Film ")
         assert out[int(number)]
         assert f"number {int(number) * 7} " in question
         assert "Film" not in question
@@ -83,9 +84,9 @@ def test_described_items_are_asked_for_by_their_description_and_only_held_out_on
 
 def test_without_descriptions_histories_are_asked_about_and_their_own_titles_are_no_answers():
     texts = [f"Film {n}" for n in range(200)]
-    found = build_probe(data(texts, [list(range(n, n + 12)) for n in range(0, 180, 6)]), 0.2, 1)
-    assert found.kind == "history"
-    for question, answer, ruled_out in zip(found.questions, found.answer, found.ruled_out, strict=True):
-        assert {found.titles[n] for n in ruled_out} == set(question.split("; "))
-        assert found.titles[answer] not in question.split("; ")
+    result = build_probe(data(texts, [list(range(n, n + 12)) for n in range(0, 180, 6)]), 0.2, 1)
+    assert result.kind == "history"
+    for question, answer, ruled_out in zip(result.questions, result.answer, result.ruled_out, strict=True):
+        assert {result.titles[n] for n in ruled_out} == set(question.split("; "))
+        assert result.titles[answer] not in question.split("; ")
     assert build_probe(data(texts, []), 0.2, 1) is None

@@ -1,4 +1,4 @@
-"""Schedules, learning rates by layer, the moving average of the weights, accumulated gradients, bfloat16."""
+"""Schedules, layer-wise learning rates, the moving average of the weights, accumulated gradients, bfloat16."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import EmbeddingAdapterSettings, FrozenSettings, LoraSettings, NoPeftSettings
 from llmrec_cli.training.ema import Ema
 from llmrec_cli.training.loop import Length, TrainContext, train
-from llmrec_cli.training.optim import build_optimizer, layered, learning_rate_share
+from llmrec_cli.training.optim import build_optimizer, layer_rates, learning_rate_share
 
 CPU = torch.device("cpu")
 INPUTS = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
@@ -51,11 +51,11 @@ def test_a_cosine_falls_through_the_half_at_half_of_its_way_and_a_constant_stays
 def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above():
     encoder = nn.ModuleDict({"words": nn.Embedding(5, 2), "layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]),
                              "norm": nn.LayerNorm(2)})
-    rates = layered(encoder, list(encoder["layers"]), 0.8, 0.5)
+    rates = layer_rates(encoder, list(encoder["layers"]), 0.8, 0.5)
     peaks = {id(p): group["peak"] for group in build_optimizer(rates,
                                                                AdamWSettings()).param_groups for p in group["params"]}
-    found = {name: peaks[id(p)] for name, p in encoder.named_parameters()}
-    assert {name: value for name, value in found.items() if name.endswith("weight")} == {
+    rates_by_name = {name: peaks[id(p)] for name, p in encoder.named_parameters()}
+    assert {name: value for name, value in rates_by_name.items() if name.endswith("weight")} == {
         "layers.2.weight": 0.8, "layers.1.weight": 0.4, "layers.0.weight": 0.2, "words.weight": 0.1,
         "norm.weight": 0.1}
 
@@ -142,7 +142,7 @@ def test_bfloat16_is_of_the_products_alone_and_changes_little():
     ({"accumulate": 0}, "accumulate=0: must be at least 1"), ({"layer_decay": 1.1}, "layer_decay=1.1: must be at most"),
     ({"precision": "float16"}, "precision=float16: choose one of float32, bfloat16")])
 def test_a_setting_out_of_range_is_named(changed, problem):
-    assert [found[:len(problem)] for found in AdamWSettings(**changed).problems()] == [problem]
+    assert [message[:len(problem)] for message in AdamWSettings(**changed).problems()] == [problem]
 
 
 @pytest.mark.parametrize(("head", "peft", "is_problem"), [

@@ -1,4 +1,4 @@
-"""Training in two processes: the loss curve of one process with the same batches; who writes; what is refused."""
+"""Training in two processes: same loss curve as one process, a single writer, and refused combinations."""
 
 import json
 import os
@@ -31,8 +31,8 @@ def test_two_processes_have_the_loss_curve_of_one_and_only_the_first_writes(tiny
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     one = worker.curves(tiny_prepared, tiny_encoder)
     assert len(one["mf"]) == 4 * 2
-    assert both[1]["mf"] == []  # The second neither logs
-    assert both[1]["mlm"] == both[0]["mlm"]  # nor has figures of its own.
+    assert both[1]["mf"] == []  # The second process does not log,
+    assert both[1]["mlm"] == both[0]["mlm"]  # but has the same results.
     for name, expected in one.items():
         np.testing.assert_allclose(both[0][name], expected, rtol=1e-4, err_msg=name)
     assert one["mlm"][-1] < one["mlm"][0]
@@ -46,12 +46,12 @@ from llmrec_cli import cli
 from llmrec_cli import distributed as processes
 from llmrec_cli.training import loop
 
-tell = loop._Loop._tell
-def told(self, event, when, **values):
-    tell(self, event, when, **values)
+log = loop._Loop._log
+def log_and_stop(self, event, when, **values):
+    log(self, event, when, **values)
     if event == "step" and when["step"] == 3 and processes.rank() == 1:
         os.kill(os.getpid(), signal.SIGTERM)  # To one of the two, in the middle of an epoch.
-loop._Loop._tell = told
+loop._Loop._log = log_and_stop
 sys.argv = ["llmrec", *sys.argv[1:]]
 cli.main()
 """
@@ -72,7 +72,7 @@ def test_9_a_signal_to_one_of_two_processes_ends_both_behind_the_same_step_with_
 
 @pytest.fixture
 def second_of_two(monkeypatch):
-    """This process, told that it is the second of two."""
+    """Set the environment of torchrun's second of two processes."""
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1"),
                         ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
@@ -80,19 +80,19 @@ def second_of_two(monkeypatch):
 
 def test_a_loss_that_has_no_parts_is_refused_in_several_processes(second_of_two):
     model = torch.nn.Linear(1, 1)
-    with pytest.raises(ConfigError, match="towers: the loss of a step cannot be shared by 2 processes"):
+    with pytest.raises(ConfigError, match="towers: the loss of a step cannot be split between 2 processes"):
         train(model, lambda epoch, generator: iter(()), lambda _: model.weight.sum(), [(model, 0.1)], AdamWSettings(),
               Length(1, 1, 1), TrainContext(torch.device("cpu"), 1, title="towers"))
 
 
 def test_each_process_has_a_gpu_of_its_own_or_none_is_started(second_of_two, monkeypatch):
-    chosen = []
+    devices = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device.choose_device("auto") == device.choose_device("cuda") == torch.device("cuda:1") == chosen[0]
+    assert device.choose_device("auto") == device.choose_device("cuda") == torch.device("cuda:1") == devices[0]
     assert device.choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="device=cuda:0: is one GPU, and each of the 2 processes needs its own"):
+    with pytest.raises(ConfigError, match="device=cuda:0: is a single GPU, but each of the 2 processes needs its own"):
         device.choose_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="2 processes and 1 GPUs"):

@@ -1,4 +1,4 @@
-"""Out of memory: the step is made smaller, its loss stays the same, and the log says so (fault case 54)."""
+"""Out of memory: the step is split, its loss stays the same, and the event is logged (fault case 54)."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ OUT_OF_MEMORY = [
 
 
 class Model(nn.Module):
-    """A regression that has room for so many rows, or so many times as it was shrunk."""
+    """A regression that runs out of memory above `room` rows; each `shrink` doubles the number of rows that fit."""
 
     def __init__(self, room=10**9, error=OUT_OF_MEMORY[0]):
         super().__init__()
@@ -31,7 +31,7 @@ class Model(nn.Module):
 
     def forward(self, rows):
         self.tried.append(len(rows))
-        # The stream moves before memory runs out, and must be put back.
+        # The random stream advances before memory runs out, and must be restored.
         self.noise += torch.rand(2) * 0
         value = (self.body(INPUTS[rows]).squeeze(-1) - TARGETS[rows]).square().mean()
         if len(rows) * self.at_a_time > self.room:
@@ -71,8 +71,8 @@ def test_54_where_memory_runs_out_the_batch_is_halved_and_the_steps_stay_the_sam
     torch.testing.assert_close(weights(small), weights(whole), rtol=1e-5, atol=1e-7)
     assert small.tried[:4] == [8, 4, 2, 2]
     assert set(small.tried[2:]) == {2}
-    told = [values for event, values in events if event == "out_of_memory"]
-    assert [(one["step"], one["parts"]) for one in told] == [(1, 2), (1, 4)]
+    logged = [values for event, values in events if event == "out_of_memory"]
+    assert [(one["step"], one["parts"]) for one in logged] == [(1, 2), (1, 4)]
 
 
 def test_54_a_step_of_one_row_that_does_not_fit_ends_with_a_resource_error():
@@ -87,7 +87,7 @@ def test_54_a_model_that_can_hold_less_at_a_time_does_so_before_its_batch_is_par
     whole, small, events = Model(), Model(room=2), []
     fit(whole, dropout=0.5)
     fit(small, events, dropout=0.5, shrink=small.shrink)
-    assert torch.equal(weights(small), weights(whole))  # The stream of dropout was put back, too.
+    assert torch.equal(weights(small), weights(whole))  # Dropout's random stream was restored, too.
     assert [values["shrunk"] for event, values in events if event == "out_of_memory"] == [1, 2]
     tighter = Model(room=1)
     fit(tighter, shrink=tighter.shrink, split=split)
@@ -123,9 +123,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 
 def test_what_torch_says_of_memory_that_is_not_there_is_known():
-    with pytest.raises(RuntimeError) as found:
+    with pytest.raises(RuntimeError) as of_torch:
         torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(found.value)
+    assert is_out_of_memory(of_torch.value)
     with pytest.raises(MemoryError) as of_numpy:
         np.empty(2**60, np.uint8)
     assert is_out_of_memory(of_numpy.value)

@@ -1,4 +1,4 @@
-"""Trackers: what they are told, that nothing of it needs a network, and that they are asked for by name."""
+"""Trackers: logged curves and settings, offline use, and missing packages."""
 
 import os
 import sqlite3
@@ -9,7 +9,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.tracker import MlflowSettings, NoTrackerSettings, WandbSettings
 from llmrec_cli.training import tracking
-from llmrec_cli.training.tracking import Listener, flat, tracked
+from llmrec_cli.training.tracking import Listener, flat, track_run
 
 TRAINED = ["head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128", "device=cpu"]
 
@@ -36,13 +36,13 @@ def test_settings_are_told_by_the_keys_that_a_person_types():
 def test_a_tracker_that_is_not_installed_is_refused_with_the_extra_to_install(tmp_path, monkeypatch, settings, extra):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with (pytest.raises(ConfigError, match=rf"tracker={extra}: needs {extra}.*pip install 'llmrec-cli\[{extra}\]'"),
-          tracked(settings, RunDir(tmp_path), settings)):
+          track_run(settings, RunDir(tmp_path), settings)):
         pytest.fail("the run began")
 
 
 def test_without_a_tracker_nobody_listens(tmp_path):
     run_dir = RunDir(tmp_path)
-    with tracked(NoTrackerSettings(), run_dir, NoTrackerSettings()):
+    with track_run(NoTrackerSettings(), run_dir, NoTrackerSettings()):
         assert run_dir.listeners == []
 
 
@@ -72,7 +72,7 @@ def test_wandb_writes_its_run_offline_and_says_nothing_of_the_machine(llmrec, ti
     monkeypatch.setattr("socket.gethostname", lambda: "name-of-the-machine")
     done = llmrec("finetune", f"prepared={tiny_prepared}", *TRAINED, "tracker=wandb", "run_dir=run")
     assert done.code == 0, done.err
-    wandb.teardown()  # What a process does at its end: the file is whole then.
+    wandb.teardown()  # As at the end of a process; it completes the file.
     (written,) = [os.path.join(folder, name) for folder, _, names in os.walk("run/wandb") for name in names
                   if name.endswith(".wandb")]
     with open(written, "rb") as stream:

@@ -1,4 +1,4 @@
-"""What TransE, RotatE and ComplEx say of a triple, by hand, and that every way of asking agrees."""
+"""Triple scores of TransE, RotatE and ComplEx by hand; all ways to compute a score agree."""
 
 import math
 
@@ -16,7 +16,7 @@ def rows(*vectors):
 
 def score(head, relation, tail, settings):
     scores = triple_scores(settings)
-    return scores.paired(scores.led_to(rows(head), rows(relation), False), rows(tail)).item()
+    return scores.score_pairs(scores.apply_relation(rows(head), rows(relation), False), rows(tail)).item()
 
 
 def test_transe_is_minus_the_distance_between_head_plus_relation_and_tail():
@@ -47,17 +47,17 @@ def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(k
     entities, relations = (t.double() for t in scores.start(5, 2, torch.Generator().manual_seed(3)))
     assert relations.shape == (2, {"rotate": 3}.get(kind, 6))
     head, relation, tail = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([3, 4, 0])
-    forward = scores.led_to(entities[head], relations[relation], False)
-    backward = scores.led_to(entities[tail], relations[relation], True)
-    expected = scores.paired(forward, entities[tail])
-    torch.testing.assert_close(scores.paired(backward, entities[head]), expected, atol=1e-6, rtol=1e-6)
+    forward = scores.apply_relation(entities[head], relations[relation], False)
+    backward = scores.apply_relation(entities[tail], relations[relation], True)
+    expected = scores.score_pairs(forward, entities[tail])
+    torch.testing.assert_close(scores.score_pairs(backward, entities[head]), expected, atol=1e-6, rtol=1e-6)
     for led, end in ((forward, tail), (backward, head)):
-        among = scores.compared(led, entities)
+        among = scores.score_all(led, entities)
         torch.testing.assert_close(among[torch.arange(3), end], expected, atol=1e-6, rtol=1e-6)
 
 
 def test_a_distance_of_nothing_has_a_gradient_that_is_a_number():
     same, scores = torch.ones(1, 4, requires_grad=True), triple_scores(TransESettings())
-    (scores.paired(same, same.detach().clone()).sum() + scores.compared(same, same).sum()).backward()
+    (scores.score_pairs(same, same.detach().clone()).sum() + scores.score_all(same, same).sum()).backward()
     assert same.grad is not None
     assert np.isfinite(same.grad.numpy()).all()

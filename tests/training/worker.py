@@ -1,4 +1,4 @@
-"""What one of several processes does: train on its share. Writes the loss curve of each training as JSON.
+"""One of several training processes: trains on its share and writes the loss curve of each training as JSON.
 
     python -m torch.distributed.run --nproc_per_node 2 -m tests.training.worker <prepared> <encoder> <output>
 """
@@ -19,7 +19,7 @@ from llmrec_cli.settings.head import MfSettings, ModelConfig
 from llmrec_cli.settings.loss import BprSettings
 from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.settings.optim import AdamWSettings
-from llmrec_cli.training.loop import Length, TrainContext, Trained, train
+from llmrec_cli.training.loop import Length, TrainContext, TrainResult, train
 from llmrec_cli.training.mlm import masked_language_modelling
 
 CPU = torch.device("cpu")
@@ -33,8 +33,8 @@ def mf(prepared: Path, log, folder: Path | None) -> None:
     head.fit(data.training("train"), Context(CPU, 1, validation_of(data, "ndcg@10"), folder, log=log))
 
 
-def mlm(prepared: Path, encoder: Path) -> Trained:
-    """Train an encoder without dropout, which draws other numbers in each process."""
+def mlm(prepared: Path, encoder: Path) -> TrainResult:
+    """Train an encoder without dropout, since dropout draws different numbers in each process."""
     settings = HuggingFaceSettings(path=str(encoder), max_length=16)
     task = masked_language_modelling(MaskedLanguageModelSettings(mask_share=0.3), settings,
                                      read_prepared(prepared).training("train"), 1, CPU)
@@ -42,7 +42,7 @@ def mlm(prepared: Path, encoder: Path) -> Trained:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     optim = AdamWSettings(learning_rate=1e-2, epochs=3, batch_size=8)
-    # Random embeddings of tokens that no text has get no gradients, in one process and in several.
+    # Embeddings of tokens that are in no text get no gradients, in one process and in several.
     return train(task.model, lambda epoch, generator: task.train.batches(8, generator), task.train.loss,
                  [(task.encoder, 1e-2), (task.model, 1e-2)], optim, Length(3, task.train.num_batches(8), 3),
                  TrainContext(CPU, 1), lambda: -task.held_out.measure(1).loss, split=task.train.split)
@@ -60,5 +60,5 @@ def curves(prepared: Path, encoder: Path, folder: Path | None = None) -> dict[st
 
 if __name__ == "__main__":
     processes.join("finetune")
-    found = curves(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) / "checkpoints")
-    Path(sys.argv[3], f"{processes.rank()}.json").write_text(json.dumps(found))
+    values = curves(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) / "checkpoints")
+    Path(sys.argv[3], f"{processes.rank()}.json").write_text(json.dumps(values))

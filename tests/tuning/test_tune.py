@@ -1,4 +1,4 @@
-"""`finetune tune.trials=N`: what is tried, kept and told; killed and gone on with; never looking at the test split."""
+"""`finetune tune.trials=N`: trials, accepted settings and reports; resume after a kill; no use of the test split."""
 
 import csv
 import dataclasses
@@ -37,12 +37,12 @@ TOWER = ["head=two_tower", "head.embedding_size=8", "peft=frozen", "optim.batch_
 
 
 ALONE = [f"head.members.{name}=null" for name in ("tower", "neighbours")]
-"""Leaves out the members of the default fusion that a test does not name; `ease` is changed instead."""
+"""Overrides that leave out members of the default fusion, so that only the members of a test remain."""
 
 
 @pytest.fixture
 def settings(tiny_prepared):
-    """What every run here has."""
+    """Arguments of every run here."""
     return ["finetune", f"prepared={tiny_prepared}", "device=cpu"]
 
 
@@ -53,8 +53,8 @@ def tower(tiny_encoder):
 
 
 def events(run, event=None):
-    found = [json.loads(line) for line in Path(run, "log.jsonl").read_text("utf-8").splitlines()]
-    return [each for each in found if event in (None, each["event"])]
+    entries = [json.loads(line) for line in Path(run, "log.jsonl").read_text("utf-8").splitlines()]
+    return [each for each in entries if event in (None, each["event"])]
 
 
 def trials(run):
@@ -72,37 +72,36 @@ def saved(run):
 
 @pytest.fixture
 def any_gain_counts(monkeypatch):
-    """Let the best trial be taken whatever it gains: the tiny shop has too few users for a standard error to be small.
-    """
+    """Accept the best trial whatever its gain: the tiny shop has too few users for a small standard error."""
     monkeypatch.setattr(tuning, "accepted", lambda gain_Q: Acceptance(float(gain_Q.mean()), 0.0, len(gain_Q)))
 
 
-# --- what is tried and kept
+# --- trials and accepted settings
 
 @pytest.mark.usefixtures("any_gain_counts")
 def test_the_given_settings_come_first_and_the_best_of_all_are_refitted_and_saved(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     assert done.code == 0
-    found = trials("run")
-    assert [row["trial"] for row in found] == [str(n) for n in range(12)]
-    assert (found[0]["l2"], found[0]["features.attributes"]) == ("900.0", "0.0")
-    assert {row["state"] for row in found} == {"complete"}
-    assert all(1 <= float(row["l2"]) <= 1000 and 0 <= float(row["features.attributes"]) <= 8 for row in found)
-    best = max(found, key=lambda row: float(row["value"]))
-    assert float(best["value"]) > float(found[0]["value"])
+    rows = trials("run")
+    assert [row["trial"] for row in rows] == [str(n) for n in range(12)]
+    assert (rows[0]["l2"], rows[0]["features.attributes"]) == ("900.0", "0.0")
+    assert {row["state"] for row in rows} == {"complete"}
+    assert all(1 <= float(row["l2"]) <= 1000 and 0 <= float(row["features.attributes"]) <= 8 for row in rows)
+    best = max(rows, key=lambda row: float(row["value"]))
+    assert float(best["value"]) > float(rows[0]["value"])
     model, head = manifest("run"), saved("run")["head"]
     assert (head["l2"], head["features"]["attributes"]) == (float(best["l2"]), float(best["features.attributes"]))
     assert head["search"] == {}
     assert model["fitted_on"] == ["train", "valid"]
-    # Measured again after tuning, so it is the value of these settings and not of others.
+    # Validated again after tuning, so it is the value of the saved settings.
     assert model["metrics"]["valid"]["ndcg@10"] == float(best["value"]) == model["tuning"]["ease"]["value"]
     assert model["tuning"]["ease"]["settings"] == {"l2": float(best["l2"]),
                                                    "features.attributes": float(best["features.attributes"])}
-    assert (model["tuning"]["ease"]["trials"], model["tuning"]["ease"]["given"]) == (12, float(found[0]["value"]))
+    assert (model["tuning"]["ease"]["trials"], model["tuning"]["ease"]["given"]) == (12, float(rows[0]["value"]))
     logged = events("run", "trial")
     assert [(e["trial"], e["state"], str(e["value"])) for e in logged] == [
-        (n, "complete", row["value"]) for n, row in enumerate(found)]
-    assert logged[3]["settings"] == {key: float(found[3][key]) for key in ("l2", "features.attributes")}
+        (n, "complete", row["value"]) for n, row in enumerate(rows)]
+    assert logged[3]["settings"] == {key: float(rows[3][key]) for key in ("l2", "features.attributes")}
 
 
 @pytest.mark.usefixtures("any_gain_counts")
@@ -110,35 +109,35 @@ def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_th
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     best = max(float(row["value"]) for row in trials("run"))
     first, verdict, header, _, *rows, by_hand, _, last = done.out.splitlines()
-    given = float(trials("run")[0]["value"])
-    assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {given:.4f} as given"
-    assert re.fullmatch(rf"ease: gain of the best settings over the given ones \+{best - given:.4f}, standard error "
+    initial = float(trials("run")[0]["value"])
+    assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {initial:.4f} with the given settings"
+    assert re.fullmatch(rf"ease: gain of the best settings over the given ones \+{best - initial:.4f}, standard error "
                         r"0\.0000, \d+ queries: accepted", verdict)
     assert header.split() == ["setting", "given", "best", "tried", "importance"]
     assert {row.split()[0] for row in rows} == {"l2", "features.attributes"}
     assert sum(float(row.split()[-1]) for row in rows) == pytest.approx(1, abs=0.02)
     assert last == f"ndcg@10 on validation: {best:.4f}"
-    typed = by_hand.removeprefix("the same by hand: ").split()
+    typed = by_hand.removeprefix("equivalent overrides: ").split()
     assert llmrec(*settings, "head=ease", *typed, "run_dir=typed").code == 0
     assert Path("typed/model/model.safetensors").read_bytes() == Path("run/model/model.safetensors").read_bytes()
     assert saved("typed") == saved("run")
 
 
 def test_the_given_settings_stay_where_the_best_trial_gains_less_than_its_standard_error(llmrec, settings, monkeypatch):
-    """The verdict is `accepted` on the difference that each query makes, whose mean is that of the two trials."""
+    """`accepted` is called with the difference of each query; their mean is the difference of the two trials."""
     differences = []
     monkeypatch.setattr(tuning, "accepted", lambda gain_Q: differences.append(gain_Q) or accepted(gain_Q))
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     assert done.code == 0
-    found = trials("run")
-    given, best = float(found[0]["value"]), max(float(row["value"]) for row in found)
+    rows = trials("run")
+    initial, best = float(rows[0]["value"]), max(float(row["value"]) for row in rows)
     (gain_Q,) = differences
     verdict = accepted(gain_Q)
-    assert verdict.gain == pytest.approx(best - given, abs=1e-6)
+    assert verdict.gain == pytest.approx(best - initial, abs=1e-6)
     assert 0 < verdict.gain < verdict.standard_error
     model, head = manifest("run"), saved("run")["head"]
     assert (head["l2"], head["features"]["attributes"]) == (900, 0)
-    assert model["metrics"]["valid"]["ndcg@10"] == model["tuning"]["ease"]["value"] == given
+    assert model["metrics"]["valid"]["ndcg@10"] == model["tuning"]["ease"]["value"] == initial
     assert (model["tuning"]["ease"]["tried_value"], model["tuning"]["ease"]["gain"]["accepted"]) == (best, False)
     assert (f"ease: gain of the best settings over the given ones {verdict}: too small, so the given settings stay"
             in done.out)
@@ -158,19 +157,19 @@ def test_given_settings_outside_the_range_are_tried_as_they_are(llmrec, settings
     done = llmrec(*settings, "head=ease", "head.search={}", "head.search.l2={low: 500, high: 1000}", "head.l2=20",
                   "tune.trials=4", "run_dir=run")
     assert done.code == 0
-    found = trials("run")
-    assert [float(row["l2"]) for row in found[:1]] == [20]
-    assert all(500 <= float(row["l2"]) <= 1000 for row in found[1:])
-    assert saved("run")["head"]["l2"] == float(max(found, key=lambda row: float(row["value"]))["l2"])
+    rows = trials("run")
+    assert [float(row["l2"]) for row in rows[:1]] == [20]
+    assert all(500 <= float(row["l2"]) <= 1000 for row in rows[1:])
+    assert saved("run")["head"]["l2"] == float(max(rows, key=lambda row: float(row["value"]))["l2"])
 
 
 def test_whole_numbers_and_choices_are_tried_as_what_they_are(llmrec, settings):
     assert llmrec(*settings, "head=item_knn", "head.search={}", "head.search.k={low: 1, high: 9}",
                   "head.search.weighting={choices: [none, bm25]}", "tune.trials=8", "run_dir=run").code == 0
-    found = trials("run")
-    assert (found[0]["k"], found[0]["weighting"]) == ("100", "none")
-    assert {row["k"] for row in found[1:]} <= {str(n) for n in range(1, 10)}
-    assert {row["weighting"] for row in found} == {"none", "bm25"}
+    rows = trials("run")
+    assert (rows[0]["k"], rows[0]["weighting"]) == ("100", "none")
+    assert {row["k"] for row in rows[1:]} <= {str(n) for n in range(1, 10)}
+    assert {row["weighting"] for row in rows} == {"none", "bm25"}
     assert type(saved("run")["head"]["k"]) is int
 
 
@@ -197,7 +196,7 @@ def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, exp
     config = ModelConfig(head=MfSettings(search=search), loss=loss)
     found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
     assert list(found.space) == expected
-    assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
+    assert ("mf: weight is not tuned: the head predicts the value of each interaction" in
             capsys.readouterr().err) == ("weight" not in expected)
 
 
@@ -211,7 +210,7 @@ def test_without_validation_nothing_is_tuned(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", *SPACE, "tune.trials=2")
     assert done.code == 3
-    assert "tune.trials=2: the prepared data holds nothing out for validation" in done.err
+    assert "tune.trials=2: the prepared data has no validation split" in done.err
 
 
 def test_a_multirun_tunes_each_of_its_runs(llmrec, settings):
@@ -224,19 +223,19 @@ def test_a_multirun_tunes_each_of_its_runs(llmrec, settings):
 # --- the test split is not looked at
 
 def test_the_test_split_is_not_read(llmrec, settings, monkeypatch):
-    part, training, asked = PreparedData.part, PreparedData.training, []
+    part, training, splits_read = PreparedData.part, PreparedData.training, []
 
     def watched(function):
         def of(self, *splits):
-            asked.extend(splits)
+            splits_read.extend(splits)
             return function(self, *splits)
         return of
 
-    # Saving a model counts on nothing of the test split either, but with refit=none it is asked for nothing at all.
+    # Neither tuning nor saving the model reads the test split.
     monkeypatch.setattr(PreparedData, "part", watched(part))
     monkeypatch.setattr(PreparedData, "training", watched(training))
     assert llmrec(*settings, *SPACE, "tune.trials=3", "run_dir=run").code == 0
-    assert set(asked) == {"train", "valid"}
+    assert set(splits_read) == {"train", "valid"}
 
 
 def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepare_tiny):
@@ -254,8 +253,8 @@ def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepa
             part["item_id"] = [f"c{n % 4}" for n in range(len(part))]
             part = part.drop_duplicates(["user_id", "item_id"])
         part.to_csv(f"{split}.csv", index=False)
-    given = [text for text in prepare_tiny if not text.startswith(("dataset.interactions=", "dataset.min_value="))]
-    assert llmrec("prepare", *given, "split=given", "dataset.train=train.csv", "dataset.valid=valid.csv",
+    arguments = [text for text in prepare_tiny if not text.startswith(("dataset.interactions=", "dataset.min_value="))]
+    assert llmrec("prepare", *arguments, "split=given", "dataset.train=train.csv", "dataset.valid=valid.csv",
                   "dataset.test=test.csv", "dataset.values=rating", "dataset.name=garbage").code == 0
     assert llmrec("finetune", *SPACE, "tune.trials=4", "run_dir=garbage", "prepared=data/prepared/garbage").code == 0
     assert trials("garbage") == trials("real")
@@ -266,21 +265,21 @@ def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepa
 def test_a_trial_below_the_median_is_given_up_and_its_checkpoints_and_curves_are_not_kept(llmrec, settings, tower):
     run = [*settings, *tower, "optim.epochs=6", "tune.num_startup=3", "tune.trials=8", "optim.checkpoint_every=1"]
     assert llmrec(*run, "run_dir=run").code == 0
-    found = trials("run")
-    pruned = [row for row in found if row["state"] == "pruned"]
+    rows = trials("run")
+    pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
     assert len(pruned) == manifest("run")["tuning"]["two_tower"]["pruned"]
     epochs = [[e for e in events("run", "validation") if e.get("trial") == n] for n in range(8)]
-    for row, validations in zip(found, epochs, strict=True):
+    for row, validations in zip(rows, epochs, strict=True):
         assert len(validations) < 6 if row["state"] == "pruned" else validations
     last = int(pruned[0]["trial"])
     assert epochs[last][-1]["value"] == float(pruned[0]["value"])
     # Below the median of the earlier ones at that epoch, as its best so far.
-    assert max(float(e["value"]) for e in epochs[last]) < max(float(row["value"]) for row in found[:last])
+    assert max(float(e["value"]) for e in epochs[last]) < max(float(row["value"]) for row in rows[:last])
     assert not Path("run/checkpoints").exists()
     assert {path.name for path in Path("run/tensorboard").iterdir() if path.is_dir()} == {"refit"}
     assert not [e for e in events("run", "step") if "trial" in e]
-    best = max((row for row in found if row["state"] == "complete"), key=lambda row: float(row["value"]))
+    best = max((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["value"]))
     assert manifest("run")["metrics"]["valid"]["ndcg@10"] == float(best["value"])
 
 
@@ -295,9 +294,9 @@ def test_a_proposal_that_diverges_is_a_failed_trial_and_tuning_goes_on(llmrec, s
             "optim.max_gradient_norm=1e38"]
     done = llmrec(*settings, *tower, *huge, "optim.epochs=2", "tune.trials=3", "run_dir=run")
     assert done.code == 0, done.err
-    found = trials("run")
-    assert [row["state"] for row in found] == ["complete", "fail", "fail"]
-    assert found[1]["reason"].startswith("diverged: two_tower: the ")
+    rows = trials("run")
+    assert [row["state"] for row in rows] == ["complete", "fail", "fail"]
+    assert rows[1]["reason"].startswith("diverged: two_tower: the ")
     assert saved("run")["optim"]["learning_rate"] == 0.03
 
 
@@ -309,26 +308,26 @@ def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_afte
                "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
     done = llmrec(*settings, "head=fusion", members, *ALONE, "tune.trials=4", "run_dir=run")
     assert done.code == 0, done.err
-    found = trials("run")
-    assert [row["part"] for row in found] == ["ease"] * 4 + ["near"] * 4
+    rows = trials("run")
+    assert [row["part"] for row in rows] == ["ease"] * 4 + ["near"] * 4
     for name in ("ease", "near"):
-        own = [row for row in found if row["part"] == name]
+        own = [row for row in rows if row["part"] == name]
         assert manifest("run")["tuning"][name]["value"] == max(float(row["value"]) for row in own)
     alone = events("run", "fusion")[0]["members"]
     assert {name: alone[name] for name in ("ease", "near")} == pytest.approx(
         {name: facts["value"] for name, facts in manifest("run")["tuning"].items()})
-    assert "the same by hand: head.members.ease.l2=" in done.out
-    kept = saved("run")["head"]["members"]
-    for name in kept.keys() - {"popular"}:
+    assert "equivalent overrides: head.members.ease.l2=" in done.out
+    saved_members = saved("run")["head"]["members"]
+    for name in saved_members.keys() - {"popular"}:
         key = {"ease": "l2", "near": "k"}[name]
-        assert kept[name]["head"][key] == manifest("run")["tuning"][name]["settings"][key]
-        assert kept[name]["head"]["search"] == {}
+        assert saved_members[name]["head"][key] == manifest("run")["tuning"][name]["settings"][key]
+        assert saved_members[name]["head"]["search"] == {}
 
 
-# --- killed and gone on with
+# --- resume after a kill
 
 def tuned_in_parts(llmrec, settings, kill):
-    """Run `kill`, which ends a run in `cut`, go on with it, and compare with a run that nothing happened to."""
+    """Run `kill`, which ends a run in `cut`, resume it, and compare it with an uninterrupted run."""
     assert llmrec(*settings, "run_dir=whole").code == 0
     kill([*settings, "run_dir=cut"])
     assert not Path("cut/model").exists()
@@ -345,17 +344,17 @@ def tuned_in_parts(llmrec, settings, kill):
 
 
 def killed_in_fit(monkeypatch, number):
-    """End this process as kill -9 would in the fit with this number."""
+    """Return a function that runs a command in a child process and ends it like kill -9 at this number of fits."""
     def kill(arguments):
         child = os.fork()
         if child == 0:
             fit, count = fitting.fit, []
 
-            def fitted(*given, **named):
+            def fitted(*args, **named):
                 count.append(1)
                 if len(count) == number:
                     os._exit(9)
-                return fit(*given, **named)
+                return fit(*args, **named)
 
             from llmrec_cli.stages import finetune
             from llmrec_cli.tuning import tune as tuning
@@ -367,7 +366,7 @@ def killed_in_fit(monkeypatch, number):
     return kill
 
 
-# The first trial, one drawn at random, one that learns from others, and the fit after all six trials.
+# The first trial, a random one, one proposed by the estimator, and the fit after all six trials.
 @pytest.mark.parametrize("number", [1, 2, 5, 7])
 def test_a_run_killed_in_a_trial_goes_on_to_the_same_trials_and_the_same_model(llmrec, settings, monkeypatch, number):
     config = [*settings, *SPACE, "tune.trials=6", "tune.num_startup=3"]
@@ -415,13 +414,13 @@ def test_a_signal_ends_the_installed_command_and_the_run_can_be_gone_on_with(llm
     assert not Path("cut/model").exists()
     done = [e["trial"] for e in events("cut", "trial")]
     assert done[:4] == [0, 1, 2, 3]
-    # Not all four hundred again: what is left is cut short by the settings of the run.
+    # The resumed run has one more trial instead of four hundred.
     file = Path("cut/config.yaml")
     file.write_text(file.read_text().replace("trials: 400", f"trials: {len(done) + 1}"))
     again = llmrec("finetune", "resume=cut")
     assert again.code == 0
-    # Between the end of a trial and its line in the log there is a moment in which a kill leaves the one without it.
-    assert re.search(rf"ease: going on after ({len(done)}|{len(done) + 1}) of {len(done) + 1} trials", again.err)
+    # A kill between the end of a trial and its log line leaves a finished trial without the line.
+    assert re.search(rf"ease: resuming after ({len(done)}|{len(done) + 1}) of {len(done) + 1} trials", again.err)
     assert len(trials("cut")) == len(done) + 1
 
 
@@ -438,8 +437,8 @@ def test_memory_is_stated_before_and_noted_after(llmrec, settings):
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
-    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, and "
-                    "4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
+    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, but "
+                    "only 4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
     (["head=fusion", "head.members={big: {head: ease}, near: {head: item_knn}}", *ALONE,
       "head.members.ease=null"],
      "leave out the largest member (head.members.big=null, 8.0 GiB), prepare with"),
@@ -450,7 +449,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
     def fit(*_):
         raise AssertionError("began to fit")
 
-    monkeypatch.setattr(Ease, "memory", lambda self, data: 8 * 2**30)
+    monkeypatch.setattr(Ease, "estimate_memory", lambda self, data: 8 * 2**30)
     monkeypatch.setattr(Ease, "fit", fit)
     monkeypatch.setattr(memory, "available_memory", lambda device: 4 * 2**30)
     done = llmrec(*settings, *typed)
@@ -461,8 +460,8 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
     """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
-    code = ("import numpy as np; from llmrec_cli.heads.memory import taken_by; "
-            "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
+    code = ("import numpy as np; from llmrec_cli.heads.memory import measure_memory_growth; "
+            "print(*(measure_memory_growth(lambda: np.ones(2**size).sum()) for size in (23, 10)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()
     assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
@@ -472,7 +471,7 @@ def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
 
 def test_every_field_of_the_validation_is_passed_on_to_a_trial_that_is_watched():
     from llmrec_cli.scoring.validation import Validation
-    from llmrec_cli.tuning.tune import _Watched
+    from llmrec_cli.tuning.tune import _PruningValidation
 
     own = {f.name for f in dataclasses.fields(Validation)}
-    assert {f.name for f in dataclasses.fields(_Watched)} == own | {"report"}
+    assert {f.name for f in dataclasses.fields(_PruningValidation)} == own | {"report"}

@@ -1,4 +1,4 @@
-"""Clusters: what users who are alike do, for a user of whom little is known.
+"""Clusters: recommend what similar users do, for users with a short history.
 
 Shapes: Q queries, U users, V users with interactions, N items in training, M items now, C clusters.
 """
@@ -17,20 +17,20 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.clusters.fit import (
-    ASKED,
+    GRID,
+    HISTORY_LENGTHS,
     MOST_USERS,
     NUM_FOLDS,
-    TRIED,
     Behaviour,
-    Known,
-    chosen,
+    TrainingUsers,
+    choose_settings,
     cluster,
+    null_settings,
     posterior,
-    to_choose,
 )
 from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
 from llmrec_cli.heads.shared.text_memory import encoder_memory
-from llmrec_cli.scoring.heldout import in_order
+from llmrec_cli.scoring.heldout import ordered_matrix
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import ModelConfig
@@ -43,9 +43,8 @@ class Clusters(Head):
 
     p(c | profile, clicks) = softmax(log p(c | profile) + click_weight * sum of log p(click | c)), a logistic regression
     and naive Bayes; score of an item: sum over c of p(c | ...) times the share of c's members who interact with it.
-    Every query is answered so, the profile of a known user too, so that a new user with the same profile and history
-    gets the same scores. For users with a long history other heads are better: join them by `head=fusion` with
-    `long_weights`.
+    Known users are scored the same way, so a new user with the same profile and history gets the same scores. For
+    users with a long history other heads are better: combine them by `head=fusion` with `long_weights`.
     """
 
     settings: ClustersSettings
@@ -63,78 +62,79 @@ class Clusters(Head):
 
     @property
     def supports_text_queries(self) -> bool:
-        """True if texts are read."""
+        """True if the head uses texts."""
         return self.by_text is not None
 
     @property
     def uses_user_profiles(self) -> bool:
-        """Always: that is what it is for."""
+        """Always: profiles assign users to clusters."""
         return True
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
+        """Return the bytes of the sorted and weighted interactions, the users' vectors and the clusters' behaviour.
 
-        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing scores
-        blocks of hidden users with enough interactions, each held once. What an interaction takes, in sorted, divided
-        and weighted copies, and scikit-learn itself, were measured (benchmarks/memory.py).
+        Clustering holds the users' vectors and profiles three times: concatenated, and twice in k-means. Choosing
+        settings scores blocks of hidden users with enough interactions, one block at a time. The bytes per interaction
+        (sorted, divided and weighted copies) and of scikit-learn itself are measured (benchmarks/memory.py).
         """
         settings, num_users = self.settings, len(data.users)
-        num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
-        beside = len(data.users.attribute_names) + (_TEXT_SIZE if settings.text > 0 else 0)
-        askable = int((np.bincount(data.interactions.user) > max(ASKED)).sum()) if to_choose(settings) else 0
+        num_clusters = int(max(GRID["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
+        profile_size = len(data.users.attribute_names) + (_TEXT_SIZE if settings.text > 0 else 0)
+        num_measurable = (int((np.bincount(data.interactions.user) > max(HISTORY_LENGTHS)).sum())
+                          if null_settings(settings) else 0)
         texts = data.users.texts if any(map(str.strip, data.users.texts)) else data.items.texts
-        return (_LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
+        return (_LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + profile_size)
                 + 40 * num_clusters * len(data.items)
-                + validation_memory(min(askable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
+                + validation_memory(min(num_measurable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
                 + (encoder_memory(self.config, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
+        """Choose the null settings, cluster the users, and learn the placement and behaviour of each cluster."""
         trained_V = np.flatnonzero(np.bincount(data.interactions.user, minlength=len(data.users)))
         if len(trained_V) < 2:
-            raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
-                            f"prepare with a larger training split, or choose head=popularity")
+            raise DataError(f"head=clusters: only {len(trained_V)} users have training interactions, too few to "
+                            f"cluster; prepare with a larger training split, or choose head=popularity")
         self._check_number(len(trained_V))
         self.interaction_weights = fit_weights(data, self.settings)
-        matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
-        known, texts_VT = self._known(data, matrix_UN, trained_V, context)
-        if to_choose(self.settings):
-            self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)
+        matrix_UN = ordered_matrix(data.interactions, self.interaction_weights.of(data.interactions))
+        users, texts_VT = self._training_users(data, matrix_UN, trained_V, context)
+        if null_settings(self.settings):
+            self.settings = choose_settings(self.settings, users, item_hash_ranks(data.items.ids), context)
         num_clusters, first = self._numbers()[:2]
-        cluster_V = cluster(known.vectors(self.settings, context.seed), num_clusters, context.seed)
+        cluster_V = cluster(users.vectors(self.settings, context.seed), num_clusters, context.seed)
         self.cluster_U = np.full(len(data.users), -1, np.int64)
         self.cluster_U[trained_V] = cluster_V
-        self.by_profile = Placement.fitted(known.profile_VF, cluster_V, num_clusters, self.settings.l2)
+        self.by_profile = Placement.fit(users.profile_VF, cluster_V, num_clusters, self.settings.l2)
         if texts_VT is not None:
-            self.by_text = Placement.fitted(texts_VT, cluster_V, num_clusters, self.settings.l2)
-        self.behaviour = Behaviour.of(known.matrix_VN, cluster_V, num_clusters, self.settings)
+            self.by_text = Placement.fit(texts_VT, cluster_V, num_clusters, self.settings.l2)
+        self.behaviour = Behaviour.of(users.matrix_VN, cluster_V, num_clusters, self.settings)
         self.num_items = len(data.items)
         context.log("clustered", sizes=np.bincount(cluster_V, minlength=num_clusters).tolist(), first_clicks=first)
 
     def _check_number(self, num_users: int) -> None:
         """Raise ConfigError for more clusters than users; choosing other settings hides a fold of the users."""
-        hidden = -(-min(num_users, MOST_USERS) // NUM_FOLDS) if to_choose(self.settings) else 0
-        if (self.settings.num_clusters or 0) > num_users - hidden:
-            among = f", and {hidden} of them are hidden while settings are chosen" if hidden else ""
+        num_hidden = -(-min(num_users, MOST_USERS) // NUM_FOLDS) if null_settings(self.settings) else 0
+        if (self.settings.num_clusters or 0) > num_users - num_hidden:
+            among = f", and {num_hidden} of them are hidden while settings are chosen" if num_hidden else ""
             raise ConfigError(f"head.num_clusters={self.settings.num_clusters}: there are only {num_users} users with "
-                              f"training interactions{among}; choose fewer, or null to choose")
+                              f"training interactions{among}; choose fewer, or null to choose the number automatically")
 
-    def _known(self, data: TrainingData, matrix_UN: sp.csr_array, trained_V: np.ndarray,
-               context: Context) -> tuple[Known, np.ndarray | None]:
-        """Return the users in training and, where texts are read, the vectors that place by text (V, T)."""
-        settings, trained = self.settings, np.zeros(len(data.users), bool)
-        trained[trained_V] = True
+    def _training_users(self, data: TrainingData, matrix_UN: sp.csr_array, trained_V: np.ndarray,
+                        context: Context) -> tuple[TrainingUsers, np.ndarray | None]:
+        """Return the users in training and, if texts are used, the text vectors for placement (V, T)."""
+        settings, is_trained_U = self.settings, np.zeros(len(data.users), bool)
+        is_trained_U[trained_V] = True
         texts = ProfileTexts(self.config.encoder, context.device) if settings.text > 0 else None
         self.profiles = UserProfiles(texts)
-        attributes_VA = self.profiles.fit(data.users, trained)[trained_V]
-        beside, profile, texts_VT = [settings.attributes * attributes_VA], [attributes_VA], None
+        attributes_VA = self.profiles.fit(data.users, is_trained_U)[trained_V]
+        extra, profile, texts_VT = [settings.attributes * attributes_VA], [attributes_VA], None
         if texts is not None:
             texts_VT = texts.fit(data.users, data.items, matrix_UN, context.cache)[trained_V]
-            beside.append(settings.text * texts_VT)
+            extra.append(settings.text * texts_VT)
             if texts.own:
                 profile.append(texts_VT)
-        known = Known(matrix_UN[trained_V], np.concatenate(profile, axis=1), np.concatenate(beside, axis=1))
-        return known, texts_VT
+        users = TrainingUsers(matrix_UN[trained_V], np.concatenate(profile, axis=1), np.concatenate(extra, axis=1))
+        return users, texts_VT
 
     def _numbers(self) -> tuple[int, int, float]:
         settings = self.settings
@@ -144,7 +144,7 @@ class Clusters(Head):
         return settings.num_clusters, settings.first_clicks, settings.click_weight
 
     def score_users(self, queries: Queries) -> torch.Tensor:
-        """Return the behaviour of the clusters that profile and history point to (Q, M)."""
+        """Return the clusters' behaviour, weighted by their probability given profile and history (Q, M)."""
         _, first, click_weight = self._numbers()
         features_QF = self.profiles(queries.attributes, queries.profiles, len(queries))
         likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(self.history(queries), first),
@@ -152,7 +152,7 @@ class Clusters(Head):
         return self._scores(likely_QC)
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return the behaviour of the clusters that a text points to (T, M), 0 for one of which nothing is known."""
+        """Return the clusters' behaviour by the texts' cluster probabilities (T, M); 0 without any known word."""
         assert self.by_text is not None
         assert self.profiles.texts is not None
         features = self.profiles.texts(texts)
@@ -165,15 +165,15 @@ class Clusters(Head):
         return scores_QM
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with numbers for all that was chosen."""
+        """Return the model config with the chosen settings."""
         return replace(self.config, head=self.settings)
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items that no cluster has done anything with yet."""
+        """Append items that no cluster has interacted with; they score 0."""
         self.num_items += len(items)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the clusters, who is in them and how users are placed."""
+        """Return the users' clusters, the clusters' behaviour and the placement models."""
         state = {"cluster": self.cluster_U, "click": self.behaviour.click_CN, "share": self.behaviour.share_CN,
                  "attributes.mean": self.profiles.mean_A,
                  **self.by_profile.state("by_profile"), **self.interaction_weights.state()}
@@ -182,11 +182,11 @@ class Clusters(Head):
         return state
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         num_clusters, self.num_items = self.settings.num_clusters, len(items)
         if num_clusters is None or None in (self.settings.first_clicks, self.settings.click_weight):
             raise tensors.error("click", "config.yaml has null for head.num_clusters, head.first_clicks or "
-                                         "head.click_weight, which a fitted model has numbers for")
+                                         "head.click_weight, but a fitted model has numbers there")
         self.cluster_U = tensors.take("cluster", INTEGER, (len(users),), low=-1, high=num_clusters - 1)
         self.interaction_weights = InteractionWeights.read(tensors)
         shape = (num_clusters, len(items))
@@ -204,6 +204,6 @@ class Clusters(Head):
 
 
 _LIBRARY_BYTES = 72 * 2**20
-"""What scikit-learn takes once it is loaded."""
+"""Memory of scikit-learn once it is loaded."""
 _TEXT_SIZE = 400
-"""Dimensions of a text vector that memory is stated for."""
+"""Dimensions of a text vector assumed in the memory estimate."""

@@ -1,4 +1,4 @@
-"""The cluster of each user of prepared data, by head=clusters fitted on the training interactions."""
+"""Clusters of the users of prepared data, by head=clusters fitted on the training interactions."""
 
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 _TEXT = 0.5
-"""Weight of the users' texts beside their behaviour, where they have any."""
+"""Weight of the users' texts relative to their behaviour, if users have texts."""
 
 
 def cluster_users(settings: ClusterUsersSettings, folder: Path) -> np.ndarray:
-    """Return the cluster of each user in a folder with users, items and interactions, int64 (num_users,), -1 for none.
-    """
+    """Cluster the users in a folder of users, items and interactions; return int64 (num_users,), -1 for no cluster."""
     data = read_training(folder)
     texts = any(data.users.texts)
     config = ModelConfig(head=ClustersSettings(num_clusters=settings.num_clusters, text=_TEXT if texts else 0.0),

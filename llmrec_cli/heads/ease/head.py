@@ -1,6 +1,6 @@
-"""EASE, collective when item features have a weight.
+"""EASE; collective EASE if item features have a weight.
 
-Shapes: Q queries, N items in training, K items added since, M = N + K, U users, F sparse features, D dense ones.
+Shapes: Q queries, N items in training, K items added later, M = N + K, U users, F sparse features, D dense features.
 """
 
 from dataclasses import replace
@@ -25,20 +25,20 @@ from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import EaseSettings, ModelConfig
 
 _L2_PER_INTERACTION = 5.0
-"""Ridge penalty for each interaction that the average item has, where none is given."""
+"""Default ridge penalty per interaction of the average item."""
 
 
 class Ease(Head):
     """Embarrassingly shallow autoencoder (Steck 2019, eq. 8) over interactions and features.
 
     Collective (Jeunen et al. 2020): a feature, times its weight, is one more user who interacted with the items that
-    have it. An item outside training has no row of its own but a column, the regression of its features: for a single
-    new item exactly what EASE would give an item without interactions. Several new items do not see each other, and
+    have it. An item outside training has no row but a column, the regression on its features: for a single new item
+    exactly the column that EASE would give an item without interactions. Several new items do not affect each other;
     texts are centred by the mean of the items in training.
 
-    With weights, X has them as its entries, so that B minimises |X - X B|^2 + the penalties, each item's weight
-    regressed on those of the user's others, and a history is asked with its own: a known user's is the row of X. Steck
-    states it for binary X but uses nothing of that; so do Ning and Karypis 2011 (SLIM, eq. 3).
+    With weights, the entries of X are the weights: B minimises |X - X B|^2 + the penalties, so each item's weight is
+    regressed on the weights of the user's other items. Histories are weighted too: a known user's history is the row
+    of X. Steck states EASE for binary X but nowhere needs it, nor do Ning and Karypis 2011 (SLIM, eq. 3).
 
     Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
@@ -49,20 +49,20 @@ class Ease(Head):
         super().__init__(config)
         self.form: Primal | Dual | None = None
         self.features: ItemFeatures | None = None
-        self.added = ColumnBlocks(0)
+        self.new_columns = ColumnBlocks(0)
 
     @property
     def supports_text_queries(self) -> bool:
-        """True if there are text vectors to compare a text with."""
+        """True if item texts are among the features."""
         return self.features is not None and self.features.text is not None
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts where text has a weight."""
+        """Item texts, if text has a weight."""
         return None if self.features is None else self.features.text
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the features and of the form that will be chosen."""
+        """Return the bytes of the features and of the form that `fit` will choose."""
         weights = self.settings.features
         without = replace(weights, text=0, documents=0, entities=0, tuned=False, stop_after=None)
         features = ItemFeatures(without, self.config, torch.device("cpu"))
@@ -76,7 +76,7 @@ class Ease(Head):
         form = (Primal.estimate_memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
                 if self._primal(num_items, num_rows + num_dense) else
                 Dual.estimate_memory(np.diff(sparse_RN.indptr), num_items, num_dense))
-        # The encoder stays open while the weights are solved for.
+        # The encoder stays open during the solve.
         return features_memory(weights, self.config, data) + form
 
     def fit(self, data: TrainingData, context: Context) -> None:
@@ -93,14 +93,16 @@ class Ease(Head):
             self.form = form.fit(rows, self._penalties(data.interactions), context.device)
         except np.linalg.LinAlgError as error:
             raise ConfigError(_singular(self.settings, form)) from error
-        self.added = ColumnBlocks(num_items)
+        self.new_columns = ColumnBlocks(num_items)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
-        """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
+        """Return history x weights (Q, M); new items in a history have no weights and are ignored."""
         assert self.form is not None
-        history = self.history(queries)[:, :self.added.num_rows]
+        history = self.history(queries)[:, :self.new_columns.num_rows]
         scores_QN = torch.from_numpy(self.form.scores(history))
-        return torch.cat([scores_QN, self.added.product(history)], dim=1) if self.added.blocks else scores_QN
+        if not self.new_columns.blocks:
+            return scores_QN
+        return torch.cat([scores_QN, self.new_columns.product(history)], dim=1)
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
@@ -109,38 +111,38 @@ class Ease(Head):
         return self.features.text.similarities(list(texts)).detach().cpu()
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        """Return the model config with the number of text-training epochs that validation chose."""
         features = self.settings.features if self.features is None else self.features.tuned_settings()
         return replace(self.config, head=replace(self.settings, features=features))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append columns for items known by text and attributes; without features they score 0."""
+        """Append columns for items described by text and attributes; without features they score 0."""
         assert self.features is not None
         assert self.form is not None
-        num_items = self.added.num_rows
-        known_ND, known_NF = self.features.dense_ND[:num_items], self.features.sparse_NF[:num_items]
+        num_items = self.new_columns.num_rows
+        dense_ND, sparse_NF = self.features.dense_ND[:num_items], self.features.sparse_NF[:num_items]
         dense_KD, sparse_KF = self.features.add(items)
-        alike_KN = dense_KD @ known_ND.T + (sparse_KF @ sp.csr_array(known_NF.T)).toarray()
-        # The ridge regression of the new item's features on those of the others, P times how alike they are.
-        columns_KN = (alike_KN - self.form.scores(alike_KN)) * self.form.inverse_diagonal_N
-        self.added.append(columns_KN.T)
+        similarity_KN = dense_KD @ dense_ND.T + (sparse_KF @ sp.csr_array(sparse_NF.T)).toarray()
+        # The ridge regression of the new items' features on the training items' features: P times their similarity.
+        columns_KN = (similarity_KN - self.form.scores(similarity_KN)) * self.form.inverse_diagonal_N
+        self.new_columns.append(columns_KN.T)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the solved form, the features, and the columns of items added since."""
+        """Return the solved form, the features, and the columns of items added later."""
         assert self.form is not None
         assert self.features is not None
-        return self.form.state() | self.features.state() | {"added": self.added.dense()} | \
+        return self.form.state() | self.features.state() | {"added": self.new_columns.dense()} | \
             self.interaction_weights.state()
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.form = Primal.read(tensors) if "weights" in tensors else Dual.read(tensors, context.device)
         num_items = len(self.form.inverse_diagonal_N)
-        self.added = ColumnBlocks(num_items)
-        self.added.append(tensors.take("added", FLOAT, (num_items, max(0, len(items) - num_items))))
+        self.new_columns = ColumnBlocks(num_items)
+        self.new_columns.append(tensors.take("added", FLOAT, (num_items, max(0, len(items) - num_items))))
         if num_items > len(items):
-            raise tensors.error("inverse_diagonal", f"is of {num_items} items instead of {len(items)}")
+            raise tensors.error("inverse_diagonal", f"has {num_items} items instead of {len(items)}")
         self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.read(tensors, items)
 
@@ -158,7 +160,7 @@ class Ease(Head):
     def _penalties(self, interactions: Interactions) -> np.ndarray:
         """Return each item's ridge penalty, float32 (N,).
 
-        An item's popularity is the sum of the squares of its weights, the diagonal of X'X that the penalty is added to.
+        An item's popularity is the sum of its squared weights: the diagonal of X'X, to which the penalty is added.
         """
         count_N = self.interaction_weights.by_item(interactions, power=2)
         average = _average(count_N)
@@ -168,7 +170,7 @@ class Ease(Head):
 
     def _primal(self, num_items: int, num_rows: int) -> bool:
         if self.settings.form == "auto":
-            # The matrix of the dual is in float64, and is chosen where it still takes less.
+            # The dual's matrix is float64; it is chosen if it still takes less memory.
             return num_items**2 <= 2 * num_rows**2
         return self.settings.form == "primal"
 
@@ -176,18 +178,18 @@ class Ease(Head):
         needed, available = self.estimate_memory(data), psutil.virtual_memory().available
         if needed > available:
             raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
-                                f"{in_bytes(needed)} of memory and {in_bytes(available)} are free; choose "
+                                f"{in_bytes(needed)} of memory, but only {in_bytes(available)} are free; choose "
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
 
 
 def _singular(settings: EaseSettings, form: type[Primal] | type[Dual]) -> str:
-    """Return what to do about a penalty too small for the precision of the form."""
+    """Return the error message for a penalty that is too small for the precision of the form."""
     instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
     return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "
-            f"are fully determined by others; set head.l2=1 or more (null is {_L2_PER_INTERACTION:g} for each "
+            f"are fully determined by others; set head.l2=1 or more (null sets {_L2_PER_INTERACTION:g} for each "
             f"interaction of the average item){instead}")
 
 
 def _average(count: np.ndarray) -> float:
-    """Return the average of the counts that are not 0; 1 where all are."""
+    """Return the average of the non-zero counts; 1 if all are 0."""
     return float(count.sum() / max(1, np.count_nonzero(count))) or 1.0

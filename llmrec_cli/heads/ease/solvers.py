@@ -1,4 +1,4 @@
-"""The two ways to solve EASE: an equation for each item, or one for each user and feature.
+"""The two forms of EASE: primal (one equation per item) and dual (one equation per user and feature).
 
 With Z the users and features as rows, L the penalties and P = (Z'Z + L)^-1, the weights are B = I - P / diag(P)
 (Steck 2019, eq. 8), and the scores of a history h are h B = h - h P / diag(P).
@@ -21,16 +21,16 @@ from llmrec_cli.heads.shared.matrix_products import (
     inverse_in_place,
     popular_first,
     reorder_in_place,
-    turned_in_place,
+    transpose_in_place,
 )
 
 BLOCK_ITEMS = 256
-"""Items that are treated at a time where all of them would take too much memory."""
+"""Items processed at a time where all of them would take too much memory."""
 _TINY = float(np.finfo(np.float32).tiny)
-"""Least number that may be divided by."""
+"""Smallest allowed divisor."""
 
 BLOCK_QUERIES = 256
-"""Queries that the dual form scores at a time, whose scores it holds several times in float64."""
+"""Queries that the dual form scores at a time; it holds their scores several times in float64."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Rows:
 
 
 class Primal:
-    """P of N x N is made and turned into B, which scores histories by `ColumnBlocks`."""
+    """Primal form: computes P (N, N) and turns it into B, which scores histories by `ColumnBlocks`."""
 
     def __init__(self, weights: ColumnBlocks, inverse_diagonal_N: np.ndarray) -> None:
         self.weights = weights
@@ -73,14 +73,14 @@ class Primal:
         _require_digits(1 / (inverse_NN.diagonal() * gram_diagonal_N))
         reorder_in_place(inverse_NN, np.argsort(order_N))
         diagonal_N = inverse_NN.diagonal().copy()
-        # Rows are divided, not columns: as blocks the matrix is turned round.
+        # Divide rows, not columns: the blocks hold the transpose.
         inverse_NN *= (-1 / diagonal_N)[:, None]
         inverse_NN.flat[::num_items + 1] = 0
-        return cls(ColumnBlocks.of(turned_in_place(inverse_NN), num_items, num_items), diagonal_N)
+        return cls(ColumnBlocks.of(transpose_in_place(inverse_NN), num_items, num_items), diagonal_N)
 
     @staticmethod
     def estimate_memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
-        """Return the bytes that `fit` takes at its peak, for items with these numbers of entries in the rows."""
+        """Return the peak bytes of `fit`, for items with these numbers of entries in the rows."""
         num_items = len(count_N)
         dense = 4 * num_items * (num_dense + min(num_items, BLOCK_ITEMS)) if num_dense else 0
         return 4 * num_items**2 + max(gram_memory(int(count_N.sum()), num_rows, num_items), dense)
@@ -90,12 +90,12 @@ class Primal:
         return self.weights.product(sp.csr_array(history_QN)).numpy()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that scoring needs."""
+        """Return the arrays for scoring."""
         return {"weights": self.weights.flat(), "inverse_diagonal": self.inverse_diagonal_N}
 
     @classmethod
     def read(cls, tensors: TensorReader) -> "Primal":
-        """Return the form that has this state."""
+        """Restore the form from its state."""
         diagonal_N = tensors.take("inverse_diagonal", FLOAT, (None,), low=_TINY)
         num_items = len(diagonal_N)
         return cls(ColumnBlocks.of(tensors.take("weights", FLOAT, (num_items**2,)), num_items, num_items), diagonal_N)
@@ -104,8 +104,8 @@ class Primal:
 class Dual:
     """P by the Woodbury identity: with Y = Z L^-1/2 and M = (I + Y Y')^-1 of R x R, P = L^-1/2 (I - Y' M Y) L^-1/2.
 
-    Nothing of N x N is ever made. `rows` are those of Y. In float64, since what of an item the rows explain is nearly
-    all of it where penalties are small, and P is the rest.
+    No N x N matrix is ever built. `rows` are the rows of Y. In float64: with small penalties the rows explain nearly
+    all of an item, and P is the small remainder.
     """
 
     def __init__(self, rows: Rows, inverse_RR: np.ndarray, l2_N: np.ndarray, inverse_diagonal_N: np.ndarray,
@@ -120,7 +120,7 @@ class Dual:
     def fit(cls, rows: Rows, l2_N: np.ndarray, device: torch.device) -> "Dual":
         """Solve for M and the diagonal of P."""
         sparse_RN = sp.csr_array(rows.sparse_RN)
-        # By falling length, as add_gram wants its columns.
+        # Longest rows first: `add_gram` is fastest with popular columns first.
         order_R = popular_first(np.diff(sparse_RN.indptr))
         root_N = np.sqrt(l2_N.astype(np.float64))
         sparse_RN = sparse_RN[order_R]
@@ -141,13 +141,13 @@ class Dual:
 
     @staticmethod
     def estimate_memory(length_R: np.ndarray, num_items: int, num_dense: int) -> int:
-        """Return the bytes that `fit` takes at its peak, for sparse rows with these numbers of entries."""
+        """Return the peak bytes of `fit`, for sparse rows with these numbers of entries."""
         num_rows, num_entries = len(length_R) + num_dense, int(length_R.sum())
         block = 8 * min(num_items, BLOCK_ITEMS) * num_rows
-        # Entries: as they came, weighted in float32 and in float64, and by item.
-        held = 8 * num_rows**2 + 8 * num_dense * num_items + 48 * num_entries
-        # A block of columns of Y, laid out twice, and what comes of it; of two blocks, one after the other.
-        return held + max(gram_memory(num_entries, num_items, len(length_R), 8), 6 * block)
+        # Entries: as given, weighted in float32 and in float64, and by item.
+        base = 8 * num_rows**2 + 8 * num_dense * num_items + 48 * num_entries
+        # A block of columns of Y in two layouts, and its product; two blocks overlap.
+        return base + max(gram_memory(num_entries, num_items, len(length_R), 8), 6 * block)
 
     def _diagonal(self) -> np.ndarray:
         """Return diag(P), float64 (N,): (1 - y' M y) / l2 for each item's column y of Y."""
@@ -180,7 +180,7 @@ class Dual:
         onto_QR = np.concatenate([(scaled @ self.items_NR).toarray(), scaled @ self.rows.dense_DN.T], axis=1)
         through_QR = self._through(onto_QR)
         num_sparse = self.items_NR.shape[1]
-        # In place: of a large catalogue each copy takes tens of MB.
+        # In place: with a large catalogue each copy takes tens of MB.
         scores_QN: np.ndarray = (self.items_NR @ through_QR[:, :num_sparse].T).T
         scores_QN += through_QR[:, num_sparse:] @ self.rows.dense_DN
         np.subtract(scaled.toarray(), scores_QN, out=scores_QN)
@@ -190,7 +190,7 @@ class Dual:
         return scores_QN
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that scoring needs."""
+        """Return the arrays for scoring."""
         sparse = self.rows.sparse_RN
         return {"rows.indptr": sparse.indptr.astype(np.int64), "rows.indices": sparse.indices.astype(np.int64),
                 "rows.values": sparse.data, "rows.dense": self.rows.dense_DN,
@@ -199,7 +199,7 @@ class Dual:
 
     @classmethod
     def read(cls, tensors: TensorReader, device: torch.device) -> "Dual":
-        """Return the form that has this state."""
+        """Restore the form from its state."""
         diagonal_N = tensors.take("inverse_diagonal", DOUBLE, (None,), low=_TINY)
         num_items, num_sparse = len(diagonal_N), max(0, tensors.shape("rows.indptr")[0] - 1)
         sparse_RN = tensors.csr("rows.", (num_sparse, num_items), DOUBLE)
@@ -210,20 +210,20 @@ class Dual:
 
 
 _LEAST_DIGITS = 8
-"""Least share of an item that the other items leave unexplained, in units of the rounding error."""
+"""Smallest unexplained share of an item, in units of the rounding error."""
 
 
 def _require_digits(unexplained_N: np.ndarray) -> None:
-    """Raise LinAlgError where the share of an item that the others leave unexplained, 0 to 1, is lost in rounding.
+    """Raise LinAlgError if an item's share unexplained by the other items (0 to 1) is lost in rounding.
 
-    The diagonal of P, which weights are divided by, is made of it.
+    The diagonal of P, by which weights are divided, is computed from that share.
     """
     if not (unexplained_N > _LEAST_DIGITS * np.finfo(unexplained_N.dtype).eps).all():
         raise np.linalg.LinAlgError("numerically singular: the diagonal of the inverse is lost in rounding")
 
 
 def _columns(matrix_RN: sp.csr_array, order_N: np.ndarray) -> sp.csr_array:
-    """Return the columns in another order; rows keep the order of their entries."""
+    """Reorder the columns; rows keep the order of their entries."""
     place_N = np.empty(len(order_N), matrix_RN.indices.dtype)
     place_N[order_N] = np.arange(len(order_N))
     return sp.csr_array((matrix_RN.data, place_N[matrix_RN.indices], matrix_RN.indptr), shape=matrix_RN.shape)

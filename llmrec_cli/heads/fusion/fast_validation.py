@@ -1,7 +1,7 @@
-"""The validation metric of weighted sums of members' scores, per query, fast enough to try hundreds of weights.
+"""Validation metric of weighted sums of members' scores, per query, fast enough to try hundreds of weights.
 
-Instead of all scores, each query has candidates: the items that any member ranks high, and its relevant items. So the
-memory does not grow with the catalogue.
+Each query keeps only candidates instead of all items: the items that any member ranks high, and its relevant items.
+Memory does not grow with the catalogue.
 
 Shapes: Q queries, B queries of a chunk or block, N items, P pairs of a query and a candidate, W candidates of a query,
 K ranks, R queries with a hit.
@@ -20,30 +20,30 @@ from llmrec_cli.scoring.scorer import blocks
 from llmrec_cli.scoring.validation import Validation
 
 DEPTH = 300
-"""Most items held of each member and query: its best ones that the query has not seen."""
+"""Most candidates per member and query: the member's best unseen items."""
 COLD_DEPTH = 100
-"""Most cold items held beside these, of each member and query: with weights of their own they may rise."""
+"""Most additional cold candidates per member and query: separate weights for cold items may raise them."""
 CELLS = 2**27
-"""Most scores held for all queries and members: 512 MB. Many members are held less deep."""
+"""Most scores stored for all queries and members: 512 MB. With many members, fewer candidates are stored per member."""
 CHUNK_CELLS = 2**19
-"""Scores summed and compared at a time: 2 MB, which stay in the cache."""
+"""Scores summed and compared at a time: 2 MB, which fit in the cache."""
 
 Numbers = Mapping[str, float]
 Score = Callable[[Queries], torch.Tensor]
-"""A member's scaled scores (B, N) of the whole catalogue."""
+"""Function that returns a member's scaled scores (B, N) of the whole catalogue."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates of all queries, one row after the other; none has been seen by its query.
+    """Unseen candidates of all queries, one row after the other.
 
     Attributes
     ----------
-    scores : the scaled score of each by each member, float32 (P,)
-    indptr_Q : int64 (Q + 1,), where each query's begin
+    scores : each member's scaled scores of the candidates, float32 (P,)
+    indptr_Q : int64 (Q + 1,), start of each query's candidates
     relevant_P, cold_P : bool (P,)
     ranks_P : int64 (P,), the hash ranks of the items, which break ties
-    num_relevant_Q : relevant items of each query, at least 1, also those it has seen
+    num_relevant_Q : number of relevant items of each query, at least 1, including seen ones
     lengths_Q : lengths of the histories
     monitor : `<metric>@<k>`
     """
@@ -59,15 +59,15 @@ class Candidates:
 
 
 def depth_for(num_queries: int, num_members: int) -> int:
-    """Return how many items of each member are held per query: DEPTH, or as many as CELLS allows."""
+    """Return the number of candidates per member and query: DEPTH, or as many as CELLS allows."""
     return max(1, min(DEPTH, CELLS // max(1, num_queries * num_members**2)))
 
 
 def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndarray) -> Candidates:
-    """Return the candidates of the queries of `validation`, each of which has a relevant item, block by block.
+    """Collect the candidates of the validation queries, block by block; each query must have a relevant item.
 
-    A candidate of one member has its real score by every other member. Scores are scaled before, by the mean and
-    deviation (or the ranks) over the whole catalogue, exactly as the fusion scales them when it scores.
+    Each candidate has exact scores from all members, whichever member proposed it. Scores are scaled over the whole
+    catalogue (mean and deviation, or ranks) before candidates are selected, exactly as the fusion scales them.
     """
     queries, num_items = validation.queries, len(cold_N)
     depth = depth_for(len(queries), len(members))
@@ -76,18 +76,19 @@ def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndar
         rows = queries.rows(block)
         scaled = {name: score(rows).cpu() for name, score in members.items()}
         seen, relevant = (torch.from_numpy(_places(matrix)) for matrix in (rows.seen, validation.relevant[block]))
-        held_BN = torch.zeros((len(rows), num_items), dtype=torch.bool)
+        is_candidate_BN = torch.zeros((len(rows), num_items), dtype=torch.bool)
         for scaled_BN in scaled.values():
             unseen_BN = scaled_BN.reshape(-1).index_fill(0, seen, -torch.inf).view(len(rows), num_items)
-            _hold(held_BN, unseen_BN, depth)
+            _mark_best(is_candidate_BN, unseen_BN, depth)
             if cold_N.any():
-                _hold(held_BN, unseen_BN.masked_fill_(~cold, -torch.inf), min(depth, COLD_DEPTH))
-        held_BN.view(-1).index_fill_(0, relevant, value=True).index_fill_(0, seen, value=False)
-        places_P = torch.nonzero(held_BN.view(-1)).ravel()
+                _mark_best(is_candidate_BN, unseen_BN.masked_fill_(~cold, -torch.inf), min(depth, COLD_DEPTH))
+        is_candidate_BN.view(-1).index_fill_(0, relevant, value=True).index_fill_(0, seen, value=False)
+        places_P = torch.nonzero(is_candidate_BN.view(-1)).ravel()
         for name, scaled_BN in scaled.items():
             scores[name].append(scaled_BN.reshape(-1)[places_P].numpy())
-        is_relevant = torch.zeros(held_BN.numel(), dtype=torch.bool).index_fill_(0, relevant, value=True)
-        parts.append((held_BN.sum(dim=1).numpy(), is_relevant[places_P].numpy(), (places_P % num_items).numpy()))
+        is_relevant = torch.zeros(is_candidate_BN.numel(), dtype=torch.bool).index_fill_(0, relevant, value=True)
+        parts.append((is_candidate_BN.sum(dim=1).numpy(), is_relevant[places_P].numpy(),
+                      (places_P % num_items).numpy()))
     sizes_Q, relevant_P, item_P = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Candidates({name: np.concatenate(part) for name, part in scores.items()},
                       np.concatenate([[0], np.cumsum(sizes_Q)]), relevant_P, cold_N[item_P],
@@ -95,14 +96,14 @@ def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndar
                       np.diff(queries.history.indptr), validation.monitor)
 
 
-def _hold(held_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
-    """Mark the best items of each row, in place; ties at the end in any order."""
+def _mark_best(is_candidate_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
+    """Mark the `depth` best items of each row, in place; ties at the end are broken arbitrarily."""
     top = torch.topk(scores_BN, min(depth, scores_BN.shape[1]), dim=1)
-    held_BN.scatter_(1, top.indices, held_BN.gather(1, top.indices) | (top.values > -torch.inf))
+    is_candidate_BN.scatter_(1, top.indices, is_candidate_BN.gather(1, top.indices) | (top.values > -torch.inf))
 
 
 def _places(matrix: sp.csr_array) -> np.ndarray:
-    """Return the positions of the entries in the rows laid end to end."""
+    """Return the positions of the entries in the flattened matrix."""
     row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
     return row * matrix.shape[1] + matrix.indices
 
@@ -113,11 +114,11 @@ class _Chunk:
 
     Attributes
     ----------
-    scores : of each member (B, W), -inf in the padding of the first
+    scores : scores of each member (B, W), 0 in the padding
     cold_BW, relevant_BW, padding_BW : bool
     ranks_BW : int64
-    relevant, row_of_relevant : positions of the relevant candidates in the rows laid end to end, and their rows
-    num_relevant_B : of each query, also those that are no candidates
+    relevant, row_of_relevant : positions of the relevant candidates in the flattened (B, W), and their rows
+    num_relevant_B : number of relevant items of each query, including items that are not candidates
     """
 
     scores: dict[str, torch.Tensor]
@@ -130,12 +131,12 @@ class _Chunk:
     num_relevant_B: np.ndarray
 
 
-class Scored:
-    """The metric of each validation query under weights of the members, computed once for each weighting.
+class WeightedMetric:
+    """Metric of each validation query for given member weights, cached per weighting.
 
-    Lists are made only for queries with fewer than k candidates above their best relevant one, which is counted: for
-    the others there is no hit to find. Where all items are candidates, the figures are to the bit the scorer's, ties
-    included; otherwise an item beyond every member's depth is taken not to reach the top k of a sum.
+    Lists are made only for queries with fewer than k candidates above their best relevant one; the other queries have
+    no hit. If all items are candidates, values equal the scorer's bit for bit, ties included; otherwise an item beyond
+    every member's depth is assumed to miss the top k of the sum.
     """
 
     def __init__(self, candidates: Candidates) -> None:
@@ -145,14 +146,14 @@ class Scored:
                                           candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
         self.monitor, self.k = candidates.monitor, int(candidates.monitor.partition("@")[2])
         self.chunks = list(_chunks(candidates))
-        self.known: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
+        self.cache: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
 
     def values(self, weights: Numbers, cold: Numbers) -> np.ndarray:
-        """Return the metric of each query, float64 (Q,), with weights of their own for cold items unless empty."""
+        """Return the metric of each query, float64 (Q,); `cold` are separate weights for cold items unless empty."""
         key = tuple(tuple(part.get(name, 0.0) for name in self.names) for part in (weights, cold) if part)
-        if key not in self.known:
-            self.known[key] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
-        return self.known[key]
+        if key not in self.cache:
+            self.cache[key] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
+        return self.cache[key]
 
     def _values(self, chunk: _Chunk, weights: Numbers, cold: Numbers) -> np.ndarray:
         sum_BW = weighted_sum(weights, chunk.scores)
@@ -162,24 +163,24 @@ class Scored:
         return monitored_values(self.monitor, self._hits(chunk, sum_BW), chunk.num_relevant_B)
 
     def _hits(self, chunk: _Chunk, sum_BW: torch.Tensor) -> np.ndarray:
-        """Return which ranks hold a relevant item, bool (B, K)."""
+        """Return the mask of the ranks with a relevant item, bool (B, K)."""
         best_B1 = torch.full((len(sum_BW), 1), -torch.inf)
         best_B1.view(-1).scatter_reduce_(0, chunk.row_of_relevant, sum_BW.view(-1)[chunk.relevant], "amax")
         above_B = (sum_BW > best_B1).sum(dim=1)
         rows = torch.nonzero((above_B < self.k) & (best_B1[:, 0] > -torch.inf)).ravel()
-        found_RW = sum_BW.index_select(0, rows)
-        places_RK = _best(found_RW, self.k, chunk.ranks_BW, rows)
+        sum_RW = sum_BW.index_select(0, rows)
+        places_RK = _best(sum_RW, self.k, chunk.ranks_BW, rows)
         hits_BK = np.zeros((len(sum_BW), self.k), bool)
         hits_RK = chunk.relevant_BW.index_select(0, rows).gather(1, places_RK)
-        hits_BK[rows.numpy(), :places_RK.shape[1]] = (hits_RK & (found_RW.gather(1, places_RK) > -torch.inf)).numpy()
+        hits_BK[rows.numpy(), :places_RK.shape[1]] = (hits_RK & (sum_RW.gather(1, places_RK) > -torch.inf)).numpy()
         return hits_BK
 
 
 def weighted_sum(weights: Numbers, scores: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the sum of the scores times their weights, in a new tensor; one weight at least is above 0."""
-    used = [name for name in scores if weights.get(name, 0.0) > 0]
-    total = scores[used[0]] * weights[used[0]]
-    for name in used[1:]:
+    """Return the weighted sum of the scores in a new tensor; at least one weight must be above 0."""
+    names = [name for name in scores if weights.get(name, 0.0) > 0]
+    total = scores[names[0]] * weights[names[0]]
+    for name in names[1:]:
         total.add_(scores[name], alpha=weights[name])
     return total
 
@@ -197,35 +198,35 @@ def _best(scores_RW: torch.Tensor, k: int, ranks_BW: np.ndarray, rows: torch.Ten
 
 def _chunks(candidates: Candidates) -> list[_Chunk]:
     """Return the queries in chunks of about CHUNK_CELLS candidates."""
-    indptr, start, found = candidates.indptr_Q, 0, []
+    indptr, start, chunks = candidates.indptr_Q, 0, []
     widest = max(1, int(np.diff(indptr).max(initial=0)))
     size = max(1, CHUNK_CELLS // widest)
     for start in range(0, len(indptr) - 1, size):
-        found.append(_chunk(candidates, start, min(start + size, len(indptr) - 1)))
-    return found
+        chunks.append(_chunk(candidates, start, min(start + size, len(indptr) - 1)))
+    return chunks
 
 
 def _chunk(candidates: Candidates, start: int, stop: int) -> _Chunk:
     first, last = candidates.indptr_Q[start], candidates.indptr_Q[stop]
     sizes_B = np.diff(candidates.indptr_Q[start:stop + 1])
     shape = (stop - start, max(1, int(sizes_B.max(initial=0))))
-    there_BW = np.arange(shape[1]) < sizes_B[:, None]
+    is_candidate_BW = np.arange(shape[1]) < sizes_B[:, None]
 
-    def padded(values_P: np.ndarray) -> np.ndarray:
+    def pad(values_P: np.ndarray) -> np.ndarray:
         table = np.zeros(shape, values_P.dtype)
-        table[there_BW] = values_P[first:last]
+        table[is_candidate_BW] = values_P[first:last]
         return table
 
-    relevant_BW = padded(candidates.relevant_P)
+    relevant_BW = pad(candidates.relevant_P)
     relevant = np.flatnonzero(relevant_BW)
-    return _Chunk({name: torch.from_numpy(padded(scores)) for name, scores in candidates.scores.items()},
-                  torch.from_numpy(padded(candidates.cold_P)), torch.from_numpy(relevant_BW),
-                  torch.from_numpy(~there_BW), padded(candidates.ranks_P), torch.from_numpy(relevant),
+    return _Chunk({name: torch.from_numpy(pad(scores)) for name, scores in candidates.scores.items()},
+                  torch.from_numpy(pad(candidates.cold_P)), torch.from_numpy(relevant_BW),
+                  torch.from_numpy(~is_candidate_BW), pad(candidates.ranks_P), torch.from_numpy(relevant),
                   torch.from_numpy(relevant // shape[1]), candidates.num_relevant_Q[start:stop])
 
 
-def drawn(validation: Validation, num: int, seed: int) -> Validation:
-    """Return at most `num` of the validation queries that have a relevant item, at random."""
+def sample_queries(validation: Validation, num: int, seed: int) -> Validation:
+    """Draw at most `num` of the validation queries with a relevant item."""
     rows = np.flatnonzero(np.diff(validation.relevant.indptr))
     if len(rows) > num:
         rows = np.sort(np.random.default_rng(seed).choice(rows, num, replace=False))

@@ -19,8 +19,8 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.fusion.fast_validation import CELLS, Scored, depth_for, drawn, gather
-from llmrec_cli.heads.fusion.weights import Learned, Weights, learn, limit_for, share_of_long
+from llmrec_cli.heads.fusion.fast_validation import CELLS, WeightedMetric, depth_for, gather, sample_queries
+from llmrec_cli.heads.fusion.weights import SearchResult, Weights, learn, limit_for, share_of_long
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
@@ -28,21 +28,21 @@ from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import FusionSettings, ModelConfig
 
 MOST_QUERIES = 10_000
-"""Most validation queries that weights are learned on, drawn at random."""
+"""Most validation queries for learning weights, drawn at random."""
 _LENGTHS = "fit_lengths"
-"""Name, in the head's state, of the lengths of the users' (or groups') histories at the fit."""
+"""State key of the lengths of the users' (or groups') histories at the fit."""
 _RANK = 60
-"""Reciprocal rank fusion's constant (Cormack et al. 2009)."""
+"""Constant of reciprocal rank fusion (Cormack et al. 2009)."""
 
 
 class Fusion(Head):
     """Members' scores, scaled per query, times their weights.
 
-    Learned weights (`fusion_weights`): the best member on validation, or all members if their sum gains more than its
-    standard error on held-out folds. Separate weights for long histories and for cold items are kept by the same rule.
-    A member whose weights end at 0 is left out. Scores are scaled over the whole catalogue; then only
-    the items that a member ranks high, and the relevant ones, are held of each query (`fusion_scored`), so that any
-    catalogue is learned on MOST_QUERIES queries.
+    Learned weights (`weights`): the best member on validation, or all members if their sum gains more than its
+    standard error on held-out folds. Separate weights for long histories and for cold items follow the same rule.
+    Members whose weights end at 0 are dropped. Scores are scaled over the whole catalogue; learning then stores only
+    the items that a member ranks high, and the relevant ones, of each query (`fast_validation`), so memory does not
+    grow with the catalogue.
     """
 
     settings: FusionSettings
@@ -50,67 +50,67 @@ class Fusion(Head):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.members = {name: build(member) for name, member in self.settings.members.items()}
-        given = self.settings
-        self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),
-                               dict(given.cold_weights), given.long_history)
-        self.long_share = given.long_share
-        self.long_share_of = given.long_share_of
+        settings = self.settings
+        self.weights = Weights({} if isinstance(settings.weights, str) else dict(settings.weights),
+                               dict(settings.long_weights), dict(settings.cold_weights), settings.long_history)
+        self.long_share = settings.long_share
+        self.long_share_of = settings.long_share_of
         self.cold_N: np.ndarray = np.zeros(0, bool)
         self.fit_lengths: np.ndarray = np.zeros(0, np.int64)
 
     @property
     def supports_text_queries(self) -> bool:
-        """True if a member answers texts."""
+        """True if a member supports text queries."""
         return any(member.supports_text_queries for member in self.members.values())
 
     @property
     def uses_user_profiles(self) -> bool:
-        """True if a member does."""
+        """True if a member uses them."""
         return any(member.uses_user_profiles for member in self.members.values())
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """Those of the first member that has any."""
+        """Item texts of the first member that has any."""
         return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)
 
     @property
     def is_personal(self) -> bool:
-        """True if a member is."""
+        """True if a member is personal."""
         return any(member.is_personal for member in self.members.values())
 
     @property
     def uses_identity(self) -> bool:
-        """True if a member does."""
+        """True if a member uses it."""
         return any(member.uses_identity for member in self.members.values())
 
     @property
     def without_fold_in(self) -> list[str]:
-        """The members that answer known users by what was learned of each."""
+        """The members that score known users from learned user parameters."""
         return [name for name, member in self.members.items() if member.without_fold_in]
 
     @property
     def history_limit(self) -> int | None:
-        """The smallest limit of a member."""
+        """The smallest limit of the members."""
         return min((member.history_limit for member in self.members.values() if member.history_limit is not None),
                    default=None)
 
     @property
     def rereads(self) -> bool:
-        """True if all members do that read texts."""
-        reading = [member for member in self.members.values() if member.supports_text_queries]
-        return bool(reading) and all(member.rereads for member in reading)
+        """True if all members with texts reread them."""
+        readers = [member for member in self.members.values() if member.supports_text_queries]
+        return bool(readers) and all(member.rereads for member in readers)
 
     def reread(self, texts: np.ndarray) -> None:
-        """Let the members that know texts take other texts (N,)."""
+        """Replace the item texts (N,) of the members that reread them."""
         for member in self.members.values():
             if member.rereads:
                 member.reread(texts)
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of all members, and of the scores that weights are learned on.
+        """Return the bytes of all members, and of the scores for learning weights.
 
-        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states. What
-        encoding takes beside an encoder's weights is there for the next member that has one, and then for the scores.
+        A fitted member stays in memory; its own estimate is the bound for it. Encoding buffers are freed and reused by
+        the next member with an encoder, and then by the scores.
         """
         encoders = sum("encoder" in member.config.head.uses() for member in self.members.values())
         members = (sum(member.estimate_memory(data) for member in self.members.values())
@@ -118,28 +118,27 @@ class Fusion(Head):
         return max(members, members - ENCODING_BYTES * min(1, encoders) + self._memory_of_learning(data))
 
     def _memory_of_learning(self, data: TrainingData) -> int:
-        """Return the bytes of a block of all members' scores and of the candidates held for the ascent."""
+        """Return the bytes of a block of all members' scores and of the stored candidates."""
         if not self._learns():
             return 0
         queries, items, members = min(MOST_QUERIES, len(data.users)), len(data.items), len(self.members)
         width = min(items, members * depth_for(queries, members))
-        # Of each candidate its scores, whether it is relevant, cold or padding, and its rank: while they are put into
-        # chunks, twice.
-        held = 2 * min(queries * width, CELLS) * (4 * members + 11)
-        return held + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
+        # Per candidate: scores, three flags (relevant, cold, padding) and the rank; twice while chunks are built.
+        candidates = 2 * min(queries * width, CELLS) * (4 * members + 11)
+        return candidates + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
     def unused_values(self, data: TrainingData) -> list[str]:
-        """Return what the members say, each with its name."""
+        """Return the members' sentences, each with the member's name."""
         return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]
 
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Fit every member, then learn the weights if they are to be learned."""
+        """Fit every member, then learn the weights if weights=learned."""
         if self._learns() and context.validation is None:
-            raise DataError("head.weights=learned: the prepared data holds nothing out for validation, on which the "
-                            "weights are learned; prepare with split.valid=0.1, or give a number each, "
+            raise DataError("head.weights=learned: the prepared data has no validation split, on which the weights are "
+                            "learned; prepare with split.valid=0.1, or give a number each, "
                             "head.weights={" + ", ".join(f"{name}: 1" for name in self.members) + "}")
         for name, member in self.members.items():
             member.fit(data, context.inside(name))
@@ -161,51 +160,51 @@ class Fusion(Head):
             self.fit_lengths = np.diff(self._histories(data).matrix.indptr).astype(np.int64)
 
     def _histories(self, data: TrainingData) -> Interactions:
-        """Return the interactions of users, or of groups, whose history lengths the limit is about."""
+        """Return the interactions of users, or of groups, to whose history lengths the limit applies."""
         if self.long_share_of == "users":
             return data.interactions
         if data.groups is None:
             raise DataError("head.long_share_of=groups: the data has no groups; prepare it with dataset.groups=<file>, "
-                            "or leave the setting out")
+                            "or remove the setting")
         return data.groups.interactions
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
-        chosen = drawn(validation, MOST_QUERIES, context.seed)
+        sample = sample_queries(validation, MOST_QUERIES, context.seed)
         with torch.inference_mode():
-            scored = Scored(gather(self.scaled_members(), chosen, self.cold_N))
-            learned = learn(scored, context.seed)
+            metric = WeightedMetric(gather(self.scaled_members(), sample, self.cold_N))
+            result = learn(metric, context.seed)
         num_available = int((np.diff(validation.relevant.indptr) > 0).sum())
-        weights = learned.weights
-        context.log("fusion", members=learned.alone, weights=weights.all, long_weights=weights.long,
-                    cold_weights=weights.cold, value=float(weights.values(scored).mean()),
-                    num_queries=scored.num_queries, num_available=num_available,
-                    tried=[{"name": step.name, "kept": step.kept} | step.held_out.facts() for step in learned.steps])
-        print(_report(learned, validation.monitor, scored.num_queries, num_available), file=sys.stderr)
-        return weights.used()
+        weights = result.weights
+        context.log("fusion", members=result.alone, weights=weights.all, long_weights=weights.long,
+                    cold_weights=weights.cold, value=float(weights.values(metric).mean()),
+                    num_queries=metric.num_queries, num_available=num_available,
+                    tried=[{"name": step.name, "kept": step.is_kept} | step.held_out.facts() for step in result.steps])
+        print(_report(result, validation.monitor, metric.num_queries, num_available), file=sys.stderr)
+        return weights.without_zeros()
 
     def scaled_members(self) -> dict[str, Callable[[Queries], torch.Tensor]]:
         """Return a function for each fitted member that returns its scaled scores (Q, N)."""
         return {name: partial(self._scaled_scores, member) for name, member in self.members.items()}
 
     def _scaled_scores(self, member: Head, queries: Queries) -> torch.Tensor:
-        return self._scaled(self._asked(member, queries).cpu())
+        return self._scaled(self._score_member(member, queries).cpu())
 
     def _scaled(self, scores_QN: torch.Tensor) -> torch.Tensor:
         if self.settings.normalise == "raw":
             return scores_QN
         if self.settings.normalise == "rank":
             below_QN = (-scores_QN).contiguous()
-            # Equal scores have the same rank, so the catalogue's order plays no part.
+            # Equal scores share a rank, so the catalogue's order has no effect.
             rank_QN = 1 + torch.searchsorted(below_QN.sort(dim=1).values, below_QN)
             return 1 / (_RANK + rank_QN).float()
         return scaled(scores_QN)
 
-    def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
+    def _score_member(self, member: Head, queries: Queries) -> torch.Tensor:
         """Return a member's scores (Q, N) of users or groups."""
         return member.score(queries)
 
     def score_groups(self, queries: Queries) -> torch.Tensor:
-        """Return the weighted sum of what the members score groups (Q, N)."""
+        """Return the weighted sum of the members' scores of groups (Q, N)."""
         return self.score_users(queries)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -214,24 +213,24 @@ class Fusion(Head):
         return self.weights.sum(scores, torch.from_numpy(self._lengths(queries)), torch.from_numpy(self.cold_N))
 
     def _lengths(self, queries: Queries) -> np.ndarray:
-        """Return the length (Q,) of each history that decides whether it is long.
+        """Return the length (Q,) by which each history counts as short or long.
 
-        A learned limit is about histories of the fit. A known user (or group) who is asked with newer interactions too
-        counts by the fit's, so that no more have a long history than had one when the weights were learned.
+        A learned limit applies to histories at the fit. A known user (or group) queried with newer interactions counts
+        by the length at the fit, so that the share of long histories stays as it was when the weights were learned.
         """
         lengths_Q = np.diff(queries.history.indptr).astype(np.int64)
         row_Q = queries.user if self.long_share_of == "users" else \
             np.full(len(queries), -1) if queries.groups is None else queries.groups.group
-        known = np.flatnonzero(row_Q >= 0)
-        if self.long_share > 0 and len(self.fit_lengths) and len(known):
-            fitted = self.fit_lengths[row_Q[known]]
-            lengths_Q[known] = np.where(fitted > 0, fitted, lengths_Q[known])
+        rows = np.flatnonzero(row_Q >= 0)
+        if self.long_share > 0 and len(self.fit_lengths) and len(rows):
+            fit_lengths = self.fit_lengths[row_Q[rows]]
+            lengths_Q[rows] = np.where(fit_lengths > 0, fit_lengths, lengths_Q[rows])
         return lengths_Q
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return the weighted sum of the scores of those members that can be asked in words (T, N).
+        """Return the weighted sum of the scores of the members that support text queries (T, N).
 
-        Weighted by how much they count where they count most: one that is for cold items alone answers as well.
+        Each member takes its largest weight over all parts, so a member used only for cold items counts too.
         """
         scores = {name: self._scaled(member.score_text(texts).cpu()) for name, member in self.members.items()
                   if member.supports_text_queries}
@@ -239,7 +238,7 @@ class Fusion(Head):
         return torch.stack([most[name] * scaled for name, scaled in scores.items()]).sum(dim=0)
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with the learned weights and what the members chose."""
+        """Return the model config with the learned weights and the members' tuned configs."""
         members = {name: member.tuned_config() for name, member in self.members.items()}
         return replace(self.config, head=replace(self.settings, members=members, weights=dict(self.weights.all),
                                                   long_weights=dict(self.weights.long),
@@ -254,17 +253,17 @@ class Fusion(Head):
         self.cold_N = np.concatenate([self.cold_N, np.ones(len(items), bool)])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the members' states, each under its name, which items are cold, and lengths of the fit's histories."""
+        """Return the members' states under their names, the mask of cold items, and history lengths at the fit."""
         states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
         lengths = {_LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
         return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         if self._learns():
-            raise tensors.error("cold", "config.yaml has weights=learned, where a fitted model has a number each")
+            raise tensors.error("cold", "config.yaml has weights=learned, but a fitted model has a number each")
         self.cold_N = tensors.take("cold", BYTE, (len(items),), high=1).astype(bool)
-        # A model of an earlier version has none: its users count by the histories that they are asked with.
+        # Models of earlier versions have none: their users count by the history of the query.
         self.fit_lengths = np.zeros(0, np.int64)
         if self.long_share > 0 and _LENGTHS in tensors:
             rows = len(users) if self.long_share_of == "users" else tensors.num_groups
@@ -273,14 +272,15 @@ class Fusion(Head):
             member.read(tensors.inside(f"{name}/"), users, items, context)
 
 
-def _report(learned: Learned, monitor: str, num_queries: int, num_available: int) -> str:
-    """Return lines about the members alone, and about each step beyond the best of them."""
-    alone = ", ".join(f"{name} {value:.4f}" for name, value in learned.alone.items())
+def _report(result: SearchResult, monitor: str, num_queries: int, num_available: int) -> str:
+    """Return lines about the metric of each member alone, each step of the search, and the weights."""
+    alone = ", ".join(f"{name} {value:.4f}" for name, value in result.alone.items())
     lines = [f"fusion: {monitor} of the members alone on {num_queries:,} of {num_available:,} validation queries: "
              f"{alone}"]
-    lines += [f"fusion: {step.name}: gain on held-out folds {step.held_out}: {'kept' if step.kept else 'not kept'}"
-              for step in learned.steps]
-    used = learned.weights.used()
-    named = {"weights": used.all, f"histories of {used.long_history} items or more": used.long, "cold items": used.cold}
+    lines += [f"fusion: {step.name}: gain on held-out folds {step.held_out}: {'kept' if step.is_kept else 'not kept'}"
+              for step in result.steps]
+    final = result.weights.without_zeros()
+    parts = {"weights": final.all, f"histories of {final.long_history} items or more": final.long,
+             "cold items": final.cold}
     return "\n".join([*lines, *(f"fusion: {part}: " + ", ".join(f"{name} {weight:g}" for name, weight in of.items())
-                                for part, of in named.items() if of)])
+                                for part, of in parts.items() if of)])

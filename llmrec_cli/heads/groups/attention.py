@@ -1,4 +1,4 @@
-"""Members' votes for an item, weighted by an attention that depends on the item.
+"""Members' votes for an item, weighted by item-dependent attention.
 
 Shapes: Q queries of groups, L memberships, M items, R candidates, E embedding size, A attention size.
 """
@@ -9,22 +9,22 @@ import torch
 from torch import nn
 
 from llmrec_cli.heads.groups.inputs import GroupInputs, sums_between
-from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
+from llmrec_cli.heads.groups.model import GroupModel, IdMasks, select_items
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
 from llmrec_cli.settings.heads.groups import GroupAttentionSettings
 
 MEMBERS, ITEMS = 512, 1024
-"""Members and items whose votes are held at a time where nothing is trained: 2 MB, so that they stay in the cache."""
+"""Members and items whose votes are computed at a time when scoring: 2 MB, which fit in the cache."""
 
 
 class AttentionModel(GroupModel):
     """logit_gi = root(size) sum_m a_mi (m . i) + (own history + id + text) . i + bias_i (Cao et al. 2018, eq. 1 to 3).
 
-    a_mi is a softmax over the members of (K m . Q i) x `sharpness`, both shorter than 1. Differs: the paper's attention
-    is a layer of rectified sums for each pair of a member and an item; a product of two small vectors is a matrix
-    product for all pairs. The group's votes are multiplied by the root of its size, since more members agreeing is more
-    evidence. The logit goes into the loss as it is; the paper's sigmoid before a ranking loss saturates. The id is
-    dropped out, so that a group without one is answered as well.
+    a_mi is a softmax over the members of (K m . Q i) x `sharpness`, where K m and Q i are shorter than 1. Differs: the
+    paper's attention is a layer of rectified sums for each pair of a member and an item; here it is a product of two
+    small vectors, one matrix product for all pairs. The group's votes are multiplied by the root of its size, since
+    more agreeing members are more evidence. The loss takes the logit directly; the paper's sigmoid before a ranking
+    loss saturates. Ids are dropped out in training, so that groups without an id can be scored.
     """
 
     settings: GroupAttentionSettings
@@ -38,35 +38,35 @@ class AttentionModel(GroupModel):
         self.log_sharpness = nn.Parameter(torch.tensor(-3.0))
 
     def group_logits(self, inputs: GroupInputs, items_ME: torch.Tensor, rows_R: torch.Tensor | None = None,
-                     kept: Kept | None = None) -> torch.Tensor:
-        items_RE, bias_R = chosen(rows_R, items_ME, self.bias(len(items_ME)))
-        members_LE = self.members(inputs, items_ME, kept)
+                     masks: IdMasks | None = None) -> torch.Tensor:
+        items_RE, bias_R = select_items(rows_R, items_ME, self.bias(len(items_ME)))
+        members_LE = self.members(inputs, items_ME, masks)
         keys_LA = bounded(self.key(members_LE)) * self.sharpness()
         queries_RA = bounded(self.query(items_RE))
-        rest_QE = self.own_history(inputs, items_ME) + self.of_group(inputs, kept)
-        counted = votes if torch.is_grad_enabled() else votes_in_parts
-        votes_QR = counted(inputs.starts, members_LE, items_RE, keys_LA, queries_RA)
+        rest_QE = self.own_history(inputs, items_ME) + self.of_group(inputs, masks)
+        count_votes = votes if torch.is_grad_enabled() else votes_in_parts
+        votes_QR = count_votes(inputs.starts, members_LE, items_RE, keys_LA, queries_RA)
         return torch.addcmul(rest_QE @ items_RE.T + bias_R, votes_QR, inputs.sizes.sqrt()[:, None])
 
     def sharpness(self) -> torch.Tensor:
-        """Return what products of keys and queries are multiplied by, above 0 and below the setting of that name."""
+        """Return the factor of the products of keys and queries, between 0 and the setting `sharpness`."""
         return self.settings.sharpness * torch.sigmoid(self.log_sharpness)
 
 
 def bounded(vectors: torch.Tensor) -> torch.Tensor:
-    """Return vectors in the same directions, shorter than 1: a short one, of whom little is known, stays short.
+    """Shrink vectors to lengths below 1, keeping directions; short vectors (of users with little data) stay short.
 
-    Dividing by the length itself would make what is next to nothing as loud as any other, and its gradients endless.
+    Division by the length itself would amplify nearly zero vectors, with unbounded gradients.
     """
     return vectors / (1 + vectors.square().sum(dim=1, keepdim=True)).sqrt()
 
 
 def votes(starts: torch.Tensor, members_LE: torch.Tensor, items_RE: torch.Tensor, keys_LA: torch.Tensor,
           queries_RA: torch.Tensor) -> torch.Tensor:
-    """Return sum_m a_mi (m . i) of each query's members (Q, R), 0 for a query without members.
+    """Return sum_m a_mi (m . i) of each query's members (Q, R); 0 for a query without members.
 
-    `starts` (Q + 1,) says where the members of each query begin. The exponents are below `sharpness`, so the softmax
-    needs no maximum, and its sums above and below the line are sums over memberships.
+    `starts` (Q + 1,) are the starts of each query's memberships. The exponents are below `sharpness`, so the softmax
+    needs no maximum, and its numerator and denominator are plain sums over memberships.
     """
     weight_LR = (keys_LA @ queries_RA.T).exp()
     above_QR = sums_between(starts, weight_LR * (members_LE @ items_RE.T))
@@ -75,17 +75,17 @@ def votes(starts: torch.Tensor, members_LE: torch.Tensor, items_RE: torch.Tensor
 
 def votes_in_parts(starts: torch.Tensor, members_LE: torch.Tensor, items_RE: torch.Tensor, keys_LA: torch.Tensor,
                    queries_RA: torch.Tensor) -> torch.Tensor:
-    """Return the same, some members with some items at a time: a whole query's members, however many they are.
+    """Return the result of `votes`, computed for blocks of members and items; a query's members share a block.
 
-    The same memory is used for all parts, since asking for megabytes again and again takes as long as the products.
+    All blocks reuse the same memory: allocating megabytes repeatedly takes as long as the products.
     """
-    found_QR = items_RE.new_zeros(len(starts) - 1, len(items_RE))
-    longest = max(MEMBERS, int(starts.diff().max())) if len(found_QR) else 0
+    votes_QR = items_RE.new_zeros(len(starts) - 1, len(items_RE))
+    longest = max(MEMBERS, int(starts.diff().max())) if len(votes_QR) else 0
     buffers = items_RE.new_empty(2, longest * min(ITEMS, len(items_RE)))
     first = 0
-    while first < len(found_QR):
+    while first < len(votes_QR):
         last = int(torch.searchsorted(starts, starts[first] + MEMBERS, right=True)) - 1
-        last = min(max(last, first + 1), len(found_QR))
+        last = min(max(last, first + 1), len(votes_QR))
         begin, end = int(starts[first]), int(starts[last])
         inside = starts[first:last + 1] - begin
         for item in range(0, len(items_RE) if end > begin else 0, ITEMS):
@@ -94,16 +94,16 @@ def votes_in_parts(starts: torch.Tensor, members_LE: torch.Tensor, items_RE: tor
             weight, vote = (buffer[:shape[0] * shape[1]].view(shape) for buffer in buffers)
             torch.mm(keys_LA[begin:end], queries_RA[some].T, out=weight).exp_()
             torch.mm(members_LE[begin:end], items_RE[some].T, out=vote).mul_(weight)
-            found_QR[first:last, some] = sums_between(inside, vote) / sums_between(inside, weight).clamp_min(1e-30)
+            votes_QR[first:last, some] = sums_between(inside, vote) / sums_between(inside, weight).clamp_min(1e-30)
         first = last
-    return found_QR
+    return votes_QR
 
 
 class GroupAttention(TrainedGroupHead):
-    """AGREE's idea with text, histories and a whole softmax."""
+    """AGREE (Cao et al. 2018) with texts, histories and a softmax over the catalogue."""
 
     model_class = AttentionModel
 
     def cells_of_a_member(self) -> int:
-        """Return how many numbers a step holds for a pair: weight, vote and product, with their gradients."""
+        """Return the numbers that a step stores per pair: weight, vote and product, with their gradients."""
         return 8

@@ -17,7 +17,7 @@ from llmrec_cli.heads.shared.history_vectors import history_sums, weight_sums
 
 
 class Bags(NamedTuple):
-    """Rows of a sparse matrix, as sums of vectors are taken over them."""
+    """Rows of a sparse matrix, for sums of vectors over each row."""
 
     indices: torch.Tensor
     indptr: torch.Tensor
@@ -25,12 +25,12 @@ class Bags(NamedTuple):
 
     @classmethod
     def of(cls, matrix: sp.csr_array, device: torch.device, weighted: bool = False) -> "Bags":
-        """Return the rows of a CSR matrix; its numbers count where it is `weighted`."""
+        """Return the rows of a CSR matrix; its values are weights if `weighted`."""
         return cls(_tensor(matrix.indices, device), _tensor(matrix.indptr, device),
                    torch.from_numpy(matrix.data.astype(np.float32)).to(device) if weighted else None)
 
     def sums(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the (weighted) sum of the vectors that each row names (num_rows, D)."""
+        """Return the (weighted) sum of the vectors at each row's indices (num_rows, D)."""
         return history_sums(vectors, self.indices, self.indptr, self.weights)
 
     def totals(self) -> torch.Tensor:
@@ -42,12 +42,12 @@ class Bags(NamedTuple):
         return self.sums(vectors) / self.totals().clamp_min(1)[:, None]
 
     def scaled_sums(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return the sums over the root of the totals: more says more, but not in proportion."""
+        """Return the sums divided by the root of the totals: more entries count more, but not in proportion."""
         return self.sums(vectors) / self.totals().clamp_min(1).sqrt()[:, None]
 
 
-class ItemsKnown(NamedTuple):
-    """Features of items (N,) beside id and text: sparse ones as weighted rows, dense ones float32 (N, D)."""
+class ItemInputs(NamedTuple):
+    """Item features besides id and text, of items (N,): weighted sparse rows, and dense float32 (N, D)."""
 
     sparse: Bags
     dense: torch.Tensor
@@ -55,20 +55,20 @@ class ItemsKnown(NamedTuple):
 
 @dataclass(frozen=True)
 class Past:
-    """The groups that were trained on: `members` CSR (K, U), `history` CSR (K, N), both of 1s."""
+    """Training groups: `members` CSR (K, U) and `history` CSR (K, N), both of 1s."""
 
     members: sp.csr_array
     history: sp.csr_array
 
     @cached_property
     def of_users(self) -> sp.csr_array:
-        """The groups of each user, CSR (U, K)."""
+        """Groups of each user, CSR (U, K)."""
         return sp.csr_array(self.members.T.tocsr())
 
     def without(self, rows: np.ndarray) -> "Past":
-        """Return the past without some of the entries of `history`, given by their places in it."""
+        """Return the groups without some entries of `history`, given by their positions."""
         new = Past(self.members, without(self.history, rows))
-        # Who is in which group is the same: not turned around again at each step.
+        # Memberships are unchanged: reuse the transpose instead of computing it at each step.
         new.__dict__["of_users"] = self.of_users
         return new
 
@@ -80,17 +80,17 @@ class GroupInputs:
     Attributes
     ----------
     row, place : int64 (L,), the query and the member of each membership, by query
-    user : int64 (P,), -1 for a member that is not known
+    user : int64 (P,), -1 for an unknown member
     history : items of each member (P rows)
-    groups : groups of the past of each member (P rows)
-    is_own : bool (L,), whether the query is a group of the past that the member belongs to
-    group : int64 (Q,), -1 for a group that is not known
+    groups : training groups of each member (P rows)
+    is_own : bool (L,), True if the query is a training group that the member belongs to
+    group : int64 (Q,), -1 for an unknown group
     own : items of each query (Q rows)
-    past_history, past_members : items and members of each group of the past (K rows)
-    past_groups : groups of the past of every user of the training data (U rows)
-    overlap : groups of the past that share members with each query (Q rows), weighted by how many, the query's own left
-        out
-    text : float32 (Q, T), of what is said of the groups; None where nothing is read
+    past_history, past_members : items and members of each training group (K rows)
+    past_groups : training groups of each training user (U rows)
+    overlap : training groups that share members with each query (Q rows), weighted by the number of shared members,
+        without the query's own group
+    text : float32 (Q, T), text vectors of the groups; None if group texts are not used
     """
 
     row: torch.Tensor
@@ -126,19 +126,19 @@ class GroupInputs:
 
 
 def sums_between(starts: torch.Tensor, vectors_LD: torch.Tensor) -> torch.Tensor:
-    """Return the sums of consecutive rows, from each of `starts` (Q + 1,) to the next (Q, D)."""
+    """Return the sums (Q, D) of consecutive rows, from each of `starts` (Q + 1,) to the next."""
     return history_sums(vectors_LD, torch.arange(len(vectors_LD), device=starts.device), starts)
 
 
 def inputs_of(past: Past, rows: sp.csr_array, user_P: np.ndarray, history: sp.csr_array, own: sp.csr_array,
               group_Q: np.ndarray, device: torch.device, text_QT: torch.Tensor | None = None) -> GroupInputs:
-    """Return the inputs of queries with the members `rows` (Q, P), the members' histories (P, N) and own ones (Q, N).
+    """Return the inputs of queries from memberships `rows` (Q, P), members' histories (P, N) and own ones (Q, N).
 
-    What a member did with the asked group itself is no news of the member, so `is_own` says where to leave it out.
+    A member's interactions with the queried group itself are left out of the member's vector; `is_own` marks them.
     """
     row_L, place_L = np.repeat(np.arange(len(group_Q)), np.diff(rows.indptr)), rows.indices.astype(np.int64)
     groups = past.of_users[np.maximum(user_P, 0)]
-    groups = groups if (user_P >= 0).all() else _kept(groups, np.repeat(user_P >= 0, np.diff(groups.indptr)))
+    groups = groups if (user_P >= 0).all() else _select_entries(groups, np.repeat(user_P >= 0, np.diff(groups.indptr)))
     num_groups = past.members.shape[0]
     group_L = group_Q[row_L]
     pairs = np.repeat(np.arange(len(user_P)), np.diff(groups.indptr)) * num_groups + groups.indices
@@ -150,27 +150,27 @@ def inputs_of(past: Past, rows: sp.csr_array, user_P: np.ndarray, history: sp.cs
                        Bags.of(history, device), Bags.of(groups, device), torch.from_numpy(is_own_L).to(device),
                        _tensor(group_Q, device), Bags.of(own, device), Bags.of(past.history, device),
                        Bags.of(past.members, device), Bags.of(past.of_users, device),
-                       Bags.of(_kept(overlap, overlap.indices != at), device, weighted=True), text_QT)
+                       Bags.of(_select_entries(overlap, overlap.indices != at), device, weighted=True), text_QT)
 
 
 def of_queries(past: Past, queries: Queries, device: torch.device, text_QT: torch.Tensor | None = None) -> GroupInputs:
     """Return the inputs of queries of groups."""
-    asked = queries.groups
-    assert asked is not None
-    return inputs_of(past, asked.rows, asked.members.user, asked.members.history, queries.history, asked.group, device,
-                     text_QT)
+    groups = queries.groups
+    assert groups is not None
+    return inputs_of(past, groups.rows, groups.members.user, groups.members.history, queries.history, groups.group,
+                     device, text_QT)
 
 
 def without(matrix: sp.csr_array, entries: np.ndarray) -> sp.csr_array:
-    """Return a CSR matrix without some of its entries, given by their places in it."""
-    kept = np.ones(matrix.nnz, bool)
-    kept[entries] = False
-    return _kept(matrix, kept)
+    """Return a CSR matrix without some of its entries, given by their positions."""
+    keep = np.ones(matrix.nnz, bool)
+    keep[entries] = False
+    return _select_entries(matrix, keep)
 
 
-def _kept(matrix: sp.csr_array, kept: np.ndarray) -> sp.csr_array:
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return sp.csr_array((matrix.data[kept], matrix.indices[kept], before[matrix.indptr]), shape=matrix.shape)
+def _select_entries(matrix: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
+    before = np.concatenate([[0], np.cumsum(keep)])
+    return sp.csr_array((matrix.data[keep], matrix.indices[keep], before[matrix.indptr]), shape=matrix.shape)
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:

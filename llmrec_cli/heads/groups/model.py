@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown
+from llmrec_cli.heads.groups.inputs import GroupInputs, ItemInputs
 from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 
 
@@ -28,22 +28,22 @@ class Sizes(NamedTuple):
     dense: int
 
 
-class Kept(NamedTuple):
-    """Ids kept in a step (1) or dropped (0), float32: of members (P,), of queries' groups (Q,)."""
+class IdMasks(NamedTuple):
+    """Id dropout masks of a step, float32, 1 to keep an id and 0 to drop it: of members (P,), of groups (Q,)."""
 
     users: torch.Tensor
     groups: torch.Tensor
 
 
 class GroupModel(nn.Module):
-    """Items are text, features and id; a member is their own history, what they did with other groups, and their id.
+    """Item vectors from text, features and id; member vectors from own history, other groups' histories and id.
 
-    Groups that share members share tastes, so what a member did with other groups is read beside what they did alone.
-    What they did with the asked group is left out there: in training it would be the answer, and when asked it is the
-    group's own history, which is read by itself.
+    Groups that share members share tastes, so a member's vector includes what they did with other groups. It leaves
+    out what they did with the queried group: in training that contains the target, and in scoring it is the group's
+    own history, which enters separately.
 
-    Biases start at the logarithm of one more than how often groups, and users, chose an item: what nobody needs to
-    learn from a few hundred interactions. An item that came later starts, and stays, where one never chosen starts.
+    Biases start at log(1 + count) of the interactions of groups, and of users, so that popularity need not be learned
+    from a few hundred interactions. Items added after training get the start value of an item without interactions.
     """
 
     start: torch.Tensor
@@ -73,10 +73,10 @@ class GroupModel(nn.Module):
         if self.group_text is not None:
             nn.init.zeros_(self.group_text.weight)
 
-    def items(self, text_MT: torch.Tensor | None, features: ItemsKnown | None, num_items: int,
-              shown_N: torch.Tensor | None = None) -> torch.Tensor:
-        """Return item vectors (M, E); an item that came after training has no id, nor has one with `shown_N` 0."""
-        ids_NE = self.item_ids.weight if shown_N is None else self.item_ids.weight * shown_N[:, None]
+    def items(self, text_MT: torch.Tensor | None, features: ItemInputs | None, num_items: int,
+              has_id_N: torch.Tensor | None = None) -> torch.Tensor:
+        """Return item vectors (M, E); without id for items added after training or with `has_id_N` 0."""
+        ids_NE = self.item_ids.weight if has_id_N is None else self.item_ids.weight * has_id_N[:, None]
         vectors_ME = functional.pad(ids_NE, (0, 0, 0, num_items - len(ids_NE)))
         if self.text is not None:
             assert text_MT is not None
@@ -89,67 +89,67 @@ class GroupModel(nn.Module):
             vectors_ME = vectors_ME + features.dense @ self.dense_DE
         return vectors_ME
 
-    def members(self, inputs: GroupInputs, items_ME: torch.Tensor, kept: Kept | None = None) -> torch.Tensor:
-        """Return the vector (L, E) of each member in each query: without what they did with the asked group."""
+    def members(self, inputs: GroupInputs, items_ME: torch.Tensor, masks: IdMasks | None = None) -> torch.Tensor:
+        """Return the vector (L, E) of each member in each query, without interactions with the queried group."""
         alone_PE = self.history(inputs.history.scaled_sums(items_ME)) + self._ids(self.user_ids, inputs.user,
-                                                                                 kept and kept.users)
-        done_KE, counts_K1 = inputs.past_history.sums(items_ME), inputs.past_history.totals()[:, None]
-        with_LE, counts_L1 = (self._with_others(inputs, what) for what in (done_KE, counts_K1))
+                                                                                 masks and masks.users)
+        sums_KE, counts_K1 = inputs.past_history.sums(items_ME), inputs.past_history.totals()[:, None]
+        with_LE, counts_L1 = (self._with_others(inputs, values_KD) for values_KD in (sums_KE, counts_K1))
         out = alone_PE.index_select(0, inputs.place) + self.together(with_LE / counts_L1.clamp_min(1).sqrt())
         return functional.dropout(out, self.settings.dropout, self.training)
 
     @staticmethod
-    def _with_others(inputs: GroupInputs, what_KD: torch.Tensor) -> torch.Tensor:
-        """Return the sum (L, D) over each member's groups, the asked one left out."""
-        sums_LD = inputs.groups.sums(what_KD).index_select(0, inputs.place)
-        if not len(what_KD):
+    def _with_others(inputs: GroupInputs, values_KD: torch.Tensor) -> torch.Tensor:
+        """Return the sum (L, D) over each member's groups, without the queried group."""
+        sums_LD = inputs.groups.sums(values_KD).index_select(0, inputs.place)
+        if not len(values_KD):
             return sums_LD
-        own_LD = what_KD.index_select(0, inputs.group.clamp_min(0).index_select(0, inputs.row))
+        own_LD = values_KD.index_select(0, inputs.group.clamp_min(0).index_select(0, inputs.row))
         return sums_LD - own_LD * inputs.is_own[:, None]
 
     def own_history(self, inputs: GroupInputs, items_ME: torch.Tensor) -> torch.Tensor:
-        """Return what each query's group did together (Q, E)."""
+        """Return the vector of each group's own history (Q, E)."""
         out: torch.Tensor = self.own(inputs.own.scaled_sums(items_ME))
         return functional.dropout(out, self.settings.dropout, self.training)
 
-    def of_group(self, inputs: GroupInputs, kept: Kept | None = None) -> torch.Tensor:
-        """Return what is known of each group beside members and history (Q, E): its id and its text."""
-        out = self._ids(self.group_ids, inputs.group, kept and kept.groups)
+    def of_group(self, inputs: GroupInputs, masks: IdMasks | None = None) -> torch.Tensor:
+        """Return the vector of each group's id and text (Q, E)."""
+        out = self._ids(self.group_ids, inputs.group, masks and masks.groups)
         if self.group_text is not None and inputs.text is not None:
             out = out + self.group_text(inputs.text)
         return out
 
     @staticmethod
-    def _ids(ids: nn.Embedding, of: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        shown = (of >= 0).float() if kept is None else kept * (of >= 0)
+    def _ids(ids: nn.Embedding, rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        has_id = (rows >= 0).float() if mask is None else mask * (rows >= 0)
         if not len(ids.weight):
-            return ids.weight.new_zeros(len(of), ids.weight.shape[1])
-        vectors: torch.Tensor = ids(of.clamp_min(0)) * shown[:, None]
+            return ids.weight.new_zeros(len(rows), ids.weight.shape[1])
+        vectors: torch.Tensor = ids(rows.clamp_min(0)) * has_id[:, None]
         return vectors
 
     def bias(self, num_items: int) -> torch.Tensor:
-        """Return the bias of each item (M,) where groups choose."""
+        """Return the bias of each item for groups (M,)."""
         return torch.cat([self.bias_N, self.start[0].expand(num_items - len(self.bias_N))])
 
     def user_bias(self, num_items: int) -> torch.Tensor:
-        """Return the bias of each item (M,) where users choose alone."""
+        """Return the bias of each item for single users (M,)."""
         return torch.cat([self.user_bias_N, self.start[1].expand(num_items - len(self.user_bias_N))])
 
     @abstractmethod
     def group_logits(self, inputs: GroupInputs, items_ME: torch.Tensor, rows_R: torch.Tensor | None = None,
-                     kept: Kept | None = None) -> torch.Tensor:
-        """Return logits (Q, R) of groups and the items `rows_R`, all of them where it is None."""
+                     masks: IdMasks | None = None) -> torch.Tensor:
+        """Return logits (Q, R) of groups and the items `rows_R`; None for all items."""
 
     def user_logits(self, users_QE: torch.Tensor, items_ME: torch.Tensor,
                     rows_R: torch.Tensor | None = None) -> torch.Tensor:
-        """Return logits (Q, R) of single users, given as members of a group of one."""
-        items_RE, bias_R = chosen(rows_R, items_ME, self.user_bias(len(items_ME)))
+        """Return logits (Q, R) of single users, given as members of groups of one."""
+        items_RE, bias_R = select_items(rows_R, items_ME, self.user_bias(len(items_ME)))
         return users_QE @ items_RE.T + bias_R
 
 
-def chosen(rows_R: torch.Tensor | None, items_ME: torch.Tensor,
-           bias_M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return vectors and biases of some of the items, all of them where `rows_R` is None."""
+def select_items(rows_R: torch.Tensor | None, items_ME: torch.Tensor,
+                 bias_M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return vectors and biases of the items `rows_R`; None for all items."""
     if rows_R is None:
         return items_ME, bias_M
     return items_ME.index_select(0, rows_R), bias_M.index_select(0, rows_R)

@@ -18,7 +18,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.groups.inputs import Bags, ItemsKnown, Past, of_queries
+from llmrec_cli.heads.groups.inputs import Bags, ItemInputs, Past, of_queries
 from llmrec_cli.heads.groups.model import GroupModel, Sizes
 from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num_steps
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
@@ -32,18 +32,18 @@ from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
 MEMBERSHIPS = 2**14
-"""Most members of groups that are answered at once, each counted in each of its groups."""
+"""Most memberships of the groups scored at once; a member counts once in each of its groups."""
 _SCORE_COPIES = 4.5
-"""Scores of a step held at a time, with their gradients and with what is masked (benchmarks/memory.py)."""
+"""Copies of a step's scores in memory, with gradients and masked scores (benchmarks/memory.py)."""
 CELLS = 2**24
-"""Most scores made at once, 64 MB; formulas hold a few times as much on the way."""
+"""Most scores computed at once, 64 MB; intermediate results take a few times as much."""
 
 
 class TrainedGroupHead(Head):
-    """A model of groups, trained by the one loop on what groups and what users chose.
+    """A model of groups, trained on the interactions of groups and of users.
 
-    It keeps who was in which group and what groups did: a list of people who never met is answered by what each of them
-    did alone and with others. A member that the model does not know is answered by their history.
+    The head stores memberships and histories of the training groups, so that an ad-hoc group is scored from each
+    member's own history and their other groups. An unknown member is scored from their history.
     """
 
     model_class: ClassVar[type[GroupModel]]
@@ -69,29 +69,28 @@ class TrainedGroupHead(Head):
 
     @property
     def supports_text_queries(self) -> bool:
-        """With texts: one is read as the history of one item without an id."""
+        """True with texts: a text query counts as a history of one item without an id."""
         return self.settings.text
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts, trained with the model."""
+        """Item texts, trained with the model."""
         return self.texts
 
     @property
     def rereads(self) -> bool:
-        """With texts: they are read of every item."""
+        """True with texts or words, which are read for every item."""
         return self.settings.text or self.settings.features.words > 0
 
     def reread(self, texts: np.ndarray) -> None:
-        """Take other texts for the items (M,)."""
+        """Replace the item texts (M,)."""
         if self.texts is not None:
             self.texts.reread(texts)
         if self.features is not None:
             self.features.reread(texts)
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the texts and features, of ids with gradients and moments, and of a step's scores or a
-        validation's.
+        """Return the bytes of texts, features, ids with gradients and moments, and the scores of a step or validation.
         """
         if data.groups is None:
             return 0
@@ -101,8 +100,10 @@ class TrainedGroupHead(Head):
         of_groups, of_users = -(-len(together) // steps), -(-with_users // steps)
         rows = len(data.users) + len(data.items) + len(groups)
         size = self.settings.embedding_size
-        drawn = self.config.loss.num_negatives
-        candidates = min(len(data.items), len(data.items) if drawn is None else drawn + of_groups + of_users)
+        num_negatives = self.config.loss.num_negatives
+        candidates = len(data.items)
+        if num_negatives is not None:
+            candidates = min(candidates, num_negatives + of_groups + of_users)
         members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
         step = int(4 * (_SCORE_COPIES * (of_groups + of_users) * candidates
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
@@ -110,32 +111,32 @@ class TrainedGroupHead(Head):
         return self._memory_of_texts(data, groups.entities.texts) + 4 * 5 * size * rows + max(step, validation)
 
     def _memory_of_texts(self, data: TrainingData, group_texts: np.ndarray) -> int:
-        """Return the bytes of the items' texts and features and of the groups' texts, where they are read."""
+        """Return the bytes of the item texts, item features and group texts in use."""
         settings, config = self.settings, self.config
         return ((encoder_memory(config, data.items.texts, settings.encoded_items) if settings.text else 0)
                 + (encoder_memory(config, group_texts, 0, FrozenSettings()) if settings.group_text else 0)
                 + (features_memory(settings.features, config, data) if settings.features.used else 0))
 
     def cells_of_a_member(self) -> int:
-        """Return how many numbers a step holds for each pair of a member and a candidate."""
+        """Return the numbers that a step stores per pair of a member and a candidate."""
         return 0
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Train vectors and encoder together by the one loop."""
+        """Train vectors and encoder together."""
         config, settings, device, groups = self.config, self.settings, context.device, data.groups
         if groups is None:
             raise DataError(f"head={settings.kind}: the prepared data has no groups; prepare with "
                             f"dataset.groups=<file> and dataset.group_interactions=<file>, or choose another head")
         if not len(groups.interactions):
-            raise DataError(f"head={settings.kind}: no group did anything together in training, so there is nothing to "
-                            f"learn from; choose head=group_aggregate")
+            raise DataError(f"head={settings.kind}: no group has training interactions, so there is nothing to learn "
+                            f"from; choose head=group_aggregate")
         torch.manual_seed(context.seed)
         self.user_counts_N, self.group_counts_N = data.interactions.item_counts, groups.interactions.item_counts
         self.num_items = len(data.items)
         if settings.text:
             trained_N = self.user_counts_N + self.group_counts_N > 0
-            self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
-                                           context.memo, trained_N, context.cache, config.optim.precision)
+            self.texts = ItemTexts.encode(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                          context.memo, trained_N, context.cache, config.optim.precision)
         if settings.group_text:
             trained_K = np.diff(groups.interactions.matrix.indptr) > 0
             self.group_texts = self._group_texts(groups.entities.texts, trained_K, context)
@@ -150,38 +151,40 @@ class TrainedGroupHead(Head):
         self.stop_after = train_with_texts(self.model, self.texts, steps, config, self.stop_after, context, self.score)
 
     def _group_texts(self, texts: np.ndarray, trained_K: np.ndarray, context: Context) -> ItemTexts:
-        """Return the vectors of the groups' own texts, by the encoder as it is before any training.
+        """Encode the groups' texts by the frozen encoder.
 
-        What is learned of texts is learned from groups in training, `trained_K` (bool).
+        `trained_K` (bool) marks the groups in training, from which everything about texts is learned.
         """
         if not any(str(text).strip() for text in texts[trained_K]):
             raise DataError("head.group_text=true: no group in training has a text; prepare with a text of groups, or "
-                            "leave it out")
-        # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
-                                 trained_K, context.cache)
+                            "remove the setting")
+        # A separate memo: the run's memo has the items' vectors under the encoder's settings.
+        return ItemTexts.encode(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
+                                trained_K, context.cache)
 
     def _new(self, num_users: int) -> GroupModel:
-        texts, said, known = self.texts, self.group_texts, self.features
+        texts, group_texts, features = self.texts, self.group_texts, self.features
         sizes = Sizes(num_users, self._past().members.shape[0], 0 if texts is None else texts.size,
-                      0 if said is None else said.size, 0 if known is None else known.sparse_NF.shape[1],
-                      0 if known is None else known.dense_ND.shape[1])
+                      0 if group_texts is None else group_texts.size,
+                      0 if features is None else features.sparse_NF.shape[1],
+                      0 if features is None else features.dense_ND.shape[1])
         return self.model_class(sizes, self.settings, self.group_counts_N, self.user_counts_N)
 
-    def _features(self) -> ItemsKnown | None:
+    def _features(self) -> ItemInputs | None:
         if self.features is None:
             return None
-        device = self._fitted().bias_N.device
-        return ItemsKnown(Bags.of(self.features.sparse_NF, device, weighted=True),
+        device = self._require_fitted().bias_N.device
+        return ItemInputs(Bags.of(self.features.sparse_NF, device, weighted=True),
                           torch.from_numpy(self.features.dense_ND).to(device))
 
     def _items(self) -> torch.Tensor:
-        return self._fitted().items(None if self.texts is None else self.texts.table, self._features(), self.num_items)
+        text_MT = None if self.texts is None else self.texts.table
+        return self._require_fitted().items(text_MT, self._features(), self.num_items)
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
-        """Return logits (Q, M) of users by their histories, what their groups did and, for known ones, their ids."""
-        model, items_ME = self._fitted(), self._items()
+        """Return logits (Q, M) of users from their histories, their groups' histories and, if known, their ids."""
+        model, items_ME = self._require_fitted(), self._items()
         members_QE = model.members(alone_inputs(self._past(), queries.user, queries.history, items_ME.device), items_ME)
         scores_QM = items_ME.new_empty(len(queries), len(items_ME))
         size = max(1, CELLS // max(1, len(items_ME)))
@@ -191,31 +194,31 @@ class TrainedGroupHead(Head):
 
     @torch.no_grad()
     def score_groups(self, queries: Queries) -> torch.Tensor:
-        """Return logits (Q, M) of groups, known ones and lists of members."""
-        model, items_ME = self._fitted(), self._items()
+        """Return logits (Q, M) of known and ad-hoc groups."""
+        model, items_ME = self._require_fitted(), self._items()
         scores_QM = items_ME.new_empty(len(queries), len(items_ME))
         for part in _parts(queries, max(1, CELLS // max(1, len(items_ME)))):
-            chosen = queries.rows(part)
-            inputs = of_queries(self._past(), chosen, items_ME.device, self._texts_of(chosen))
+            block = queries.rows(part)
+            inputs = of_queries(self._past(), block, items_ME.device, self._texts_of(block))
             scores_QM[part] = model.group_logits(inputs, items_ME)
         return scores_QM
 
     def _texts_of(self, queries: Queries) -> torch.Tensor | None:
-        """Return the vectors (Q, T) of what is said of groups: what was read in training, or what the query says."""
+        """Return the groups' text vectors (Q, T): from training for known groups, else of the query's text."""
         if self.group_texts is None:
             return None
         assert queries.groups is not None
-        known = torch.from_numpy(queries.groups.group).to(self.group_texts.device)
-        vectors_QT = self.group_texts.table[known.clamp_min(0)] * (known >= 0)[:, None]
-        said = np.flatnonzero((queries.groups.group < 0) & (queries.texts != ""))
-        if len(said):
-            vectors_QT[torch.from_numpy(said).to(known.device)] = self.group_texts.vectors(list(queries.texts[said]))
+        group_Q = torch.from_numpy(queries.groups.group).to(self.group_texts.device)
+        vectors_QT = self.group_texts.table[group_Q.clamp_min(0)] * (group_Q >= 0)[:, None]
+        rows = np.flatnonzero((queries.groups.group < 0) & (queries.texts != ""))
+        if len(rows):
+            vectors_QT[torch.from_numpy(rows).to(group_Q.device)] = self.group_texts.vectors(list(queries.texts[rows]))
         return vectors_QT
 
     @torch.no_grad()
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return logits (num_texts, M) of texts read as the history of one item without an id."""
-        model = self._fitted()
+        """Return logits (num_texts, M) of texts, each as a history of one item without an id."""
+        model = self._require_fitted()
         if self.texts is None or model.text is None:
             return super().score_text(texts)
         items_ME = self._items()
@@ -226,7 +229,7 @@ class TrainedGroupHead(Head):
         return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items by their texts, words and attributes; they have no id."""
+        """Append items described by texts, words and attributes; they have no id."""
         self.num_items += len(items)
         if self.texts is not None:
             self.texts.add(list(items.texts))
@@ -234,9 +237,9 @@ class TrainedGroupHead(Head):
             self.features.add(items)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the model, the groups it was trained on, the texts' vectors and what was trained of the encoder."""
+        """Return the model, its training groups, the text vectors and the trained weights of the encoder."""
         past = self._past()
-        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
+        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._require_fitted().state_dict().items()}
         for name, matrix in (("members", past.members), ("history", past.history)):
             own |= {f"past.{name}.indices": matrix.indices.astype(np.int64),
                     f"past.{name}.indptr": matrix.indptr.astype(np.int64), f"past.{name}.shape": np.array(matrix.shape)}
@@ -248,14 +251,14 @@ class TrainedGroupHead(Head):
         return own | ({} if self.features is None else self.features.state())
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         config, settings = self.config, self.settings
         self.num_items = len(items)
         self.user_counts_N, self.group_counts_N = (tensors.take(f"counts.{name}", INTEGER, (len(items),), low=0)
                                                    for name in ("users", "groups"))
         num_groups = max(0, tensors.shape("past.members.indptr")[0] - 1)
         if tensors.num_groups not in (None, num_groups):
-            raise tensors.error("past.members.indptr", f"is of {num_groups} groups instead of {tensors.num_groups}")
+            raise tensors.error("past.members.indptr", f"has {num_groups} groups instead of {tensors.num_groups}")
         self.past = Past(*(_csr(tensors.inside(f"past.{name}."), (num_groups, size))
                            for name, size in (("members", len(users)), ("history", len(items)))))
         if settings.text:
@@ -271,7 +274,7 @@ class TrainedGroupHead(Head):
         load_parameters(self.model, tensors, "model", settings.kind)
         self.model.to(context.device).eval()
 
-    def _fitted(self) -> GroupModel:
+    def _require_fitted(self) -> GroupModel:
         assert self.model is not None, "fit or load first"
         return self.model
 

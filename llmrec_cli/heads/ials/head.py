@@ -1,6 +1,6 @@
 """Implicit alternating least squares.
 
-Shapes: Q queries, U users and N items that somebody interacted with, M items now, D dimensions.
+Shapes: Q queries, U users and N items with interactions, M items now, D dimensions.
 """
 
 from dataclasses import replace
@@ -24,20 +24,21 @@ from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.ials import IalsSettings
 
 _START_SCALE = 0.1
-"""Norm of an item's factors before the first step, about."""
+"""Approximate norm of an item's factors before the first step."""
 _TOLERANCE = 1e-3
-"""Residual at which the factors of a query are taken for solved, beside that of none."""
+"""Residual at which a query's factors count as solved, relative to the residual of zero factors."""
 
 
 class Ials(Head):
     """iALS (Hu, Koren and Volinsky 2008, with the loss and the penalty of Rendle et al. 2022).
 
-    A pair with the interaction weight c has the confidence w (1 + c / w), where w is `unobserved_weight`, against w
-    for a pair without an interaction: Hu et al.'s 1 + alpha f(value), eq. 3 and its log form, with alpha = 1 / w.
-    Queries are folded in by an exact solve against the item factors, known users too, so a new user with a known
-    user's history gets that user's scores. Differs from the paper: a few preconditioned steps from the last factors
-    instead of an exact solve in training (`least_squares`), and items and users without interactions are no part of
-    the loss. The factors of such items, and of those added later, are what their features say, 0 without features.
+    A pair with interaction weight c has the confidence w (1 + c / w), where w is `unobserved_weight`; a pair without
+    an interaction has w. This is Hu et al.'s 1 + alpha f(value), eq. 3 and its log form, with alpha = 1 / w. All
+    queries, known users included, are folded in by an exact solve against the item factors, so a new user with a known
+    user's history gets that user's scores. Differs from the paper: training takes a few preconditioned steps from the
+    last factors instead of an exact solve (`least_squares`), and the loss leaves out items and users without
+    interactions. The factors of these items, and of items added later, are predicted from their features; 0 without
+    features.
     """
 
     settings: IalsSettings
@@ -53,26 +54,26 @@ class Ials(Head):
 
     @property
     def supports_text_queries(self) -> bool:
-        """True if there are text vectors to compare a text with."""
+        """True if item texts are among the features."""
         return self.features is not None and self.features.text is not None
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts where text has a weight."""
+        """Item texts, if text has a weight."""
         return None if self.features is None else self.features.text
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.
+        """Return the bytes of the interactions by user and by item, all factors, and a copy of one side's factors.
 
-        Before that the interactions are sorted, which takes more of them than training but no factors yet. A batch's
-        vectors are there with what is computed from them: three working sets.
+        Sorting the interactions before training takes more memory per interaction, but no factors exist then. A batch
+        takes three working sets: its vectors and the results computed from them.
         """
         num_users, num_items = len(data.users), len(data.items)
         factors = 4 * self.settings.embedding_size * (num_users + num_items + max(num_users, num_items))
-        # Sorting holds pairs of int32 and an int8, and their matrix; training the columns of two matrices, int32.
+        # Sorting: pairs of int32 with an int8, and their matrix. Training: int32 columns of two matrices.
         num = len(data.interactions)
         cost = num_users * 24 * self.settings.embedding_size + 12 * num
-        # Whom a batch's rows belong to and what they are multiplied with is made by torch's sparse products too.
+        # torch's sparse products also build the row index and the gathered factors of a batch.
         training = max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
         features = getattr(self.settings, "features", None)
         return training if features is None or not features.used else training + features_memory(
@@ -83,13 +84,13 @@ class Ials(Head):
         settings, interactions = self.settings, data.interactions
         self.interaction_weights = fit_weights(data, settings)
         if not len(interactions):
-            raise DataError("head=ials: there is no interaction to learn from; prepare with a larger training split")
+            raise DataError("head=ials: the training split has no interactions; prepare with a larger training split")
         self.features = self._build_features(context.device)
         if self.features is not None:
             self.features.fit(data, context)
         with torch.inference_mode():
             warm_N = np.flatnonzero(interactions.item_counts)
-            # The most popular first: rows of similar length together, and the factors asked for most often too.
+            # Most popular first: rows of similar length become neighbours, and so do the most used factors.
             order_N = warm_N[np.argsort(-interactions.item_counts[warm_N], kind="stable")]
             prior = self._prior(order_N, context.device)
             items_ND = self._alternate(interactions, order_N, prior, context)
@@ -119,7 +120,7 @@ class Ials(Head):
         x_UD = torch.zeros((len(users), size), device=device)
         penalties_N1 = item_penalty(items)[:, None]
         for iteration in range(self.settings.iterations):
-            # From nothing one step is too short to be worth the items' step after it.
+            # From zero factors, one step is too short to be worth the items' step after it.
             Ridge(y_ND, items, weight, self.penalty).improve(by_user, x_UD, 2 if iteration == 0 else 1)
             means_ND = None if prior is None else prior.means()
             Ridge(x_UD, users, weight, item_penalty).improve(by_item, y_ND, 1, means_ND)
@@ -131,10 +132,10 @@ class Ials(Head):
         return y_ND
 
     def _penalty(self, counts: np.ndarray, num_others: int) -> Penalty:
-        """Return the penalty of users or items from their counts and the number of the others.
+        """Return the penalty of users (or items) from their counts and the number of items (or users).
 
-        A product of factors with a penalty p on both sides takes p off each singular value. A random matrix has
-        singular values up to the sum of the roots of its mean row and column sums: that is the unit of `l2`.
+        A penalty p on both factors reduces each singular value of their product by p. A random matrix has singular
+        values up to the sum of the roots of its mean row and column sums: that is the unit of `l2`.
         """
         settings = self.settings
         noise = (counts.sum() / len(counts))**0.5 + (counts.sum() / num_others)**0.5
@@ -142,14 +143,14 @@ class Ials(Head):
                           settings.frequency_exponent)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
-        """Return user factors x item factors (Q, M), the former solved for the histories.
+        """Return user factors x item factors (Q, M); user factors are solved from the histories.
 
-        Items without interactions count in a history where features gave them factors.
+        Items without interactions count in a history only if features gave them factors.
         """
         history_QM = sp.csr_array(self.history(queries)[:, : len(self.items_MD)])
         if self.features is None:
-            known = self.counts_M.cpu().numpy()[history_QM.indices] > 0
-            history_QM = _kept(history_QM, known)
+            is_warm = self.counts_M.cpu().numpy()[history_QM.indices] > 0
+            history_QM = _select_entries(history_QM, is_warm)
         lengths_Q = np.diff(history_QM.indptr)
         order_Q = np.argsort(lengths_Q, kind="stable")
         history_QM = history_QM[order_Q]
@@ -171,12 +172,12 @@ class Ials(Head):
         return self.features.text.similarities(list(texts)).detach().cpu()
 
     def tuned_config(self) -> ModelConfig:
-        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        """Return the model config with the number of text-training epochs that validation chose."""
         features = self.settings.features if self.features is None else self.features.tuned_settings()
         return replace(self.config, head=replace(self.settings, features=features))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items with the factors that their features say, 0 without features."""
+        """Append items with factors predicted from their features; 0 without features."""
         new_KD = torch.zeros((len(items), self.items_MD.shape[1]))
         if self.features is not None:
             new_KD = self._from_features(*self.features.add(items))
@@ -185,7 +186,7 @@ class Ials(Head):
         self._ridge = None
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the item factors and what folding in a history and a new item need."""
+        """Return the item factors, and the arrays for folding in histories and new items."""
         penalty = self.penalty
         state = {"items": self.items_MD.cpu().numpy(), "counts": self.counts_M.cpu().numpy(),
                  "penalty": np.array([penalty.scale, penalty.offset, penalty.exponent, penalty.usual])}
@@ -194,7 +195,7 @@ class Ials(Head):
         return state | self.interaction_weights.state()
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         size = self.settings.embedding_size
         self.items_MD = torch.from_numpy(tensors.take("items", FLOAT, (len(items), size))).to(context.device)
         self.counts_M = torch.from_numpy(tensors.take("counts", FLOAT, (len(items),), low=0)).to(context.device)
@@ -223,7 +224,7 @@ class Ials(Head):
 
 
 def _by_length(interactions: Interactions, order_N: np.ndarray, weights: np.ndarray | None) -> sp.csr_array:
-    """Return users with interactions, the longest histories first, with the items in `order_N` (U, N)."""
+    """Return the matrix (U, N) of users with interactions, longest histories first, by items in `order_N`."""
     counts = np.bincount(interactions.user, minlength=interactions.num_users)
     num_users = int((counts > 0).sum())
     place_of_user, place_of_item = np.zeros(len(counts), np.int32), np.zeros(interactions.num_items, np.int32)
@@ -236,8 +237,8 @@ def _by_length(interactions: Interactions, order_N: np.ndarray, weights: np.ndar
     return sp.csr_array(matrix)
 
 
-def _kept(matrix: sp.csr_array, keep_Z: np.ndarray) -> sp.csr_array:
-    """Return a matrix with the entries where `keep_Z` holds."""
+def _select_entries(matrix: sp.csr_array, keep_Z: np.ndarray) -> sp.csr_array:
+    """Return the matrix with only the entries where `keep_Z` is True."""
     if keep_Z.all():
         return matrix
     ends = np.concatenate([[0], np.cumsum(keep_Z)])[matrix.indptr]

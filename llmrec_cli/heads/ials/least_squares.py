@@ -7,16 +7,16 @@ Row r minimises (Rendle et al. 2022, eq. 3, for one row)
     sum over its observed columns c_rc (1 - x.y_c)^2  +  w * sum over all columns (x.y_c)^2
         +  penalty_r * |x - prior_r|^2
 
-where c_rc is the weight of the interaction, 1 unless interactions are weighted. Beside an unobserved pair such a pair
-has the confidence w (1 + alpha c_rc) with alpha = 1 / w (Hu et al. 2008, eq. 3). Conjugate gradients go on from where x
-stands (Takacs et al. 2011), so that each step lowers the loss. Differs: all rows of a batch step together, on the
-compressed rows as they are, without padding: products of the observed pairs alone, then sums of the factors by row. And
-the steps are preconditioned by what a row is expected to have whose weights sum to n,
+where c_rc is the weight of the interaction, 1 unless interactions are weighted. An observed pair has the confidence
+w (1 + alpha c_rc) with alpha = 1 / w, an unobserved pair w (Hu et al. 2008, eq. 3). Conjugate gradients start from the
+current x (Takacs et al. 2011), so each step lowers the loss. Differs: all rows of a batch step together on the
+compressed rows, without padding: products of observed pairs only, then sums of the factors by row. And the steps are
+preconditioned by the expected matrix of a row whose weights sum to n,
 
     w * Y'Y + penalty + n * (weighted mean of y y' over observed pairs)
 
-which the solutions of one generalised eigenproblem, D by D, make diagonal for every row at once. So one step does what
-takes three or more without it.
+which the solutions of one generalised eigenproblem, D by D, make diagonal for all rows at once. One step then does the
+work of three or more without preconditioning.
 """
 
 import warnings
@@ -34,20 +34,20 @@ BATCH_BYTES = 2**22
 _CHUNK_ROWS = 2**14
 _MOST_STEPS = 200
 _ROUNDING = 1e-7
-"""Share of the first residual that counts as none: what is left then are the rounding errors of float32."""
+"""Share of the first residual that counts as 0: below it are rounding errors of float32."""
 _SMALLEST = 1e-37
-"""Squared residual that counts as none whatever it was at first: what is smaller divides to infinity."""
+"""Squared residual that always counts as 0: division by anything smaller gives infinity."""
 
-# torch says it once a process; the two products that are used here are held against dense ones by the tests.
+# torch warns once per process; the tests compare the two products used here with dense products.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """Ridge penalty of a row, growing with the pairs observed in it (Rendle et al. 2022, eq. 5).
+    """Ridge penalty of a row, growing with its observed pairs (Rendle et al. 2022, eq. 5).
 
-    `scale * (n + offset)^exponent`, where n is the sum of their weights and `offset` the weight of all pairs that are
-    not observed. `usual` is n in the row of a random interaction.
+    `scale * (n + offset)^exponent`, where n is the sum of the observed pairs' weights and `offset` the weight of all
+    unobserved pairs. `usual` is n in the row of a random interaction.
     """
 
     scale: float
@@ -79,10 +79,10 @@ class Batch:
 
     Attributes
     ----------
-    rows : their place
+    rows : their positions
     counts_B1 : numbers of observed columns, or the sums of their weights
     starts, columns : the observed columns, as CSR
-    weights : float32 (Z,), c above; None where all are 1
+    weights : float32 (Z,), c above; None if all are 1
     """
 
     rows: slice
@@ -93,7 +93,7 @@ class Batch:
     weights: torch.Tensor | None = None
 
     def weighted(self, values_Z: torch.Tensor) -> torch.Tensor:
-        """Return the values of the observed pairs times the pairs' weights."""
+        """Multiply the values of the observed pairs by the pairs' weights."""
         return values_Z if self.weights is None else values_Z * self.weights
 
     def products(self, x_BD: torch.Tensor, y_CD: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ class Batch:
     def sums(self, values_Z: torch.Tensor, y_CD: torch.Tensor) -> torch.Tensor:
         """Return the sum of y times the pair's value, for each row (B, D)."""
         matrix = self._matrix(values_Z)
-        # The first is twice as fast and exists on the CPU only.
+        # The first form is twice as fast but exists only on the CPU.
         return torch.sparse.mm(matrix, y_CD, "sum") if values_Z.device.type == "cpu" else matrix @ y_CD
 
     def _matrix(self, values_Z: torch.Tensor) -> torch.Tensor:
@@ -115,8 +115,8 @@ class Batch:
 class Observed:
     """The observed columns of each row, in batches whose working set fits into the cache.
 
-    Where `weighted`, the entries of the matrix are the weights of pairs, above 0; otherwise all pairs weigh 1.
-    Rows of similar length should be neighbours, since a batch goes on until its last row has converged.
+    If `weighted`, the entries of the matrix are the weights of pairs, above 0; otherwise all pairs weigh 1. Rows of
+    similar length should be neighbours, because a batch runs until its last row has converged.
     """
 
     def __init__(self, matrix_RC: sp.csr_array, embedding_size: int, device: torch.device,
@@ -142,25 +142,25 @@ class Observed:
 
 
 class Ridge:
-    """Fixed factors, shared by all rows, in the basis in which the expected normal equations are diagonal."""
+    """Fixed factors, shared by all rows, in the basis that makes the expected normal equations diagonal."""
 
     def __init__(self, y_CD: torch.Tensor, counts_C: torch.Tensor, unobserved: float, penalty: Penalty) -> None:
         """Prepare for fixed factors.
 
-        `counts_C` is the sum of the weights of each column's observed pairs; a column with 0 is no part of what is not
-        observed either. `unobserved` is w above.
+        `counts_C` is the sum of the weights of each column's observed pairs; columns with 0 are left out of the loss.
+        `unobserved` is w above.
         """
         self.penalty = penalty
         self.base, slope = penalty.line()
-        all_DD, seen_DD = _grams(y_CD, counts_C)
+        all_DD, observed_DD = _grams(y_CD, counts_C)
         eye_DD = torch.eye(len(all_DD), dtype=torch.float64)
         shared_DD = unobserved * all_DD + self.base * eye_DD
         factor_DD, failed = torch.linalg.cholesky_ex(shared_DD)
         if failed or not torch.isfinite(factor_DD).all():
             raise DivergedError(f"head=ials: the normal equations cannot be solved with a penalty of {self.base:.3g} "
-                                f"beside factors as large as {float(y_CD.abs().max()):.3g}; choose a head.l2 nearer to "
-                                f"its default")
-        half_DD = torch.linalg.solve_triangular(factor_DD, seen_DD + slope * eye_DD, upper=False)
+                                f"and factors up to {float(y_CD.abs().max()):.3g}; choose a head.l2 nearer to its "
+                                f"default")
+        half_DD = torch.linalg.solve_triangular(factor_DD, observed_DD + slope * eye_DD, upper=False)
         per_pair_DD = torch.linalg.solve_triangular(factor_DD, half_DD.T.contiguous(), upper=False)
         expected_D, basis_DD = torch.linalg.eigh((per_pair_DD + per_pair_DD.T) / 2)
         basis_DD = torch.linalg.solve_triangular(factor_DD.T, basis_DD, upper=True)
@@ -177,9 +177,9 @@ class Ridge:
             x_RD[batch.rows] = self._steps(batch, x_RD[batch.rows], prior_BD, num_steps, 0.0)
 
     def solve(self, observed: Observed, tolerance: float) -> torch.Tensor:
-        """Return the solutions (R, D), each until its residual is `tolerance` of what it was at 0.
+        """Return the solutions (R, D), each solved until its residual is `tolerance` times the residual at 0.
 
-        A row stops by itself, so its solution does not depend on the others.
+        Rows stop independently, so a solution does not depend on the other rows.
         """
         x_RD = self.y_CD.new_empty((observed.num_rows, self.y_CD.shape[1]))
         for batch in observed.batches():
@@ -203,44 +203,44 @@ class Ridge:
             residual_BD += penalty_B1 * (prior_BD @ self.basis_DD)
         step_BD = inverse_BD * residual_BD
         size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
-        # Relative, since rows of small weights have small residuals.
+        # Relative, because rows of small weights have small residuals.
         enough_B1 = (max(tolerance, _ROUNDING)**2 * size_B1).clamp(min=_SMALLEST)
-        for left in range(num_steps, 0, -1):
+        for steps_left in range(num_steps, 0, -1):
             image_BD = batch.sums(batch.weighted(batch.products(step_BD, self.y_CD)), self.y_CD)
             image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
             length_B1 = size_B1 / (step_BD * image_BD).sum(1, keepdim=True)
-            # Rows that are done stay where they are, also those with nothing to do, whose length is 0 / 0.
+            # Converged rows stay unchanged, also those that start converged, whose step length is 0 / 0.
             length_B1 = torch.where(size_B1 > enough_B1, length_B1, 0)
             x_BD += length_B1 * step_BD
             residual_BD -= length_B1 * image_BD
             towards_BD = inverse_BD * residual_BD
             before_B1, size_B1 = size_B1, (residual_BD * towards_BD).sum(1, keepdim=True)
-            if left == 1 or not bool((size_B1 > enough_B1).any()):
+            if steps_left == 1 or not bool((size_B1 > enough_B1).any()):
                 break
             step_BD = towards_BD + torch.where(before_B1 > enough_B1, size_B1 / before_B1, 0) * step_BD
         return x_BD @ self.basis_DD.T
 
 
 def _grams(y_CD: torch.Tensor, counts_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sum of y y' over columns that are ever observed, and its mean over observed pairs, float64 (D, D)."""
-    all_DD = seen_DD = torch.zeros((y_CD.shape[1],) * 2, dtype=torch.float64)
+    """Return the sum of y y' over columns with observed pairs, and its mean over observed pairs, float64 (D, D)."""
+    all_DD = observed_DD = torch.zeros((y_CD.shape[1],) * 2, dtype=torch.float64)
     for start in range(0, len(y_CD), _CHUNK_ROWS):
         chunk, counts = y_CD[start:start + _CHUNK_ROWS], counts_C[start:start + _CHUNK_ROWS, None]
         all_DD = all_DD + ((chunk * (counts > 0)).T @ chunk).cpu().double()
-        seen_DD = seen_DD + ((chunk * counts).T @ chunk).cpu().double()
+        observed_DD = observed_DD + ((chunk * counts).T @ chunk).cpu().double()
     total = float(counts_C.sum())
-    return all_DD, seen_DD / (total if total > 0 else 1.0)
+    return all_DD, observed_DD / (total if total > 0 else 1.0)
 
 
 _STEPS = 10
 
 
 class LinearPrior:
-    """Ridge regression of factors on features, fitted a little more each time that the factors have moved.
+    """Ridge regression of factors on features, refined after each update of the factors.
 
-    Minimises sum over items weight_i |y_i - f_i M|^2 + |M|^2 by conjugate gradients, all dimensions together. With M
-    and the factors drawn to f_i M this is a Gaussian prior of the factors whose covariance between items is
-    1 + f f', as in matrix factorisation with side information (Agarwal and Chen 2009; Cortes 2018).
+    Minimises sum over items weight_i |y_i - f_i M|^2 + |M|^2 by conjugate gradients, all dimensions together. Since
+    the penalty draws the factors to f_i M, this is a Gaussian prior on the factors with covariance 1 + f f' between
+    items, as in matrix factorisation with side information (Agarwal and Chen 2009; Cortes 2018).
     """
 
     def __init__(self, dense_NE: np.ndarray, sparse_NG: sp.csr_array, embedding_size: int,
@@ -252,11 +252,11 @@ class LinearPrior:
         self.map_FD = torch.zeros((dense_NE.shape[1] + sparse_NG.shape[1], embedding_size), device=device)
 
     def means(self) -> torch.Tensor:
-        """Return what the features alone say of the factors (N, D)."""
+        """Return the factors predicted from the features alone (N, D)."""
         return self._forward(self.map_FD)
 
     def fit(self, y_ND: torch.Tensor, weights_N1: torch.Tensor) -> None:
-        """Take some steps towards the best map for these factors; items of weight 0 have no part in it."""
+        """Take some steps towards the best map for these factors; items of weight 0 are ignored."""
         scale_F1 = 1 / (1 + self._back(weights_N1.expand(-1, 1), squared=True))
         residual_FD = self._back(weights_N1 * (y_ND - self.means())) - self.map_FD
         step_FD = scale_F1 * residual_FD

@@ -1,4 +1,4 @@
-"""The pairs of a user and an item that `interest` is trained on.
+"""Training pairs of a user and an item for `interest`.
 
 Shapes: P pairs of a step, D dislikes.
 """
@@ -11,14 +11,14 @@ import numpy as np
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
-from llmrec_cli.heads.shared.pair_targets import known_values
+from llmrec_cli.heads.shared.pair_targets import pair_values
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Users, items (int64), what is to be learned of each pair, and what it weighs (float32), (P,) each.
+    """Users, items (int64), targets and weights (float32) of pairs, (P,) each.
 
-    `num_before` (int64) are the oldest items of the user's training row that the pair's history may hold.
+    `num_before` (int64) is the number of oldest items of the user's training row that the pair's history may use.
     """
 
     user: np.ndarray
@@ -28,67 +28,66 @@ class Batch:
     weight: np.ndarray
 
     def rows(self, which: np.ndarray) -> "Batch":
-        """Return the chosen pairs."""
+        """Return the pairs at these rows."""
         return Batch(self.user[which], self.item[which], self.target[which], self.num_before[which],
                      self.weight[which])
 
 
 class Pairs:
-    """Likes and dislikes, values, or interactions with an item drawn at random beside each, which is a dislike.
+    """Likes and dislikes, values, or interactions with one random negative each.
 
-    The history of a pair is what came before it where the training `is_causal`, of a drawn item what came before the
-    interaction it is drawn beside; else it is all that the user likes. An interaction has its weight, a drawn item 1.
+    If `is_causal`, the history of a pair has the likes before it (a negative shares its interaction's history);
+    otherwise all the user's likes. An interaction has its own weight, a negative has weight 1.
 
     Attributes
     ----------
-    mean : what is said of a pair that nothing is known of: the mean value, or the logit of the share of likes
+    mean : prediction for an unknown pair: the mean value, or the logit of the share of likes
     """
 
     def __init__(self, data: TrainingData, target: str, batch_size: int, is_causal: bool = False,
                  weights: InteractionWeights | None = None) -> None:
-        user, item, value = known_values(data, target)
-        uniform = weights is None or weights.is_uniform
-        self.known = Batch(user, item, value, numbers_before(data, len(user)) if is_causal else
-                           np.diff(data.interactions.matrix.indptr)[user],
-                           np.ones(len(user), np.float32) if weights is None or uniform else
-                           weights.of(data.interactions))
+        user, item, value = pair_values(data, target)
+        is_uniform = weights is None or weights.is_uniform
+        self.labelled = Batch(user, item, value, count_before(data, len(user)) if is_causal else
+                              np.diff(data.interactions.matrix.indptr)[user],
+                              np.ones(len(user), np.float32) if weights is None or is_uniform else
+                              weights.of(data.interactions))
         self.draws = target == "choice"
         self.matrix = data.interactions.matrix
         self.warm_items = np.flatnonzero(data.interactions.item_counts)
-        self.num_batches = max(1, math.ceil(len(self.known.user) / batch_size))
-        mean = float(self.known.target.mean(dtype=np.float64))
+        self.num_batches = max(1, math.ceil(len(self.labelled.user) / batch_size))
+        mean = float(self.labelled.target.mean(dtype=np.float64))
         share = min(max(mean, 0.01), 0.99)
         self.mean = 0.0 if self.draws else mean if target == "value" else math.log(share / (1 - share))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
-        """Yield the pairs in parts of equal size, in an order that depends on nothing else."""
-        for rows in np.array_split(generator.permutation(len(self.known.user)), self.num_batches):
-            batch = self.known.rows(rows)
-            yield self._with_drawn(batch, generator) if self.draws else batch
+        """Yield the pairs in batches of equal size, in an order that depends only on the generator."""
+        for rows in np.array_split(generator.permutation(len(self.labelled.user)), self.num_batches):
+            batch = self.labelled.rows(rows)
+            yield self._with_negatives(batch, generator) if self.draws else batch
 
-    def _with_drawn(self, likes: Batch, generator: np.random.Generator) -> Batch:
-        """Return interactions, and as many pairs of the same users with items drawn from those they do not know."""
-        drawn = generator.choice(self.warm_items, len(likes.user))
-        known = np.asarray(self.matrix[likes.user, drawn]).ravel() > 0
-        both = np.concatenate([np.arange(len(likes.user)), np.flatnonzero(~known)])
-        num_drawn = int((~known).sum())
-        return Batch(likes.user[both], np.concatenate([likes.item, drawn[~known]]),
-                     np.concatenate([np.ones(len(likes.user)), np.zeros(num_drawn)]).astype(np.float32),
-                     likes.num_before[both], np.concatenate([likes.weight, np.ones(num_drawn, np.float32)]))
+    def _with_negatives(self, likes: Batch, generator: np.random.Generator) -> Batch:
+        """Append one random negative per interaction, without items that the user has interacted with."""
+        items = generator.choice(self.warm_items, len(likes.user))
+        is_known = np.asarray(self.matrix[likes.user, items]).ravel() > 0
+        both = np.concatenate([np.arange(len(likes.user)), np.flatnonzero(~is_known)])
+        num_negatives = int((~is_known).sum())
+        return Batch(likes.user[both], np.concatenate([likes.item, items[~is_known]]),
+                     np.concatenate([np.ones(len(likes.user)), np.zeros(num_negatives)]).astype(np.float32),
+                     likes.num_before[both], np.concatenate([likes.weight, np.ones(num_negatives, np.float32)]))
 
     @staticmethod
     def parts(batch: Batch, number: int) -> Sequence[tuple[Batch, float]]:
-        """Return a batch in at most so many parts, each with its share of the pairs."""
+        """Split a batch into at most `number` parts, each with its share of the pairs."""
         size = len(batch.user)
         cut = np.array_split(np.arange(size), min(number, size))
         return [(batch.rows(rows), len(rows) / size) for rows in cut]
 
 
-def numbers_before(data: TrainingData, num_pairs: int) -> np.ndarray:
-    """Return how many of their user's likes came before each of `num_pairs` pairs: all likes, then all dislikes.
+def count_before(data: TrainingData, num_pairs: int) -> np.ndarray:
+    """Count the user's likes before each of `num_pairs` pairs (all likes, then all dislikes).
 
-    A like comes after those that stand before it in its row. A dislike and a like at the same time have no order, so
-    that like is not counted.
+    Likes are ordered by their row. A like at the same time as a dislike is not counted as before it.
     """
     likes, dislikes = data.interactions, data.negatives
     start_U = likes.matrix.indptr

@@ -1,7 +1,7 @@
 """Factorisation machine over the ids and attributes of users and items.
 
-Shapes: U users, N items, S users and R items of a block, B pairs, F attributes, D embedding size. A row is the sum of
-an entity's vectors and its score by itself, D + 1.
+Shapes: U users, N items, S users and R items of a block, B pairs, F attributes, D embedding size. The row of a user or
+an item is the sum of its vectors and its own score, D + 1.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings
 class FactorizationMachine(PairHead):
     """score = w_0 + sum_j w_j x_j + sum_{j<k} <v_j, v_k> x_j x_k (Rendle 2010, eq. 1), computed by its eq. 5.
 
-    x is 1 at the user's and at the item's id, and one over the root of their number at each of an entity's attributes,
-    so that an entity with many counts no more than one with few. The sum over j falls into the user's and the item's:
-    with s = sum_j x_j v_j of either, the score is w_0 + c_user + c_item + s_user . s_item, where c is what an entity
-    scores by itself, its weights and the products within it. So every pair of a block costs one dot product.
+    x is 1 at the ids of the user and the item, and 1 / sqrt(number of attributes) at each attribute, so that a user or
+    item with many attributes counts no more than one with few. The sum over j splits into a user part and an item part:
+    with s = sum_j x_j v_j of each, the score is w_0 + c_user + c_item + s_user . s_item, where c sums the weights and
+    the products within the user or within the item. So each pair of a block costs one dot product.
 
-    An item without training is scored by those of its attributes that items of the training data have.
+    An item without training interactions is scored from the attributes that it shares with items in training.
     """
 
     settings: FactorizationMachineSettings
@@ -35,17 +35,17 @@ class FactorizationMachine(PairHead):
                        Side(items, self.trained_N, self.settings.embedding_size), mean)
 
     def can_score(self, items: Catalogue) -> np.ndarray:
-        """Return which items have training, or an attribute of an item that has."""
+        """Return the mask of items in training or with an attribute of an item in training."""
         return self.trained_N | self._has_known_attribute(items.attributes)
 
     def new_items(self, items: Catalogue) -> tuple[torch.Tensor, np.ndarray]:
-        """Return the rows of items by their attributes alone, matched by name."""
+        """Return the rows of new items from their attributes only, matched by name."""
         model = self._machine()
-        attributes = aligned(items, model.item_side.names)
+        attributes = align_attributes(items, model.item_side.names)
         return model.item_side.new(attributes).rows, self._has_known_attribute(attributes)
 
     def row_size(self) -> int:
-        """Return the numbers of a user and an item together."""
+        """Return the sum of a user's and an item's row sizes."""
         return 2 * (self.settings.embedding_size + 1)
 
     def _has_known_attribute(self, attributes: sp.csr_array) -> np.ndarray:
@@ -70,13 +70,13 @@ class Machine(PairModel):
         return rows
 
     def items(self, item_R: torch.Tensor) -> Rows:
-        """Return the rows of items, in training with some of the ids hidden."""
+        """Return the rows of items; while training, id dropout hides some ids."""
         rows: Rows = self.item_side(item_R, self.id_dropout if self.training else 0.0)
         return rows
 
     def new_items(self, num_items: int) -> torch.Tensor:
-        """Return the rows of items of which nothing is known."""
-        return self.item_side.ids.nobody(num_items)
+        """Return the rows of items without id and attributes."""
+        return self.item_side.ids.zero_rows(num_items)
 
     def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
         """Return the scores of each user with each item."""
@@ -88,31 +88,31 @@ class Machine(PairModel):
 
 
 class Side(nn.Module):
-    """The ids and attributes of users, or of items; attributes without training stay 0."""
+    """Ids and attributes of users, or of items; attributes without training interactions stay 0."""
 
-    def __init__(self, entities: Catalogue, trained_U: np.ndarray, size: int) -> None:
+    def __init__(self, catalogue: Catalogue, trained_U: np.ndarray, size: int) -> None:
         super().__init__()
-        self.names = entities.attribute_names
-        self.trained_F = trained_U.astype(np.float32) @ entities.attributes > 0
+        self.names = catalogue.attribute_names
+        self.trained_F = trained_U.astype(np.float32) @ catalogue.attributes > 0
         self.ids = IdTable(trained_U, size, 0.1)
         self.attributes = IdTable(self.trained_F, size, 0.1)
-        self.bags = Bags(entities.attributes)
+        self.bags = Bags(catalogue.attributes)
 
     def forward(self, id_R: torch.Tensor, id_dropout: float = 0.0) -> Rows:
-        """Return the rows (R, D + 1) of entities of the training data."""
+        """Return the rows (R, D + 1) of users or items of the training data."""
         ids = self.ids(id_R)
         if id_dropout > 0:
             ids = ids * (torch.rand(len(ids), 1, device=ids.device) >= id_dropout)
-        return self._rows(ids, *self.bags.chosen(id_R))
+        return self._rows(ids, *self.bags.select(id_R))
 
     def new(self, attributes: sp.csr_array) -> Rows:
-        """Return the rows of entities known by their attributes (R, F) alone."""
+        """Return the rows of users or items with these attributes (R, F) and no id."""
         device = self.attributes.rows.device
-        nobody = self.ids.nobody(attributes.shape[0])
-        return self._rows(nobody, *Bags(attributes).to(device).chosen(torch.arange(attributes.shape[0], device=device)))
+        ids = self.ids.zero_rows(attributes.shape[0])
+        return self._rows(ids, *Bags(attributes).to(device).select(torch.arange(attributes.shape[0], device=device)))
 
     def _rows(self, ids: torch.Tensor, which: torch.Tensor, indptr: torch.Tensor, weight: torch.Tensor) -> Rows:
-        """Return the rows of ids (R, D + 1) together with the attributes in CSR, `weight` their x."""
+        """Return the rows of ids (R, D + 1) plus the attributes, in CSR with their x as `weight`."""
         table = self.attributes.rows
         sums = ids + _bags(table, which, indptr, weight)
         squares = ids.square() + _bags(table.square(), which, indptr, weight.square())
@@ -121,7 +121,7 @@ class Side(nn.Module):
 
 
 class Bags(nn.Module):
-    """The attributes of entities as CSR on the device: which, and the x of each."""
+    """Attributes of users or items as CSR on the device: indices, and the x of each."""
 
     indptr: torch.Tensor
     indices: torch.Tensor
@@ -133,11 +133,11 @@ class Bags(nn.Module):
         weight = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
         for name, array in (("indptr", attributes.indptr.astype(np.int64)), ("weight", weight),
                             ("indices", attributes.indices.astype(np.int64))):
-            # The entities have them already, so they are not saved again.
+            # Not saved: the catalogue has them already.
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
-    def chosen(self, id_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the attributes, where each bag begins (R + 1,) and the x of each, for the entities `id_R`."""
+    def select(self, id_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return attributes, starts of the bags (R + 1,) and x values of the users or items `id_R`."""
         start_R = self.indptr[id_R]
         length_R = self.indptr[id_R + 1] - start_R
         indptr = functional.pad(length_R.cumsum(0), (1, 0))
@@ -146,13 +146,14 @@ class Bags(nn.Module):
         return self.indices[place], indptr, self.weight[place]
 
 
-def aligned(entities: Catalogue, names: list[str]) -> sp.csr_array:
-    """Return the attributes of entities in the columns `names`; others are left out."""
+def align_attributes(catalogue: Catalogue, names: list[str]) -> sp.csr_array:
+    """Return the attributes in the columns `names`; other attributes are dropped."""
     column = {name: n for n, name in enumerate(names)}
-    coo = entities.attributes.tocoo()
-    columns = np.array([column.get(name, -1) for name in entities.attribute_names], np.int64)[coo.col]
-    known = columns >= 0
-    return sp.csr_array((coo.data[known], (coo.row[known], columns[known])), shape=(len(entities), len(names)))
+    coo = catalogue.attributes.tocoo()
+    columns = np.array([column.get(name, -1) for name in catalogue.attribute_names], np.int64)[coo.col]
+    has_column = columns >= 0
+    return sp.csr_array((coo.data[has_column], (coo.row[has_column], columns[has_column])),
+                        shape=(len(catalogue), len(names)))
 
 
 def _bags(table: torch.Tensor, which: torch.Tensor, indptr: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Biased matrix factorisation by gradients.
 
-Shapes: U users, N items, S users and R items of a block, B pairs, D embedding size. A row is a vector
-and a bias, D + 1.
+Shapes: U users, N items, S users and R items of a block, B pairs, D embedding size. A row is a vector and a bias,
+D + 1.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from llmrec_cli.settings.loss import ScoreLossSettings
 class Mf(PairHead):
     """score = mean + b_u + b_i + q_i . p_u (Koren et al. 2009, eq. 4), trained with any loss.
 
-    With loss=bpr that of Rendle et al. (2009), with loss=softmax over the whole catalogue a multinomial factorisation,
-    which is the most accurate of them for ranking. With loss.similarity=cosine q_i . p_u is their cosine, times
-    `loss.scale` or over `loss.temperature`.
+    With loss=bpr it is BPR-MF (Rendle et al. 2009); with loss=softmax over the whole catalogue a multinomial
+    factorisation, the most accurate choice for ranking. With loss.similarity=cosine, q_i . p_u is their cosine, times
+    `loss.scale` or divided by `loss.temperature`.
     """
 
     settings: MfSettings
@@ -30,7 +30,7 @@ class Mf(PairHead):
         return Factors(self.settings, self.config.loss, self.trained_U, self.trained_N, mean)
 
     def row_size(self) -> int:
-        """Return the numbers of a user and an item together."""
+        """Return the sum of a user's and an item's row sizes."""
         return 2 * (self.settings.embedding_size + 1)
 
 
@@ -46,11 +46,11 @@ class Factors(PairModel):
         self.item_ids = IdTable(trained_N, settings.embedding_size, 0.1)
 
     def users(self, user_S: torch.Tensor) -> Rows:
-        """Return the rows of users, with cosine of unit length and times the factor."""
+        """Return the rows of users; with cosine, of unit length times the factor."""
         return self._rows(self.user_ids, user_S, self.factor)
 
     def items(self, item_R: torch.Tensor) -> Rows:
-        """Return the rows of items, with cosine of unit length."""
+        """Return the rows of items; with cosine, of unit length."""
         return self._rows(self.item_ids, item_R, 1.0)
 
     def _rows(self, table: IdTable, id_R: torch.Tensor, length: float) -> Rows:
@@ -62,7 +62,7 @@ class Factors(PairModel):
 
     def new_items(self, num_items: int) -> torch.Tensor:
         """Return the rows of items without an id."""
-        return self.item_ids.nobody(num_items)
+        return self.item_ids.zero_rows(num_items)
 
     def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
         """Return the scores of each user with each item."""

@@ -1,7 +1,7 @@
-"""The interface of models of pairs: rows of numbers of users and items, and the score of two rows.
+"""The interface of pair models: vectors (rows) of users and items, and the score of two rows.
 
-Shapes: U users and N items in training, S users and R items of a block, B pairs, K numbers of a user's row, L of an
-item's.
+Shapes: U users and N items in training, S users and R items of a block, B pairs, K size of a user's row, L size of an
+item's row.
 """
 
 from abc import abstractmethod
@@ -18,8 +18,8 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    rows : (R, K), all that scores need of each
-    squares : (R,), sum of squares of the learned numbers behind each, for the penalty
+    rows : (R, K), inputs of the scores
+    squares : (R,), sum of squares of the learned parameters of each row, for the penalty
     """
 
     rows: torch.Tensor
@@ -45,7 +45,7 @@ class PairModel(nn.Module):
 
     @abstractmethod
     def new_items(self, num_items: int) -> torch.Tensor:
-        """Return the rows (num_items, L) of items of which nothing is known."""
+        """Return the rows (num_items, L) of items without any information."""
 
     @abstractmethod
     def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
@@ -57,14 +57,14 @@ class PairModel(nn.Module):
 
 
 class IdTable(nn.Module):
-    """A row of numbers by id: vectors, and a bias as its last number. Those without training are 0 and stay so."""
+    """Learned rows by id: a vector, and a bias as the last number. Untrained rows are 0 and stay 0."""
 
     penalised: torch.Tensor
 
     def __init__(self, trained_U: np.ndarray, size: int, std: float) -> None:
         super().__init__()
         vectors_UD = torch.randn(len(trained_U), size) * std * torch.from_numpy(trained_U)[:, None]
-        # One parameter for both, since taking rows apart and together again costs more than what is done with them.
+        # One parameter for both: splitting and joining rows costs more than the computation itself.
         self.rows = nn.Parameter(functional.pad(vectors_UD, (0, 1)))
         self.register_buffer("penalised", functional.pad(torch.ones(size), (0, 1)), persistent=False)
 
@@ -73,17 +73,17 @@ class IdTable(nn.Module):
         return self.rows.index_select(0, id_R)
 
     def squares(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the squared norms (R,) of the vectors in rows (R, size + 1); biases are free."""
+        """Return the squared norms (R,) of the vectors in rows (R, size + 1); biases are not penalised."""
         return rows.square() @ self.penalised
 
-    def nobody(self, num_rows: int) -> torch.Tensor:
-        """Return the rows (num_rows, size + 1) of those without an id."""
+    def zero_rows(self, num_rows: int) -> torch.Tensor:
+        """Return rows (num_rows, size + 1) for users or items without an id: zeros."""
         return torch.zeros(num_rows, self.rows.shape[1], device=self.rows.device)
 
 
 def with_one(rows_SK: torch.Tensor) -> torch.Tensor:
     """Return rows [p, b_u] as [p, 1], whose product with an item's row [q, b_i] is p . q + b_i.
 
-    In one piece, since taking vectors and biases of many items apart costs more than the product.
+    In one tensor, because splitting vectors and biases of many items costs more than the product.
     """
     return functional.pad(rows_SK[:, :-1], (0, 1), value=1.0)

@@ -1,7 +1,7 @@
-"""Neural collaborative filtering: a factorisation and a perceptron side by side.
+"""Neural collaborative filtering: a factorisation and a perceptron in parallel.
 
 Shapes: U users, N items, S users and R items of a block, B pairs, D embedding size, H size of the first hidden layer. A
-row is the vector of the factorisation, what the first layer makes of the perceptron's vector, and a bias: D + H + 1.
+row is the factorisation's vector, the first layer's output for the perceptron's vector, and a bias: D + H + 1.
 """
 
 import math
@@ -18,15 +18,15 @@ from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows
 from llmrec_cli.settings.heads.pairs import NeuralCfSettings
 
 _LARGEST_BLOCK = 2**22
-"""Numbers in a hidden layer of a block that is scored at once."""
+"""Most hidden-layer values of a block scored at once."""
 
 
 class NeuralCf(PairHead):
     """NeuMF (He et al. 2017, eq. 12), trained with any loss.
 
-    Differs: the two parts are added with the item's and the user's bias, the factorisation's output weights being part
-    of its vectors; they are trained together from the start and not one by one first; negatives are drawn for a step,
-    and shared by its users.
+    Differs: the two parts and the user's and item's biases are added, with the factorisation's output weights absorbed
+    into its vectors; both parts are trained together without pretraining; negatives are drawn once per step and shared
+    by its users.
     """
 
     settings: NeuralCfSettings
@@ -36,19 +36,19 @@ class NeuralCf(PairHead):
         return NeuMf(self.settings, self.trained_U, self.trained_N, mean)
 
     def row_size(self) -> int:
-        """Return the numbers of a user and an item together."""
+        """Return the sum of a user's and an item's row sizes."""
         return 4 * self.settings.embedding_size + 2
 
     def hidden_size(self) -> int:
-        """Return the numbers in a pair's hidden layers."""
+        """Return the number of hidden-layer values of a pair."""
         return sum(self.settings.layers)
 
 
 class NeuMf(PairModel):
     """p_u . q_i + MLP([p'_u, q'_i]) + biases.
 
-    The first layer is a sum of a part of the user and a part of the item, W [p', q'] = W_u p' + W_i q', each computed
-    once for a block; only what follows is computed for every pair.
+    The first layer is the sum of a user part and an item part, W [p', q'] = W_u p' + W_i q', each computed once per
+    block; only the later layers are computed for every pair.
     """
 
     def __init__(self, settings: NeuralCfSettings, trained_U: np.ndarray, trained_N: np.ndarray, mean: float) -> None:
@@ -74,8 +74,8 @@ class NeuMf(PairModel):
         return self._rows(self.item_ids, self.item_ids(item_R), self.of_item)
 
     def new_items(self, num_items: int) -> torch.Tensor:
-        """Return the rows of items of which nothing is known."""
-        return self._rows(self.item_ids, self.item_ids.nobody(num_items), self.of_item).rows
+        """Return the rows of items without any information."""
+        return self._rows(self.item_ids, self.item_ids.zero_rows(num_items), self.of_item).rows
 
     def _rows(self, table: IdTable, ids: torch.Tensor, first: nn.Linear | None) -> Rows:
         vector, other, bias = ids.split([self.size, self.size, 1], dim=1)
@@ -93,7 +93,7 @@ class NeuMf(PairModel):
         if torch.is_grad_enabled():
             parts = [self._perceptron(user_S1H + part) for part in item_1RH.split(at_once, dim=1)]
             return scores_SR + torch.cat(parts, dim=1)
-        # In place: a small result kept between large hidden layers would pin the memory that these leave behind.
+        # In place: a small result allocated between large hidden layers would keep their memory from being reused.
         for part_SL, part in zip(scores_SR.split(at_once, dim=1), item_1RH.split(at_once, dim=1), strict=True):
             part_SL.add_(self._perceptron(user_S1H + part))
         return scores_SR
@@ -105,7 +105,7 @@ class NeuMf(PairModel):
         return scores_B + self._perceptron(users_BK[:, size:-1] + items_BL[:, size:-1]) if self.layers else scores_B
 
     def _perceptron(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return what the layers make of the first one's sums (..., H), shape (...)."""
+        """Apply the remaining layers to the first layer's sums (..., H); return shape (...)."""
         for layer in self.layers:
             hidden = layer(functional.dropout(hidden.relu(), self.dropout, self.training))
         return hidden.squeeze(-1)

@@ -1,4 +1,4 @@
-"""The batches and losses that models of pairs are trained with.
+"""Training batches and losses of pair models.
 
 Shapes: B interactions of a step, S distinct users of them, C candidates of a step, U users, N items.
 """
@@ -14,7 +14,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
-from llmrec_cli.heads.shared.pair_targets import known_among, known_values
+from llmrec_cli.heads.shared.pair_targets import mask_known, pair_values
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
@@ -24,10 +24,10 @@ from llmrec_cli.training.losses.base import UserScores, build_loss, build_pointw
 from llmrec_cli.training.step import Split
 
 _COMPARED = 32
-"""Candidates that each interaction is compared with by a loss that draws, such as loss=bpr."""
+"""Negatives of each interaction in a loss that draws them, such as loss=bpr."""
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Rows of the interactions (B,), and the seed of what is drawn for them."""
+"""Rows of the interactions (B,), and the seeds of their random draws."""
 
 
 class Part(NamedTuple):
@@ -36,8 +36,8 @@ class Part(NamedTuple):
     Attributes
     ----------
     rows, seeds : the batch
-    places : int64, which of its interactions are meant
-    share : of the batch's interactions
+    places : int64, positions of the part's interactions in the batch
+    share : share of the batch's interactions
     negative_share : share of the batch's negatives
     """
 
@@ -51,8 +51,8 @@ class Part(NamedTuple):
 class ChoiceSteps:
     """Steps that score the items a user interacted with against other items, with a weight on each loss.
 
-    A step sees the interactions of a few users together: its candidates are scored once for each user, and not once for
-    each interaction.
+    A step has the interactions of a few users, so its candidates are scored once per user instead of once per
+    interaction.
     """
 
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, interactions: Interactions,
@@ -66,7 +66,7 @@ class ChoiceSteps:
         self.warm_items = np.flatnonzero(interactions.item_counts)
         self.num_batches = max(1, math.ceil(len(interactions) / batch_size))
         self.whole = settings.candidates >= len(self.warm_items)
-        # What each candidate of a step stands for, items without training left aside: nobody can tell them apart.
+        # Number of items that each candidate represents, without untrained items, which all score the same.
         self.log_weight = math.log(max(1.0, len(self.warm_items) / settings.candidates))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
@@ -78,11 +78,12 @@ class ChoiceSteps:
 
     @property
     def split(self) -> Split | None:
-        """Splitter of a batch; None under attack, as the worst change of an item's row depends on the whole batch."""
+        """Splitter of a batch; None with an adversary, as the worst perturbation of an item depends on the whole batch.
+        """
         return self._parts if self.adversarial is None or not self.adversarial.perturbs else None
 
     def _parts(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:
-        """Return parts of a batch, of different users; the shares are in them."""
+        """Split a batch into parts of different users; each part contains its shares."""
         rows, seeds = batch
         user_B, generator = self.user[rows], np.random.default_rng(seeds)
         candidates = self._candidates(generator)
@@ -90,48 +91,48 @@ class ChoiceSteps:
         groups = [users for users in np.array_split(np.unique(user_B), parts) if len(users)]
         places = [np.flatnonzero(np.isin(user_B, users)) for users in groups]
         if compared_BC is None:
-            counts = [int((~known_among(self.matrix, users, candidates)).sum()) for users in groups]
+            counts = [int((~mask_known(self.matrix, users, candidates)).sum()) for users in groups]
         else:
-            known_BC = np.take_along_axis(known_among(self.matrix, user_B, candidates), compared_BC, 1)
+            known_BC = np.take_along_axis(mask_known(self.matrix, user_B, candidates), compared_BC, 1)
             counts = [int((~known_BC[place]).sum()) for place in places]
         total = max(1, sum(counts))
         return [(Part(rows, seeds, place, len(place) / len(rows), count / total), 1.0)
                 for place, count in zip(places, counts, strict=True)]
 
     def loss(self, batch: Batch | Part) -> torch.Tensor:
-        """Return the loss of a batch and the penalty on what it is made of, or a part's share of them."""
+        """Return the loss of a batch plus the penalty on its users and items, or a part's share of it."""
         part = batch if isinstance(batch, Part) else Part(*batch, np.arange(len(batch[0])), 1.0, 1.0)
         generator = np.random.default_rng(part.seeds)
         candidates = self._candidates(generator)
         compared_BC = self._compared(len(part.rows), len(candidates), generator)
         rows = part.rows[part.places]
         users, place = np.unique(self.user[rows], return_inverse=True)
-        known_SC = self._tensor(known_among(self.matrix, users, candidates))
+        known_SC = self._tensor(mask_known(self.matrix, users, candidates))
         user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
         weight_B = None if self.weight is None else self._tensor(self.weight[rows])
         item_rows = self.model.items(self._tensor(candidates))
-        learned = [user_rows.rows, item_rows.rows]
-        drawn_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
+        tensors = [user_rows.rows, item_rows.rows]
+        negatives_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
         if self.whole:
             place_B = self._tensor(np.searchsorted(candidates, self.item[rows]))
             squares_B = item_rows.squares.index_select(0, place_B)
         else:
             own = self.model.items(self._tensor(self.item[rows]))
-            learned, squares_B = [*learned, own.rows], own.squares
+            tensors, squares_B = [*tensors, own.rows], own.squares
 
-        def of_rows(learned: Sequence[torch.Tensor]) -> torch.Tensor:
-            users_SK, items_CL, *own_BL = learned
+        def of_rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+            users_SK, items_CL, *own_BL = tensors
             block_SC = self.model.block(users_SK, items_CL)
             positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
                           block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
-            return self.criterion.of_users(UserScores(positive_B, block_SC, known_SC, user_B, drawn_BC, self.log_weight,
-                                                   weight_B, part.share, part.negative_share))
+            return self.criterion.of_users(UserScores(positive_B, block_SC, known_SC, user_B, negatives_BC,
+                                                      self.log_weight, weight_B, part.share, part.negative_share))
 
-        value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
+        value = adversarial_loss_of_all(of_rows, tensors, self.adversarial)
         return value + part.share * penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
 
     def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray | None:
-        """Return the candidates that each interaction is compared with; the same under attack. None for all."""
+        """Draw the negatives of each interaction (columns of candidates); None for all candidates."""
         if not self.criterion.draws:
             return None
         return generator.integers(num_candidates, size=(num_rows, _COMPARED))
@@ -146,13 +147,13 @@ class ChoiceSteps:
 
 
 class ValueSteps:
-    """A number for each interaction: its value, or 1 for a like and 0 for a dislike."""
+    """Steps that predict a number for each interaction: its value, or 1 for a like and 0 for a dislike."""
 
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, data: TrainingData,
                  batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
         self.model, self.settings, self.device, self.adversarial = model, settings, device, adversarial
         self.criterion = build_pointwise(loss)
-        self.user, self.item, self.value = known_values(data, settings.target)
+        self.user, self.item, self.value = pair_values(data, settings.target)
         self.num_batches = max(1, math.ceil(len(self.user) / batch_size))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
@@ -160,17 +161,17 @@ class ValueSteps:
         yield from np.array_split(generator.permutation(len(self.user)), self.num_batches)
 
     def split(self, rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
-        """Return parts of a batch with their shares of it; each pair is attacked, if at all, by itself."""
+        """Split a batch into parts with their shares; the adversary perturbs each pair independently."""
         return [(part, len(part) / len(rows)) for part in np.array_split(rows, parts) if len(part)]
 
     def loss(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the loss of a batch and the penalty on what it is made of."""
+        """Return the loss of a batch plus the penalty on its users and items."""
         users, items = (which(torch.from_numpy(ids[rows]).to(self.device)) for which, ids in
                         ((self.model.users, self.user), (self.model.items, self.item)))
         value_B = torch.from_numpy(self.value[rows]).to(self.device)
 
-        def of_rows(learned: Sequence[torch.Tensor]) -> torch.Tensor:
-            return self.criterion.of_values(self.model.pairs(learned[0], learned[1]), value_B)
+        def of_rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+            return self.criterion.of_values(self.model.pairs(tensors[0], tensors[1]), value_B)
 
         value = adversarial_loss_of_all(of_rows, [users.rows, items.rows], self.adversarial)
         return value + penalty(users.squares, items.squares, self.settings.l2)
@@ -179,28 +180,28 @@ class ValueSteps:
 def penalty(users_B: torch.Tensor, items_B: torch.Tensor, l2: float) -> torch.Tensor:
     """Return l2 times the mean over interactions of their users' and items' squared norms (Koren et al. 2009, eq. 5).
 
-    Differs: biases are free, as in no other way a popular item would be told from one that fits many tastes.
+    Differs: biases are not penalised, because only they separate popular items from items that fit many tastes.
     """
     return l2 * (users_B.mean() + items_B.mean())
 
 
-def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0,
-              attacked: bool = False) -> int:
-    """Return the bytes that training takes beside the data.
+def training_memory(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0,
+                    is_attacked: bool = False) -> int:
+    """Return the bytes of training, without the data.
 
-    `row_size` are the numbers of a user and an item together, `hidden_size` those of a pair's hidden layers. Parameters
-    are held five times: with their gradients, two moments and the best so far. A step's scores of items that
-    were ever chosen are held as the logits, two masked or transformed copies, the gradients of these, and a bool for
-    what is known. Under attack the parameters' gradients of the clean loss are held as well; the scores of that are
-    gone by then. A validation comes when a step's scores are gone.
+    `row_size` is the size of a user's plus an item's row, `hidden_size` the number of a pair's hidden-layer values.
+    Parameters exist five times: with their gradients, two moments and the best checkpoint. The scores of a step (of
+    items in training) exist as logits, two masked or transformed copies, the gradients of these three, and a bool mask.
+    With an adversary the clean loss's parameter gradients are kept too, but not its scores. Validation runs when a
+    step's scores are freed.
     """
     num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
-    parameters = (6 if attacked else 5) * 4 * row_size // 2 * (len(data.users) + len(data.items))
+    parameters = (6 if is_attacked else 5) * 4 * row_size // 2 * (len(data.users) + len(data.items))
     batch = math.ceil(num_rows / max(1, math.ceil(num_rows / batch_size)))  # Batches are of equal size.
     users = min(batch, math.ceil(batch * len(data.users) / max(1, num_rows)) + 1)
     candidates = min(settings.candidates, int((data.interactions.item_counts > 0).sum()))
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
-    # Users and items, int64, and values once more. An epoch's order: each interaction's place, what is sorted, and the
-    # result, int64; and the matrix of 1s.
+    # Copies of users and items (int64) and values. An epoch's order: each interaction's place, the sort keys and the
+    # result (int64). The matrix of 1s.
     validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
     return parameters + max(scores, validation) + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

@@ -1,4 +1,4 @@
-"""Next-item prediction: a causal transformer over the items of a history, text and ids.
+"""Next-item prediction: a causal transformer over the history's items, represented by texts and ids.
 
 Shapes: Q queries, M items now, T size of a text vector, E embedding size.
 """
@@ -16,7 +16,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.sequential.model import SequenceModel
-from llmrec_cli.heads.sequential.steps import SequenceSteps, padded, sequences
+from llmrec_cli.heads.sequential.steps import SequenceSteps, cut_sequences, pad_sequences
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
@@ -28,14 +28,14 @@ from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 
 _QUERIES_AT_ONCE = 512
-"""Histories that go through the transformer together when scores are asked for."""
+"""Histories in one transformer batch when scoring."""
 
 
 class Sequential(Head):
-    """SASRec (Kang and McAuley 2018) with its loss replaced by a softmax over the catalogue (Klenitskiy and Vasilev
-    2023), over items that are a text vector and an id together, so that a new item is answered by its text.
+    """SASRec (Kang and McAuley 2018) with a softmax loss over the catalogue (Klenitskiy and Vasilev 2023).
 
-    Users have nothing of their own: whoever has a history is answered by it, known or not.
+    An item vector combines a text vector and an id, so that a new item is scored by its text. There are no user
+    parameters: known and new users are scored by their histories.
     """
 
     settings: SequentialSettings
@@ -50,32 +50,30 @@ class Sequential(Head):
 
     @property
     def supports_text_queries(self) -> bool:
-        """With texts: a text is read as a history of one item without an id."""
+        """True with texts: a text query counts as a history of one item without an id."""
         return self.settings.text_scale > 0
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts, trained with the transformer."""
+        """Item texts, trained with the transformer."""
         return self.texts
 
     @property
     def rereads(self) -> bool:
-        """With texts: they are all that is read of an item beside its id."""
+        """True with texts: an item is represented by its text and its id only."""
         return self.supports_text_queries
 
     def reread(self, texts: np.ndarray) -> None:
-        """Take other texts for the items (M,)."""
+        """Replace the item texts (M,)."""
         assert self.texts is not None
         self.texts.reread(texts)
 
     def estimate_memory(self, data: TrainingData) -> int:
-        """Return the bytes of the texts, of parameters with gradients, moments and the best, and of a step or a
-        validation.
-        """
+        """Return the bytes of texts, parameters (with gradients, moments, best) and of a step or validation."""
         settings, size = self.settings, self.settings.embedding_size
         parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
         batch = min(max(self.config.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
-        # Each layer keeps about 16 vectors of a place for its gradients.
+        # Each layer keeps about 16 vectors per place for its gradients.
         texts = 0
         if self.supports_text_queries:
             texts = encoder_memory(self.config, data.items.texts, settings.encoded_items)
@@ -84,14 +82,14 @@ class Sequential(Head):
         return texts + 4 * 5 * parameters + max(step, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Train item vectors, transformer and encoder together by the one loop."""
+        """Train item vectors, transformer and encoder together."""
         config, device = self.config, context.device
         torch.manual_seed(context.seed)
         self.trained_N = data.interactions.item_counts > 0
         self.num_items = len(data.items)
         if self.supports_text_queries:
-            self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
-                                           context.memo, self.trained_N, context.cache, config.optim.precision)
+            self.texts = ItemTexts.encode(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                          context.memo, self.trained_N, context.cache, config.optim.precision)
         text_size = 0 if self.texts is None else self.texts.size
         entities_ND = None
         if self.settings.entity_gate:
@@ -105,43 +103,44 @@ class Sequential(Head):
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of the histories."""
-        model = self._fitted()
+        model = self._require_fitted()
         items_ME = self._items()
         users = [self._users(queries.history[start:start + _QUERIES_AT_ONCE], items_ME)
                  for start in range(0, len(queries), _QUERIES_AT_ONCE)]
-        return self._scores(torch.cat([items_ME.new_zeros(0, items_ME.shape[1]), *users]), model.compared(items_ME))
+        users_QE = torch.cat([items_ME.new_zeros(0, items_ME.shape[1]), *users])
+        return self._scores(users_QE, model.scale_items(items_ME))
 
     def _users(self, history: sp.csr_array, items_ME: torch.Tensor) -> torch.Tensor:
-        """Return the users (Q, E) that histories speak of."""
-        model = self._fitted()
-        places_Q = np.diff(history.indptr).astype(np.int64) + 1  # With the start.
+        """Return the user vectors of the histories (Q, E)."""
+        model = self._require_fitted()
+        places_Q = np.diff(history.indptr).astype(np.int64) + 1  # Including the start.
         lengths_Q = np.minimum(places_Q, self.settings.max_length)
-        laid = sequences(history, np.arange(len(places_Q)), places_Q - lengths_Q, lengths_Q)
-        sequence_QSE = padded(items_ME, model.start_E, laid.inputs, laid)
+        sequences = cut_sequences(history, np.arange(len(places_Q)), places_Q - lengths_Q, lengths_Q)
+        sequence_QSE = pad_sequences(items_ME, model.start_E, sequences.inputs, sequences)
         lengths = torch.from_numpy(lengths_Q).to(items_ME.device)
         users_QSE = model.users(sequence_QSE, lengths)
         return users_QSE[torch.arange(len(lengths), device=lengths.device), lengths - 1]
 
     @torch.no_grad()
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return logits (num_texts, M) of texts read as a history of one item without an id."""
-        model = self._fitted()
+        """Return logits (num_texts, M) of texts, each as a history of one item without an id."""
+        model = self._require_fitted()
         if self.texts is None:
             return super().score_text(texts)
-        said_QE = model.of_text(self.texts.vectors(list(texts)))
-        parts = [model.start_E.expand_as(said_QE), said_QE][-self.settings.max_length:]
-        lengths_Q = torch.full((len(said_QE),), len(parts), device=said_QE.device)
+        text_QE = model.of_text(self.texts.vectors(list(texts)))
+        parts = [model.start_E.expand_as(text_QE), text_QE][-self.settings.max_length:]
+        lengths_Q = torch.full((len(text_QE),), len(parts), device=text_QE.device)
         users_QE = model.users(torch.stack(parts, dim=1), lengths_Q)[:, -1]
-        return self._scores(users_QE, model.compared(self._items()))
+        return self._scores(users_QE, model.scale_items(self._items()))
 
     def _items(self) -> torch.Tensor:
         """Return the vectors (M, E) of all items."""
-        model = self._fitted()
+        model = self._require_fitted()
         rows_M = torch.arange(self.num_items, device=model.start_E.device)
         return model.items(None if self.texts is None else self.texts.table, rows_M)
 
     def _scores(self, users_QE: torch.Tensor, items_ME: torch.Tensor) -> torch.Tensor:
-        """Return logits (Q, M); an item that nothing is known of gets the lowest of its query."""
+        """Return logits (Q, M); an item without text and trained id gets the lowest logit of the query."""
         scores_QM = users_QE @ items_ME.T
         if self.texts is None and not self._known_M().all():
             known_M = torch.from_numpy(self._known_M()).to(scores_QM.device)
@@ -157,18 +156,18 @@ class Sequential(Head):
         return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items by their texts; they have no id and no entity."""
+        """Append items described by texts; they have no id and no entity."""
         self.num_items += len(items)
         if self.texts is not None:
             self.texts.add(list(items.texts))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the model, which items were trained, the item texts' vectors and what was trained of the encoder."""
-        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
+        """Return the model, the mask of trained items, the text vectors and the trained weights of the encoder."""
+        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._require_fitted().state_dict().items()}
         return own | {"trained_items": self.trained_N} | ({} if self.texts is None else self.texts.state())
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         config = self.config
         self.trained_N, self.num_items = tensors.take("trained_items", BOOL, (len(items),)), len(items)
         if self.supports_text_queries:
@@ -182,6 +181,6 @@ class Sequential(Head):
         load_parameters(self.model, tensors, "model", "sequential")
         self.model.to(context.device).eval()
 
-    def _fitted(self) -> SequenceModel:
+    def _require_fitted(self) -> SequenceModel:
         assert self.model is not None, "fit or load first"
         return self.model

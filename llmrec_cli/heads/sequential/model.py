@@ -1,8 +1,7 @@
-"""The trained parts of the sequential head: item vectors, and a causal transformer over them.
+"""The model of the sequential head: item vectors, and a causal transformer over them.
 
-Shapes: B histories, S places of the longest, E embedding size, H attention heads.
-
-Shapes: B histories, S places of the longest, R chosen items, M items, T size of a text vector, E embedding size.
+Shapes: B histories, S places of the longest, R selected items, M items, T size of a text vector, E embedding size, H
+attention heads.
 """
 
 import math
@@ -18,10 +17,11 @@ from llmrec_cli.settings.loss import ScoreLossSettings
 
 
 class CausalTransformer(nn.Module):
-    """SASRec (Kang and McAuley 2018, section III), each place seeing itself and what was before it.
+    """SASRec (Kang and McAuley 2018, section III): each place attends to itself and earlier places.
 
-    Differs: layers are normalised before their two halves and once at the end (Xiong et al. 2020), queries as well as
-    keys; dropout is behind the halves alone; places are counted from the newest item, which is always at the same one.
+    Differs: layer norm before attention (for queries and keys) and before the feed-forward part, and once at the end
+    (Xiong et al. 2020); dropout only after these two parts; positions count back from the newest item, which always has
+    position 0.
     """
 
     def __init__(self, size: int, num_layers: int, num_heads: int, max_length: int, dropout: float) -> None:
@@ -33,10 +33,10 @@ class CausalTransformer(nn.Module):
         nn.init.normal_(self.places.weight, std=0.02)
 
     def forward(self, items_BSE: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Return what each place says comes next (B, S, E).
+        """Return the prediction of the next item at each place (B, S, E).
 
-        Histories begin at place 0. What is behind their end, S > length, is seen by no place before it, so it needs no
-        mask and its output means nothing.
+        Histories start at place 0. Padding after their end is invisible to earlier places, so it needs no mask; its
+        output is meaningless.
         """
         ages_BS = lengths_B[:, None] - 1 - torch.arange(items_BSE.shape[1], device=items_BSE.device)
         states_BSE = items_BSE + self.places(ages_BS.clamp_min(0))
@@ -63,8 +63,8 @@ class _Layer(nn.Module):
     def _attention(self, states_BSE: torch.Tensor) -> torch.Tensor:
         parts = self.queries_keys_values(states_BSE).unflatten(-1, (3, self.num_heads, -1))
         query_BHSE, key_BHSE, value_BHSE = (part.transpose(1, 2) for part in parts.unbind(dim=2))
-        seen_BHSE = functional.scaled_dot_product_attention(query_BHSE, key_BHSE, value_BHSE, is_causal=True)
-        out: torch.Tensor = self.joined(seen_BHSE.transpose(1, 2).flatten(2))
+        context_BHSE = functional.scaled_dot_product_attention(query_BHSE, key_BHSE, value_BHSE, is_causal=True)
+        out: torch.Tensor = self.joined(context_BHSE.transpose(1, 2).flatten(2))
         return out
 
     def _dropped(self, states_BSE: torch.Tensor) -> torch.Tensor:
@@ -72,11 +72,11 @@ class _Layer(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """item = W text + entity + id; user = transformer over a start and the items; logit = their similarity x scale.
+    """item = W text + entity + id; user = transformer over a start token and the items; logit = similarity x scale.
 
-    The start stands before the first item of every history, so that an empty one is answered too: with what people
-    begin with. The entity's part comes through `EntityGate`. An item without an id (new, or hidden by id dropout) is
-    the rest.
+    The start token precedes the first item of every history, so that an empty history is scored too, by what users
+    start with. The entity enters through `EntityGate`. An item without an id (new, or hidden by id dropout) has only
+    the other parts.
     """
 
     def __init__(self, trained_N: np.ndarray, text_size: int, settings: SequentialSettings, loss: ScoreLossSettings,
@@ -93,7 +93,7 @@ class SequenceModel(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(loss.cosine_scale) if self.cosine else 0.0),
                                       requires_grad=self.cosine and loss.learns_scale)
         with torch.no_grad():
-            # An id that is never trained is none: at random it would be noise on the text of a cold item.
+            # Untrained ids are 0: random ones would add noise to the text of a cold item.
             self.item_ids.weight.normal_(std=1 / math.sqrt(size)).mul_(torch.from_numpy(trained_N)[:, None])
             if self.text is not None:
                 self.text.weight.normal_(std=1 / math.sqrt(size))
@@ -101,7 +101,7 @@ class SequenceModel(nn.Module):
 
     def items(self, text_MT: torch.Tensor | None, rows_R: torch.Tensor,
               has_id_R: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors (R, E) of items; those beyond training have no id, nor have those with `has_id_R` 0."""
+        """Return the vectors (R, E) of items; without id for items added after training or with `has_id_R` 0."""
         num_ids = self.item_ids.num_embeddings
         is_trained_R = (rows_R < num_ids).float()
         if has_id_R is not None:
@@ -109,23 +109,23 @@ class SequenceModel(nn.Module):
         vectors_RE = self.item_ids(rows_R.clamp_max(num_ids - 1)) * (self.settings.id_scale * is_trained_R)[:, None]
         if self.text is not None:
             assert text_MT is not None
-            said_RE = self.of_text(text_MT.index_select(0, rows_R))
-            vectors_RE = vectors_RE + (said_RE if self.entities is None else self.entities(said_RE, rows_R))
+            text_RE = self.of_text(text_MT.index_select(0, rows_R))
+            vectors_RE = vectors_RE + (text_RE if self.entities is None else self.entities(text_RE, rows_R))
         return vectors_RE
 
     def of_text(self, text_RT: torch.Tensor) -> torch.Tensor:
-        """Return what texts (R, T) add to the vectors of their items (R, E)."""
+        """Return the text part of item vectors (R, E) from text vectors (R, T)."""
         assert self.text is not None
         vectors: torch.Tensor = self.settings.text_scale * self.text(text_RT)
         return vectors
 
     def users(self, sequence_BSE: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Return the users (B, S, E) after each place of their sequences, scaled as logits need it."""
+        """Return the user vectors (B, S, E) after each place of their sequences, scaled for logits."""
         users_BSE: torch.Tensor = self.transformer(sequence_BSE, lengths_B)
         if self.cosine:
             return functional.normalize(users_BSE, dim=-1) * self.log_scale.exp()
         return users_BSE
 
-    def compared(self, items_RE: torch.Tensor) -> torch.Tensor:
-        """Return items as users are multiplied with them."""
+    def scale_items(self, items_RE: torch.Tensor) -> torch.Tensor:
+        """Return item vectors scaled for logits."""
         return functional.normalize(items_RE, dim=-1) if self.cosine else items_RE

@@ -1,6 +1,6 @@
-"""Histories as padded sequences, and the batches and losses that the sequential head is trained with.
+"""Histories as padded sequences, and the training batches and losses of the sequential head.
 
-Shapes: B windows (stretches of histories) of a step, S places of the longest, P real places of all of them, R distinct
+Shapes: B windows (segments of histories) of a step, S places of the longest, P real places of all windows, R distinct
 items of a step, C candidates of a step, N items, T size of a text vector, E embedding size.
 """
 
@@ -16,28 +16,28 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.sequential.model import SequenceModel
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
-from llmrec_cli.heads.shared.pair_targets import known_among
-from llmrec_cli.heads.shared.text_training import chosen_to_encode
+from llmrec_cli.heads.shared.negatives import draw_from_lists, draw_uniform, log_chances
+from llmrec_cli.heads.shared.pair_targets import mask_known
+from llmrec_cli.heads.shared.text_training import choose_encoded
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
 START = -1
-"""What stands for the start of a history where its items have their integers."""
+"""Item number of the start token."""
 _BATCHES_SORTED_TOGETHER = 16
-"""Batches whose windows are sorted by length: many make batches without padding, few leave them to chance."""
+"""Batches whose windows are sorted by length together: more means less padding, fewer means more random batches."""
 
 
 class Sequences(NamedTuple):
-    """Stretches of histories.
+    """Segments of histories.
 
     Attributes
     ----------
-    inputs : int64 (P,), the item at each place, START for the start of a history
-    next : int64 (P,), where in the matrix's indices the item after each place is; behind the row's end after the last
-    flat : int64 (P,), where each place is in the padded (B, S), flattened
+    inputs : int64 (P,), the item at each place, START for the start token
+    next : int64 (P,), position in the matrix's indices of the item after each place; past the row's end for the last
+    flat : int64 (P,), position of each place in the flattened padded (B, S)
     lengths : int64 (B,)
     """
 
@@ -47,8 +47,8 @@ class Sequences(NamedTuple):
     lengths: np.ndarray
 
 
-def sequences(matrix: sp.csr_array, rows_B: np.ndarray, first_B: np.ndarray, lengths_B: np.ndarray) -> Sequences:
-    """Return `lengths_B` places of each history, from place `first_B` on; 0 is the start, 1 the oldest item."""
+def cut_sequences(matrix: sp.csr_array, rows_B: np.ndarray, first_B: np.ndarray, lengths_B: np.ndarray) -> Sequences:
+    """Cut `lengths_B` places out of each history, from place `first_B` on; 0 is the start token, 1 the oldest item."""
     offset_P = np.arange(lengths_B.sum()) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
     place_P = offset_P + np.repeat(first_B, lengths_B)
     next_P = place_P + np.repeat(matrix.indptr[rows_B].astype(np.int64), lengths_B)
@@ -58,25 +58,26 @@ def sequences(matrix: sp.csr_array, rows_B: np.ndarray, first_B: np.ndarray, len
     return Sequences(inputs_P, next_P, offset_P + np.repeat(np.arange(len(rows_B)) * longest, lengths_B), lengths_B)
 
 
-def padded(vectors_RE: torch.Tensor, start_E: torch.Tensor, place_P: np.ndarray, laid: Sequences) -> torch.Tensor:
-    """Return the sequences (B, S, E) made of item vectors; `place_P` are the rows of the items, START for none."""
-    longest = int(laid.lengths.max(initial=1))
-    place_BS = np.full(len(laid.lengths) * longest, len(vectors_RE), np.int64)
-    place_BS[laid.flat] = np.where(place_P == START, len(vectors_RE), place_P)
+def pad_sequences(vectors_RE: torch.Tensor, start_E: torch.Tensor, place_P: np.ndarray,
+                  sequences: Sequences) -> torch.Tensor:
+    """Return padded sequences (B, S, E) of item vectors; `place_P` are rows of `vectors_RE`, or START."""
+    longest = int(sequences.lengths.max(initial=1))
+    place_BS = np.full(len(sequences.lengths) * longest, len(vectors_RE), np.int64)
+    place_BS[sequences.flat] = np.where(place_P == START, len(vectors_RE), place_P)
     with_start = torch.cat([vectors_RE, start_E[None]])
-    chosen = with_start.index_select(0, torch.from_numpy(place_BS).to(vectors_RE.device))
-    return chosen.view(len(laid.lengths), longest, -1)
+    vectors = with_start.index_select(0, torch.from_numpy(place_BS).to(vectors_RE.device))
+    return vectors.view(len(sequences.lengths), longest, -1)
 
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Users whose newest interactions are learned from (B,), and the seed of what is drawn for them."""
+"""Windows of the batch (B,), and the seeds of their random draws."""
 
 
 class SequenceSteps:
     """The batches of an epoch and the loss of a batch.
 
-    An epoch shows the newest `max_length` interactions of every user, each to be told from those before it. What is
-    told counts by the weight of its interaction.
+    An epoch has the newest `max_length` interactions of every user; each is predicted from the earlier ones and
+    counts by its weight.
     """
 
     def __init__(self, model: SequenceModel, texts: ItemTexts | None, config: ModelConfig, interactions: Interactions,
@@ -90,7 +91,7 @@ class SequenceSteps:
         self.lengths_W = np.minimum(counts_U[self.users_W], self.settings.max_length).astype(np.int64)
         self.first_W = counts_U[self.users_W] - self.lengths_W
         total, longest = int(self.lengths_W.sum()), int(self.lengths_W.max(initial=1))
-        # No more batches than make each as long as the longest window, or one could be empty.
+        # Each batch must be at least as long as the longest window, or a batch could be empty.
         self.num_batches = max(1, min(math.ceil(total / config.optim.batch_size), total // longest))
         self.warm_items = np.flatnonzero(interactions.item_counts)
         loss = config.loss
@@ -102,10 +103,10 @@ class SequenceSteps:
             self.log_q_N = self.criterion.log_q(torch.from_numpy(log_chance_N).to(device))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
-        """Yield windows in parts with equal numbers of interactions, those of like length together."""
+        """Yield windows in batches with equal numbers of interactions, windows of similar length together."""
         order_W = generator.permutation(len(self.users_W))
         chunk_W = np.arange(len(order_W)) * math.ceil(self.num_batches / _BATCHES_SORTED_TOGETHER) // len(order_W)
-        # Every second chunk the other way around, so that no batch has the longest beside the shortest.
+        # Every second chunk in reverse order, so that no batch mixes the longest and the shortest windows.
         signed_W = self.lengths_W[order_W] * np.where(chunk_W % 2, -1, 1)
         order_W = order_W[np.lexsort((signed_W, chunk_W))]
         middle_W = np.cumsum(self.lengths_W[order_W]) - self.lengths_W[order_W] / 2
@@ -115,30 +116,30 @@ class SequenceSteps:
         yield from ((parts[number], seeds[number]) for number in generator.permutation(self.num_batches))
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch, under attack too where there is an adversary."""
+        """Return the loss of a batch, with the adversarial loss if there is an adversary."""
         windows, seeds = batch
         generator = np.random.default_rng(seeds)
         users_B = self.users_W[windows]
-        laid = sequences(self.matrix, users_B, self.first_W[windows], self.lengths_W[windows])
-        targets_P = self.matrix.indices[laid.next].astype(np.int64)
+        sequences = cut_sequences(self.matrix, users_B, self.first_W[windows], self.lengths_W[windows])
+        targets_P = self.matrix.indices[sequences.next].astype(np.int64)
         candidates_C = self._candidates(users_B, targets_P, generator)
-        items_R = np.unique(np.concatenate([laid.inputs[laid.inputs != START], targets_P, candidates_C]))
+        items_R = np.unique(np.concatenate([sequences.inputs[sequences.inputs != START], targets_P, candidates_C]))
         place_N = np.full(self.matrix.shape[1], START)
         place_N[items_R] = np.arange(len(items_R))
-        place_P = np.where(laid.inputs == START, START, place_N[laid.inputs])
-        rows_R, flat_P = self._tensor(items_R), self._tensor(laid.flat)
+        place_P = np.where(sequences.inputs == START, START, place_N[sequences.inputs])
+        rows_R, flat_P = self._tensor(items_R), self._tensor(sequences.flat)
         has_id_R = self._tensor((generator.random(len(items_R)) >= self.settings.id_dropout).astype(np.float32))
-        lengths_B, chosen_C = self._tensor(laid.lengths), self._tensor(place_N[candidates_C])
-        compare = self._comparison(laid, users_B, targets_P, place_N[targets_P], candidates_C)
+        lengths_B, place_C = self._tensor(sequences.lengths), self._tensor(place_N[candidates_C])
+        compare = self._comparison(sequences, users_B, targets_P, place_N[targets_P], candidates_C)
 
         def users(vectors_RE: torch.Tensor) -> torch.Tensor:
-            sequence_BSE = padded(vectors_RE, self.model.start_E, place_P, laid)
+            sequence_BSE = pad_sequences(vectors_RE, self.model.start_E, place_P, sequences)
             return self.model.users(sequence_BSE, lengths_B).flatten(0, 1).index_select(0, flat_P)
 
         def of(text_NT: torch.Tensor | None) -> torch.Tensor:
             vectors_RE = self.model.items(text_NT, rows_R, has_id_R)
-            items_RE = self.model.compared(vectors_RE)
-            return compare(users(vectors_RE), items_RE, items_RE.index_select(0, chosen_C))
+            items_RE = self.model.scale_items(vectors_RE)
+            return compare(users(vectors_RE), items_RE, items_RE.index_select(0, place_C))
 
         if self.texts is None:
             return of(None)
@@ -146,35 +147,35 @@ class SequenceSteps:
         newest_B = lengths_B.cumsum(0) - 1
 
         def logits(text_NT: torch.Tensor) -> torch.Tensor:
-            # The newest place of each window stands for all of them, whose logits would fill gigabytes.
+            # Only the newest place of each window: logits of all places would fill gigabytes.
             vectors_RE = self.model.items(text_NT, rows_R, has_id_R)
-            return users(vectors_RE)[newest_B] @ self.model.compared(vectors_RE.index_select(0, chosen_C)).T
+            return users(vectors_RE)[newest_B] @ self.model.scale_items(vectors_RE.index_select(0, place_C)).T
 
-        live_L = rows_R[self._tensor(chosen_to_encode(len(items_R), self.settings.encoded_items, generator))]
+        live_L = rows_R[self._tensor(choose_encoded(len(items_R), self.settings.encoded_items, generator))]
         return self.texts.loss_with(live_L, rows_R, of, self.config.adversarial, adversarial_loss, logits)
 
     def _candidates(self, users_B: np.ndarray, targets_P: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return the items (C,), in ascending order, that every place of the step is compared with."""
+        """Return the candidate items of the step (C,), ascending, shared by all places."""
         if self.whole:
             return self.warm_items
         loss = self.config.loss
-        drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
-        hard = drawn_from_lists(self.hard_UK[users_B], loss.hard_negatives.num, generator)
-        # Other places' targets are of use only to a loss that knows how likely they are to be here.
-        return np.unique(np.concatenate([drawn, hard, targets_P if self.criterion.normalises else drawn[:0]]))
+        uniform = draw_uniform(self.warm_items, loss.num_negatives, generator)
+        hard = draw_from_lists(self.hard_UK[users_B], loss.hard_negatives.num, generator)
+        # Other places' targets serve as negatives only in a loss that corrects for their sampling probability.
+        return np.unique(np.concatenate([uniform, hard, targets_P if self.criterion.normalises else uniform[:0]]))
 
-    def _comparison(self, laid: Sequences, users_B: np.ndarray, targets_P: np.ndarray, place_P: np.ndarray,
+    def _comparison(self, sequences: Sequences, users_B: np.ndarray, targets_P: np.ndarray, place_P: np.ndarray,
                     candidates_C: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Return the loss of users (P, E), a step's items (R, E) and its candidates (C, E)."""
-        # The place of an item in the matrix is that of its interaction.
-        weight_P = None if self.weight is None else self._tensor(self.weight[laid.next])
+        """Return the loss as a function of users (P, E), a step's items (R, E) and its candidates (C, E)."""
+        # Positions in the matrix are positions of interactions.
+        weight_P = None if self.weight is None else self._tensor(self.weight[sequences.next])
         if self.criterion.normalises:
             target_P = self._tensor(np.searchsorted(candidates_C, targets_P))
             log_q_C = None if self.log_q_N is None else self.log_q_N[self._tensor(candidates_C)]
             return lambda users_PE, _, candidates_CE: self.criterion.of_catalogue(users_PE, candidates_CE, target_P,
                                                                                log_q_C, weight_P)
-        row_P = np.repeat(np.arange(len(users_B)), laid.lengths)
-        known_PC = self._tensor(known_among(self.matrix, users_B, candidates_C)[row_P])
+        row_P = np.repeat(np.arange(len(users_B)), sequences.lengths)
+        known_PC = self._tensor(mask_known(self.matrix, users_B, candidates_C)[row_P])
         own_P = self._tensor(place_P)
 
         def compare(users_PE: torch.Tensor, items_RE: torch.Tensor, candidates_CE: torch.Tensor) -> torch.Tensor:

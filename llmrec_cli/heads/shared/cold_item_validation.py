@@ -1,4 +1,4 @@
-"""Cold items to choose on: those of validation, or items hidden from training for the purpose.
+"""Cold items for choosing settings: the cold items of validation, or items hidden from training.
 
 Shapes: Q queries, U users, N items, T items in training, C cold items.
 """
@@ -20,25 +20,25 @@ from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
 
 ENOUGH = 300
-"""Fewest held-out interactions with cold items in validation that settings are chosen on."""
+"""Fewest validation interactions with cold items for choosing settings on them."""
 MOST_QUERIES = 2000
-"""Most users that a choice looks at, drawn at random."""
-HIDDEN = 0.2
-"""Share of the items in training that are hidden where validation has too few cold ones."""
+"""Most users for choosing settings, drawn at random."""
+HIDDEN_SHARE = 0.2
+"""Share of the items in training that are hidden if validation has too few cold items."""
 _MONITOR = "ndcg@10"
-"""What is looked at without validation."""
+"""Metric without validation data."""
 
 
 @dataclass(frozen=True)
 class ColdTask:
-    """Users, the items that may be learned from, and cold items to be found among cold items.
+    """Ranking task among cold items: queries, interactions to learn from, and relevant cold items.
 
     Attributes
     ----------
-    queries : at most MOST_QUERIES; `history` has the weights of interactions, and no times
+    queries : at most MOST_QUERIES; `history` has interaction weights, and no times
     relevant_QN : CSR of 1s, cold items only
-    matrix_UN : CSR of the weights of the interactions that may be learned from
-    trained_T : int64, the items that have any
+    matrix_UN : CSR of weights, the interactions to learn from
+    trained_T : int64, the items of `matrix_UN`
     cold_N : bool, the candidates
     """
 
@@ -51,7 +51,7 @@ class ColdTask:
     monitor: str
 
     def value(self, scores_QC: torch.Tensor) -> float:
-        """Return the metric of the scores of the cold items, in the order of the catalogue."""
+        """Return the mean metric of scores of the cold items, which are in catalogue order."""
         return float(self.values(scores_QC).mean())
 
     def values(self, scores_QC: torch.Tensor) -> np.ndarray:
@@ -60,19 +60,19 @@ class ColdTask:
 
     @cached_property
     def _among_cold(self) -> Validation:
-        """The validation whose catalogue are the cold items: none of them is in a history or seen."""
+        """The validation with the cold items as catalogue; none of them is in a history or seen."""
         cold_C = np.flatnonzero(self.cold_N)
-        nothing: Any = sp.csr_array((len(self.queries), len(cold_C)), dtype=np.float32)
-        queries = replace(self.queries, history=nothing, seen=nothing)
+        empty: Any = sp.csr_array((len(self.queries), len(cold_C)), dtype=np.float32)
+        queries = replace(self.queries, history=empty, seen=empty)
         return Validation(queries, self.relevant_QN[:, cold_C], np.argsort(np.argsort(self.ranks_N[cold_C])),
                           self.monitor)
 
 
-def cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None) -> ColdTask | None:
-    """Return cold items to choose on: those of validation or, where they are too few, some hidden from training.
+def make_cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None) -> ColdTask | None:
+    """Make the task from the cold items of validation, or, if they are too few, from items hidden from training.
 
-    Interactions and histories have these weights, 1 where none are given. None where there is nothing to hide or nobody
-    who would miss it.
+    Interactions and histories have the given weights, by default 1. Returns None if hiding items leaves no query with
+    both a history and a relevant item.
     """
     weights = InteractionWeights() if weights is None else weights
     validation, matrix = context.validation, weights.matrix(data.interactions)
@@ -81,36 +81,36 @@ def cold_task(data: TrainingData, context: Context, weights: InteractionWeights 
     if validation is not None:
         relevant = _columns(validation.relevant, cold_N)
         if relevant.nnz >= ENOUGH:
-            rows = _drawn(relevant, rng)
+            rows = _draw_rows(relevant, rng)
             queries = validation.queries.rows(rows)
             queries = replace(queries, history=weights.history(queries), times=None)
             return ColdTask(queries, relevant[rows], matrix, np.flatnonzero(~cold_N), cold_N, validation.ranks,
                             validation.monitor)
-    trained = np.flatnonzero(~cold_N)
+    warm_items = np.flatnonzero(~cold_N)
     hidden_N = np.zeros(len(cold_N), bool)
-    hidden_N[rng.permutation(trained)[: int(HIDDEN * len(trained))]] = True
-    relevant, kept = presence(_columns(matrix, hidden_N)), _columns(matrix, ~hidden_N)
-    relevant = sp.csr_array(relevant.multiply((np.diff(kept.indptr) > 0)[:, None]))
+    hidden_N[rng.permutation(warm_items)[: int(HIDDEN_SHARE * len(warm_items))]] = True
+    relevant, train = presence(_columns(matrix, hidden_N)), _columns(matrix, ~hidden_N)
+    relevant = sp.csr_array(relevant.multiply((np.diff(train.indptr) > 0)[:, None]))
     relevant.eliminate_zeros()
     if relevant.nnz == 0:
         return None
-    rows = _drawn(relevant, rng)
-    ids, history = data.users.ids[rows], kept[rows]
+    rows = _draw_rows(relevant, rng)
+    ids, history = data.users.ids[rows], train[rows]
     queries = Queries(ids, ids, rows, history, presence(history), np.full(len(rows), "", object))
     monitor, ranks = (_MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
         validation.monitor, validation.ranks)
-    return ColdTask(queries, relevant[rows], kept, np.flatnonzero(np.bincount(kept.indices, minlength=len(cold_N))),
+    return ColdTask(queries, relevant[rows], train, np.flatnonzero(np.bincount(train.indices, minlength=len(cold_N))),
                     hidden_N, ranks, monitor)
 
 
-def _columns(matrix: sp.csr_array, kept_N: np.ndarray) -> sp.csr_array:
-    """Return the matrix with the entries of the other columns left out."""
-    kept = kept_N[matrix.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+def _columns(matrix: sp.csr_array, mask_N: np.ndarray) -> sp.csr_array:
+    """Return the matrix with only the entries in the masked columns."""
+    keep = mask_N[matrix.indices]
+    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
 
 
-def _drawn(relevant_QN: sp.csr_array, rng: np.random.Generator) -> np.ndarray:
-    """Return the rows with something to find, ascending, at most MOST_QUERIES of them."""
+def _draw_rows(relevant_QN: sp.csr_array, rng: np.random.Generator) -> np.ndarray:
+    """Draw at most MOST_QUERIES of the rows with a relevant item, ascending."""
     rows = np.flatnonzero(np.diff(relevant_QN.indptr))
     return rows if len(rows) <= MOST_QUERIES else np.sort(rng.choice(rows, MOST_QUERIES, replace=False))

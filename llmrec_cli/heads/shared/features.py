@@ -32,12 +32,11 @@ from llmrec_cli.settings.peft import FrozenSettings, PeftSettings
 
 def document_vectors(documents: Documents, num_items: int, settings: EncoderSettings, in_training: np.ndarray,
                      device: torch.device, context: Context) -> np.ndarray:
-    """Return the mean of the vectors of all pieces of an item's documents, float32 (N, D).
+    """Return the mean vector over all pieces of an item's documents, float32 (N, D).
 
-    Centred, whitened where the encoder's settings say so, and of length 1, as vectors of item texts are. The encoder is
-    frozen; `in_training` (bool, N) marks the items that it learns from, where it learns from texts, and that vectors
-    are centred by. An item without documents has zeros. A long document has more pieces, so it counts for more than a
-    short one.
+    Centred, whitened if the encoder's settings say so, and of length 1, like vectors of item texts. The encoder is
+    frozen; `in_training` (bool, N) marks the items for centring and for fitting encoders that learn from texts. An item
+    without documents has zeros. A long document has more pieces, so it counts more than a short one.
     """
     encoder = open_encoder(settings, device, context.cache)
     pieces = [encoder.pieces(text) for text in documents.texts]
@@ -46,35 +45,34 @@ def document_vectors(documents: Documents, num_items: int, settings: EncoderSett
     own_C = in_training[item_C]
     if not own_C.any():
         raise DataError("features.documents: no item in training has a document; prepare with documents of more items, "
-                        "or set it to 0")
+                        "or set features.documents=0")
     encoder.fit(list(texts_C[own_C]))
     vectors_CD = encode_cached(encoder, list(texts_C), context.cache, context.log)
     counts_N = np.bincount(item_C, minlength=num_items)
-    said_N = counts_N > 0
+    has_document_N = counts_N > 0
     pooled_NC = sp.csr_array((np.ones(len(item_C), np.float32), (item_C, np.arange(len(item_C)))),
                              (num_items, len(item_C)))
     means_ND = (pooled_NC @ vectors_CD) / np.maximum(counts_N, 1).astype(np.float32)[:, None]
-    whitening = fit_whitening(settings, means_ND, said_N & in_training)
-    centred_ND = whitening.apply(means_ND) * said_N[:, None]
+    whitening = fit_whitening(settings, means_ND, has_document_N & in_training)
+    centred_ND = whitening.apply(means_ND) * has_document_N[:, None]
     lengths_N1 = np.linalg.norm(centred_ND, axis=1, keepdims=True)
-    context.log("documents", items=int(said_N.sum()), documents=len(documents.texts), pieces=len(item_C))
+    context.log("documents", items=int(has_document_N.sum()), documents=len(documents.texts), pieces=len(item_C))
     return (centred_ND / np.where(lengths_N1 > 0, lengths_N1, 1)).astype(np.float32)
 
 
 class ItemFeatures:
-    """Item features, each kind normalised to length 1 per item, then times its weight.
+    """Item features; each kind is normalised to length 1 per item and multiplied by its weight.
 
-    text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
-    come later do not have. words: TF-IDF of the text's words, of those that items in training have. attributes: as they
-    are. knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
-    (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of the
-    three. A new item's words and attributes count where the items in training have them too. An item of which a kind
-    says nothing has zeros there.
+    text: centred vectors of a frozen encoder, dense. documents: vectors of texts about the items, dense. words: TF-IDF
+    of the text's words, limited to words of items in training. attributes: unchanged. knowledge: IDF of the neighbours
+    in the knowledge graph; two_hops: IDF of the neighbours' neighbours (`data.knowledge`); entities: centred vectors of
+    the graph's entities, dense. New items have no documents, knowledge, two_hops or entities, and only the words and
+    attributes that items in training have too. An item without a kind of feature has zeros there.
 
     Attributes
     ----------
-    dense_ND : float32 (N, D), text, documents and entities side by side, (N, 0) without any
-    sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
+    dense_ND : float32 (N, D), text, documents and entities concatenated; (N, 0) without any
+    sparse_NF : CSR float32 (N, F), words, attributes and knowledge concatenated
     """
 
     def __init__(self, weights: FeatureWeightsSettings, config: ModelConfig, device: torch.device) -> None:
@@ -93,7 +91,7 @@ class ItemFeatures:
         self.sparse_NF: Any = sp.csr_array((0, 0), dtype=np.float32)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Make the features of the items in `data`; what is learned of them is learned from those in training."""
+        """Compute the features of the items in `data`; vocabularies, means and IDF come from items in training."""
         items, weights, trained_N = data.items, self.weights, data.interactions.item_counts > 0
         for key, in_common in (("knowledge", "features"), ("two_hops", "two_hops")):
             if getattr(weights, key) > 0 and (data.knowledge is None or not getattr(data.knowledge, in_common).nnz):
@@ -120,20 +118,20 @@ class ItemFeatures:
         self.sparse_NF = self._sparse(items, data.knowledge, trained_N)
 
     def _fit_texts(self, data: TrainingData, context: Context, trained_N: np.ndarray) -> None:
-        self.text = ItemTexts.encoded(self.config.encoder, self.peft, data.items.texts, self.device, context.seed,
-                                      context.memo, trained_N, context.cache,
-                                      self.config.optim.precision if self.weights.tuned else "float32")
+        self.text = ItemTexts.encode(self.config.encoder, self.peft, data.items.texts, self.device, context.seed,
+                                     context.memo, trained_N, context.cache,
+                                     self.config.optim.precision if self.weights.tuned else "float32")
         if self.text.trained:
             stop_after = tune(self.text, data, self.config, self.weights.stop_after, context)
             self.weights = replace(self.weights, stop_after=stop_after)
 
     @property
     def text_vectors(self) -> np.ndarray | None:
-        """The items' text vectors, float32 (N, D), where text has a weight."""
+        """Text vectors of the items, float32 (N, D); None if text has no weight."""
         return None if self.text is None else self.text.table.detach().cpu().numpy()
 
     def tuned_settings(self) -> FeatureWeightsSettings:
-        """Return the weights with the epochs that validation chose, where the texts are trained."""
+        """Return the weights, with the number of text-training epochs that validation chose."""
         return self.weights
 
     def add(self, items: Catalogue) -> tuple[np.ndarray, sp.csr_array]:
@@ -146,14 +144,14 @@ class ItemFeatures:
         dense = self._dense(len(items), vectors)
         width = self.sparse_NF.shape[1]
         sparse = self._sparse(items, None, np.zeros(len(items), bool))
-        # What the graph says comes last, and it says nothing of new items.
+        # Graph features are the last columns, and new items have none.
         sparse = sp.csr_array((sparse.data, sparse.indices, sparse.indptr), shape=(len(items), width))
         self.dense_ND = np.concatenate([self.dense_ND, dense])
         self.sparse_NF = sp.csr_array(sp.vstack([self.sparse_NF, sparse], format="csr"))
         return dense, sparse
 
     def reread(self, texts: np.ndarray) -> None:
-        """Take other texts (N,) for the items: their vectors and words change, what else is known stays."""
+        """Replace the item texts (N,): text vectors and words change, other features stay."""
         if self.text is not None:
             self.text.reread(texts)
             self.dense_ND = self._dense(len(texts), self.text_vectors)
@@ -177,7 +175,7 @@ class ItemFeatures:
         return state | self.words.state()
 
     def read(self, tensors: TensorReader, items: Catalogue) -> None:
-        """Take what `state` returned, for the same items."""
+        """Restore `state`, for the same items."""
         self.attribute_names, weights, own = items.attribute_names, self.weights, tensors.inside("features.")
         if weights.words > 0:
             self.words.read(tensors)
@@ -191,16 +189,16 @@ class ItemFeatures:
         self.dense_ND = self._dense(len(items), self.text_vectors)
 
     def _read_number(self, own: TensorReader) -> int:
-        """Return the number of sparse features: words, attributes, and of the graph those that an item has."""
+        """Return the number of sparse features: words, attributes and graph features in use."""
         weights, number = self.weights, int(own.take("num", INTEGER, (1,), low=0)[0])
-        known = len(self.words.index) + (len(self.attribute_names) if weights.attributes > 0 else 0)
-        most = known + (own.shape("indices")[0] if weights.knowledge > 0 or weights.two_hops > 0 else 0)
-        if not known <= number <= most:
-            raise own.error("num", f"is {number}; the model has {known} to {most} sparse features")
+        least = len(self.words.index) + (len(self.attribute_names) if weights.attributes > 0 else 0)
+        most = least + (own.shape("indices")[0] if weights.knowledge > 0 or weights.two_hops > 0 else 0)
+        if not least <= number <= most:
+            raise own.error("num", f"is {number}; the model has {least} to {most} sparse features")
         return number
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
-        """Return the weighted vectors of the newest `num_items` items, of whose texts `vectors_ND` are."""
+        """Return the weighted dense features of the newest `num_items` items; `vectors_ND` are their text vectors."""
         parts: list[Any] = [np.zeros((num_items, 0), np.float32)]
         if vectors_ND is not None:
             parts.append(self.weights.text * vectors_ND)
@@ -225,17 +223,17 @@ class ItemFeatures:
         return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
 
     def _attributes(self, items: Catalogue) -> sp.csr_array:
-        """Return the attributes of items in the columns of those in training; others are left out."""
+        """Return the attributes of items in the columns of the training attributes; others are dropped."""
         column = {name: n for n, name in enumerate(self.attribute_names)}
         coo = items.attributes.tocoo()
         places = np.array([column.get(name, -1) for name in items.attribute_names], np.int64)[coo.col]
-        known = places >= 0
-        return sp.csr_array((np.ones(known.sum(), np.float32), (coo.row[known], places[known])),
+        has_column = places >= 0
+        return sp.csr_array((np.ones(has_column.sum(), np.float32), (coo.row[has_column], places[has_column])),
                             shape=(len(items), len(self.attribute_names)))
 
 
 def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
-    """Return rows of length 1; those that are all 0 stay so."""
+    """Scale rows to length 1; rows of zeros stay zero."""
     row = np.repeat(np.arange(matrix_NF.shape[0]), np.diff(matrix_NF.indptr))
     norms_N = np.sqrt(np.bincount(row, matrix_NF.data.astype(np.float64)**2, minlength=matrix_NF.shape[0]))
     values = (matrix_NF.data / np.maximum(norms_N, 1e-9)[row]).astype(np.float32)
@@ -243,29 +241,29 @@ def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
 
 
 def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: TrainingData) -> int:
-    """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
-    num_items, held, making = len(data.items), 0, 0
+    """Return the peak bytes of computing the features, including the training of texts."""
+    num_items, base, peak = len(data.items), 0, 0
     texts = list(data.items.texts)
 
     if weights.text > 0 and config.encoder is not None:
         if weights.tuned:
-            held += encoder_memory(config, texts, config.optim.batch_size)
-            making = tuning_memory(data, config)
+            base += encoder_memory(config, texts, config.optim.batch_size)
+            peak = tuning_memory(data, config)
         else:
-            held += encoder_memory(config, texts, 0, FrozenSettings())
+            base += encoder_memory(config, texts, 0, FrozenSettings())
     if weights.documents > 0 and config.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
-        held += 2 * 4 * num_items * config.encoder.vector_size()
-        making = max(making, encoder_class(config.encoder).estimate_memory(config.encoder, list(data.documents.texts))
-                     + 2 * 4 * pieces * config.encoder.vector_size())
+        base += 2 * 4 * num_items * config.encoder.vector_size()
+        peak = max(peak, encoder_class(config.encoder).estimate_memory(config.encoder, list(data.documents.texts))
+                   + 2 * 4 * pieces * config.encoder.vector_size())
     if weights.entities > 0 and config.entities is not None:
-        held += 3 * 4 * num_items * config.entities.embedding_size
+        base += 3 * 4 * num_items * config.entities.embedding_size
     sparse = data.items.attributes.nnz if weights.attributes > 0 else 0
     if weights.words > 0:
         characters = sum(map(len, texts))
         sparse += characters // 8
-        making = max(making, BYTES_OF_A_CHARACTER * characters)
+        peak = max(peak, BYTES_OF_A_CHARACTER * characters)
     if data.knowledge is not None:
         sparse += data.knowledge.features.nnz if weights.knowledge > 0 else 0
         sparse += data.knowledge.two_hops.nnz if weights.two_hops > 0 else 0
-    return held + making + 40 * sparse
+    return base + peak + 40 * sparse

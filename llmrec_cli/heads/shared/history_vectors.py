@@ -1,4 +1,4 @@
-"""Vectors of histories: sums of their items' vectors, scaled by the root of the length.
+"""Vectors of histories: sums of their items' vectors, divided by the root of the length.
 
 Shapes: N items, B histories, E embedding size, L entries of histories as CSR has them.
 """
@@ -22,12 +22,13 @@ def weight_sums(weight_L: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
 
 def history_vectors(sums_BE: torch.Tensor, lengths_B: torch.Tensor,
                     weights_B: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the sums over the square root of the lengths, so that long histories say more, but not in proportion.
+    """Divide the sums by the root of the lengths, so that long histories count more, but not in proportion.
 
-    `weights_B` are the sums of the weights of each history: its mean by them times the root, the same where all are 1.
+    `weights_B` are the weight sums of the histories: the result is then the weighted mean times the root of the length,
+    which is the same if all weights are 1.
     """
     if weights_B is None:
         return sums_BE / lengths_B.clamp_min(1).sqrt()[:, None]
-    # A history whose interactions all weigh 0 says as little as an empty one.
-    is_some_B = (lengths_B > 0) & (weights_B > 0)
-    return sums_BE * (lengths_B.clamp_min(0).sqrt() * is_some_B / torch.where(is_some_B, weights_B, 1.0))[:, None]
+    # A history with only zero weights counts as empty.
+    is_filled_B = (lengths_B > 0) & (weights_B > 0)
+    return sums_BE * (lengths_B.clamp_min(0).sqrt() * is_filled_B / torch.where(is_filled_B, weights_B, 1.0))[:, None]

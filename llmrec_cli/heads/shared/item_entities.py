@@ -1,15 +1,14 @@
 """Entity vectors of items, centred and of length 1, and the gate that adds them to text vectors.
 
-Shapes: M items, R of them, E numbers of an item's vector, D of an entity's.
-
-Vectors of a graph are kept across runs, so that neither a fusion's members nor a nightly run learn them again:
+Vectors of a graph are cached across runs, so that the members of a fusion and nightly runs reuse them:
 
     <cache>/entities/<SHA-256 of graph, settings and seed>.<SHA-256 of the content>.safetensors
 
-A file appears whole or not at all; one that is damaged is removed and its vectors are learned again, with a line that
-says so. The limit on the cache's size is that of `encoders.vector_cache`, which removes what was used longest ago.
+Files are written atomically. A damaged file is removed with a warning, and its vectors are learned again. The size
+limit of `encoders.vector_cache` applies, which removes the least recently used files.
 
-Shapes: N items, E entities, D numbers of a vector.
+Shapes of `EntityGate`: M items, R selected items, E size of an item vector, D size of an entity vector. Shapes of the
+functions: N items, E entities, D size of a vector.
 """
 
 import hashlib
@@ -38,10 +37,10 @@ from llmrec_cli.training.link_prediction import Ids
 
 
 class EntityGate(nn.Module):
-    """text + s(G [text, W entity] + b) * W entity, a gate for each number of the vector.
+    """text + s(G [text, W entity] + b) * W entity, with a gate per dimension.
 
-    The gated fusion of two modalities (Arevalo et al. 2017), with the text always in whole. An item without an entity
-    has a vector of zeros there, and is its text. Starts half open.
+    The gated fusion of two modalities (Arevalo et al. 2017), but the text always enters in full. An item without an
+    entity has a zero entity vector, so only its text counts. The gate starts half open.
     """
 
     vectors_ND: torch.Tensor
@@ -56,13 +55,13 @@ class EntityGate(nn.Module):
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, text_RE: torch.Tensor, rows_R: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors (R, E) of items `rows_R`, of all where it is None; later items have no entity."""
-        num_known = len(self.vectors_ND)
+        """Return the vectors (R, E) of items `rows_R` (None for all); items added after training have no entity."""
+        num_items = len(self.vectors_ND)
         if rows_R is None:
-            vectors_RD = functional.pad(self.vectors_ND, (0, 0, 0, len(text_RE) - num_known))
+            vectors_RD = functional.pad(self.vectors_ND, (0, 0, 0, len(text_RE) - num_items))
         else:
-            is_known_R1 = (rows_R < num_known)[:, None]
-            vectors_RD = self.vectors_ND.index_select(0, rows_R.clamp_max(num_known - 1)) * is_known_R1
+            has_entity_R1 = (rows_R < num_items)[:, None]
+            vectors_RD = self.vectors_ND.index_select(0, rows_R.clamp_max(num_items - 1)) * has_entity_R1
         entity_RE = self.entity(vectors_RD)
         gate_RE = self.gate(torch.cat([text_RE, entity_RE], dim=1)).sigmoid()
         out: torch.Tensor = text_RE + gate_RE * entity_RE
@@ -72,24 +71,24 @@ class EntityGate(nn.Module):
 _FORMAT = 2
 
 
-def item_entities(settings: EntitySettings | None, data: TrainingData, context: Context, asked_by: str) -> np.ndarray:
-    """Return vectors of the items' entities, float32 (N, D), of length 1; zeros for items without any.
+def item_entities(settings: EntitySettings | None, data: TrainingData, context: Context, setting: str) -> np.ndarray:
+    """Return vectors of the items' entities, float32 (N, D), of length 1; zeros for items without entities.
 
-    Centred by the items in training. `asked_by` is the setting that wants them, which errors name.
+    Centred by the items in training. `setting` is the setting that needs them, named in errors.
     """
     if settings is None:
-        raise ConfigError(f"{asked_by}: needs vectors of entities; choose entities=transe")
+        raise ConfigError(f"{setting}: needs vectors of entities; choose entities=transe")
     triples = None if data.knowledge is None else data.knowledge.triples
     if triples is None:
-        raise DataError(f"{asked_by}: the prepared data has no knowledge graph; prepare with dataset.knowledge=<file> "
-                        f"and dataset.links=<file>, or leave it out")
+        raise DataError(f"{setting}: the prepared data has no knowledge graph; prepare with dataset.knowledge=<file> "
+                        f"and dataset.links=<file>, or remove the setting")
     if not len(triples) or not triples.links.nnz:
-        raise DataError(f"{asked_by}: the knowledge graph has {len(triples)} triples, and {triples.links.nnz} links of "
-                        f"items to entities in it; prepare with dataset.knowledge=<file> and dataset.links=<file> that "
-                        f"name the same entities, or leave it out")
+        raise DataError(f"{setting}: the knowledge graph has {len(triples)} triples and {triples.links.nnz} links from "
+                        f"items to its entities; prepare with dataset.knowledge=<file> and dataset.links=<file> that "
+                        f"name the same entities, or remove the setting")
     vectors_ED = entity_vectors(settings, triples, context)
-    named_E: np.ndarray = np.asarray(vectors_ED.any(axis=1), np.float32)
-    links = sp.csr_array(triples.links * named_E[None])
+    has_vector_E: np.ndarray = np.asarray(vectors_ED.any(axis=1), np.float32)
+    links = sp.csr_array(triples.links * has_vector_E[None])
     counts_N: np.ndarray = np.bincount(links.tocoo().row, links.data, minlength=links.shape[0])
     linked_N = counts_N > 0
     sum_ND: Any = links @ vectors_ED
@@ -102,25 +101,26 @@ def item_entities(settings: EntitySettings | None, data: TrainingData, context: 
 
 
 def entity_vectors(settings: EntitySettings, triples: Triples, context: Context) -> np.ndarray:
-    """Return vectors of a graph's entities, float32 (E, D), learned where neither this run nor the cache has them."""
+    """Return vectors of a graph's entities, float32 (E, D), from this run's memo or the cache, else learned."""
     key = _key(settings, triples, context.seed)
     if key not in context.memo:
-        found = None if context.cache is None else _read(context.cache / "entities", key)
-        if found is None:
-            found = learn_entity_vectors(Ids(triples.head, triples.relation, triples.tail), len(triples.entities),
-                                         len(triples.relations), settings, context.seed, context.device, context.log)
+        vectors_ED = None if context.cache is None else _read_cache(context.cache / "entities", key)
+        if vectors_ED is None:
+            vectors_ED = learn_entity_vectors(Ids(triples.head, triples.relation, triples.tail), len(triples.entities),
+                                              len(triples.relations), settings, context.seed, context.device,
+                                              context.log)
             if context.cache is not None:
-                content = save({"vectors": found})
+                content = save({"vectors": vectors_ED})
                 name = f"{key}.{hashlib.sha256(content).hexdigest()}.safetensors"
                 write_bytes(context.cache / "entities" / name, content)
         else:
-            context.log("entity_vectors", model=settings.kind, entities=len(found), read=True)
-        context.memo[key] = found
+            context.log("entity_vectors", model=settings.kind, entities=len(vectors_ED), read=True)
+        context.memo[key] = vectors_ED
     return context.memo[key]
 
 
 def _key(settings: EntitySettings, triples: Triples, seed: int) -> str:
-    """Return a hash of all that decides on the vectors: names of entities do not, their places do."""
+    """Return a hash of everything that determines the vectors: entity numbers, but not entity names."""
     facts = (_FORMAT, sorted(to_plain(settings).items()), seed, len(triples.entities), len(triples.relations))
     key = hashlib.sha256(str(facts).encode())
     for column in (triples.head, triples.relation, triples.tail):
@@ -128,13 +128,13 @@ def _key(settings: EntitySettings, triples: Triples, seed: int) -> str:
     return key.hexdigest()
 
 
-def _read(folder: Path, key: str) -> np.ndarray | None:
-    """Return the vectors of a key, None where there are none that are whole."""
+def _read_cache(folder: Path, key: str) -> np.ndarray | None:
+    """Return the cached vectors of a key; None if there are none or they are damaged."""
     for file in sorted(folder.glob(f"{key}.*.safetensors")):
         try:
             content = file.read_bytes()
         except FileNotFoundError:
-            continue  # Another run has made room in the cache.
+            continue  # Another run removed it to make room in the cache.
         try:
             tensors = load(content) if hashlib.sha256(content).hexdigest() == file.name.split(".")[1] else {}
         except SafetensorError:

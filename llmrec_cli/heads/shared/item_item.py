@@ -1,4 +1,4 @@
-"""Heads that score an item by its weights with the items of a history.
+"""Base of heads that score an item by its weights with the history's items.
 
 Shapes: Q queries, N items.
 """
@@ -17,7 +17,7 @@ from llmrec_cli.settings.head import ModelConfig
 
 
 class ItemItemHead(Head):
-    """Score of an item: the sum of its weights with the items of the history. `fit` hands the weights to `keep`."""
+    """Score of an item: the sum of its weights with the history's items. Subclasses call `keep` in `fit`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -31,11 +31,11 @@ class ItemItemHead(Head):
         return torch.from_numpy(self.factor.product(self.history(queries)))
 
     def keep(self, similarity_NN: sp.csr_array) -> None:
-        """Take the weights, CSR (N, N): rows are items of the history, columns the scored items."""
+        """Set the weights, CSR (N, N): rows are history items, columns the scored items."""
         self.similarity_NN, self.factor = similarity_NN, None
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items that are similar to nothing yet."""
+        """Append items without similarities; they score 0."""
         old, size = self.similarity_NN, self.similarity_NN.shape[0] + len(items)
         indptr = np.concatenate([old.indptr, np.full(len(items), old.indptr[-1])])
         self.keep(sp.csr_array((old.data, old.indices, indptr), shape=(size, size)))
@@ -47,6 +47,6 @@ class ItemItemHead(Head):
                 **self.interaction_weights.state()}
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take the similarities."""
+        """Restore the similarities."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.keep(tensors.csr("", (len(items), len(items)), low=0, is_sorted=True))

@@ -1,6 +1,6 @@
-"""Item-item weights made of item features: kernel ridge and nearest neighbours.
+"""Item-item weights from item features: kernel ridge and nearest neighbours.
 
-Shapes: N items, T items in training, M items to be scored, D dense and F sparse features.
+Shapes: N items, T items in training, M scored items, D dense and F sparse features.
 """
 
 import time
@@ -15,16 +15,16 @@ import torch
 from llmrec_cli.heads.shared.matrix_products import add_gram, gram_memory, inverse_in_place
 
 START_GAMMA, START_L2 = 0.5, 1.0
-"""Kernel and ridge that a choice on validation starts from."""
+"""Start values of kernel gamma and ridge penalty in the choice on validation."""
 BLOCK_ITEMS = 512
-"""Items treated at a time where a matrix for all of them at once is not needed."""
+"""Items processed at a time where no full matrix is needed."""
 _SPARSE_ROWS = 64
-"""Items whose products of sparse features are held at a time: many items may share a feature."""
+"""Items per block of sparse feature products: many items may share a feature."""
 
 
 @dataclass(frozen=True)
 class UnitFeatures:
-    """Features of items, each of length 1 over both parts; all zeros for an item without any.
+    """Features of items, of length 1 over both parts; all zeros for an item without features.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class UnitFeatures:
 
     @classmethod
     def of(cls, dense_ND: np.ndarray, sparse_NF: Any) -> "UnitFeatures":
-        """Return features normalised per item."""
+        """Normalise features per item."""
         row = np.repeat(np.arange(len(dense_ND)), np.diff(sparse_NF.indptr))
-        # Of no rows at all, bincount's sums are whole numbers.
+        # astype: for an empty matrix bincount returns integers.
         squares_N = np.bincount(row, sparse_NF.data.astype(np.float64)**2, minlength=len(dense_ND)).astype(np.float64)
         squares_N += np.einsum("nd,nd->n", dense_ND, dense_ND, dtype=np.float64)
         scale_N = (1 / np.sqrt(np.where(squares_N > 0, squares_N, 1))).astype(np.float32)
@@ -47,11 +47,11 @@ class UnitFeatures:
         return cls(dense_ND * scale_N[:, None], sparse)
 
     def rows(self, which: np.ndarray) -> "UnitFeatures":
-        """Return the features of the chosen items."""
+        """Return the features of these items."""
         return UnitFeatures(self.dense_ND[which], self.sparse_NF[which])
 
     def cosine(self, others: "UnitFeatures", device: torch.device) -> torch.Tensor:
-        """Return the cosine of each of ours with each of the others, float32 (N, M)."""
+        """Return the cosine of each item with each item of `others`, float32 (N, M)."""
         cosine_NM: np.ndarray = self.dense_ND @ others.dense_ND.T
         if self.sparse_NF.nnz:
             others_FM = sp.csr_array(others.sparse_NF.T)
@@ -61,7 +61,7 @@ class UnitFeatures:
         return torch.from_numpy(cosine_NM).to(device)
 
     def blocks(self, size: int = BLOCK_ITEMS) -> Iterator[tuple[slice, "UnitFeatures"]]:
-        """Yield the features of some items at a time, and which they are."""
+        """Yield slices of items with their features."""
         for start in range(0, len(self.dense_ND), size):
             some = slice(start, min(start + size, len(self.dense_ND)))
             yield some, UnitFeatures(self.dense_ND[some], self.sparse_NF[some])
@@ -73,10 +73,10 @@ def kernel(cosine_TM: torch.Tensor, gamma: float, in_place: bool = False) -> tor
 
 
 class Denoiser:
-    """EASE (Steck 2019, eq. 8), which turns a history into scores without chance in it: B = I - P / diag(P).
+    """EASE (Steck 2019, eq. 8), which denoises a history into scores: B = I - P / diag(P).
 
-    P = (X'X + l2)^-1 of T x T. With fewer users than items it is only multiplied by, as (I - X' M X) / l2 with
-    M = (X X' + l2)^-1 of U x U (Woodbury).
+    P = (X'X + l2)^-1, T x T. With fewer users than items P is never built; products use (I - X' M X) / l2 with
+    M = (X X' + l2)^-1, U x U (Woodbury).
     """
 
     def __init__(self, matrix_UT: sp.csr_array, l2: float, device: torch.device) -> None:
@@ -92,7 +92,7 @@ class Denoiser:
 
     @staticmethod
     def estimate_memory(num_users: int, num_items: int, num_entries: int) -> tuple[int, int]:
-        """Return the bytes that are held, and those that making it takes beside."""
+        """Return the bytes of the denoiser, and the additional bytes of building it."""
         size, other = min(num_users, num_items), max(num_users, num_items)
         return 4 * size**2 + 24 * num_entries, gram_memory(num_entries, other, size)
 
@@ -107,7 +107,7 @@ class Denoiser:
         return torch.from_numpy(((1 - explained_T) / self.l2).astype(np.float32)).to(self.device)
 
     def product(self, some_TB: torch.Tensor) -> torch.Tensor:
-        """Return P x some columns (T, B)."""
+        """Return P x columns (T, B)."""
         if not self.by_users:
             return self.inverse @ some_TB
         sums_UB = torch.from_numpy(self.matrix_UT @ some_TB.cpu().numpy()).to(self.device)
@@ -115,7 +115,7 @@ class Denoiser:
         return back_TB.neg_().add_(some_TB).div_(self.l2)
 
     def columns(self, which: np.ndarray) -> torch.Tensor:
-        """Return some columns of P (T, B)."""
+        """Return the columns `which` of P (T, B)."""
         if not self.by_users:
             return self.inverse[:, torch.from_numpy(which).to(self.device)]
         through_UB = np.ascontiguousarray((self.items_TU[which] @ self.inverse.cpu().numpy()).T)
@@ -130,7 +130,7 @@ class Denoiser:
 
 def target_columns(denoiser: Denoiser | None, denoise: float, num: int, which: np.ndarray,
                    device: torch.device) -> torch.Tensor:
-    """Return some columns (T, B) of the matrix that makes of a history what the ridge has to predict."""
+    """Return the columns `which` (T, B) of the target matrix, which maps a history to the targets of the ridge."""
     if denoiser is None:
         columns_TB = torch.zeros((num, len(which)), device=device)
     else:
@@ -141,7 +141,7 @@ def target_columns(denoiser: Denoiser | None, denoise: float, num: int, which: n
 
 
 def ridge_inverse(cosine_TT: torch.Tensor, gamma: float, l2: float) -> torch.Tensor:
-    """Return (kernel + l2)^-1 in the memory of the cosines."""
+    """Compute (kernel + l2)^-1 in place of the cosines."""
     penalised_TT = kernel(cosine_TT, gamma, in_place=True)
     penalised_TT.diagonal().add_(l2)
     if penalised_TT.device.type != "cpu":
@@ -157,46 +157,46 @@ def ridge_factor(cosine_TT: torch.Tensor, gamma: float, l2: float) -> torch.Tens
 
 
 def neighbour_weights(cosine_TM: torch.Tensor, k: int, exponent: float, own_M: torch.Tensor) -> torch.Tensor:
-    """Return (T, M): for each item its k nearest in training, their cosine to the power, 0 for the others.
+    """Return weights (T, M): for each item the powered cosines of its k nearest items in training, 0 for the others.
 
-    `own_M` int64 (M,) is the item's own place in training, which is no neighbour of it; -1 where it has none.
+    `own_M` int64 (M,) is the item's own position in training, never its own neighbour; -1 for other items.
     """
-    known = (own_M >= 0).nonzero().ravel()
+    warm = (own_M >= 0).nonzero().ravel()
     near_TM = cosine_TM.clone()
-    near_TM[own_M[known], known] = 0
+    near_TM[own_M[warm], warm] = 0
     value_KM, place_KM = near_TM.topk(min(k, len(near_TM)), dim=0)
     near_TM.zero_()
     return near_TM.scatter_(0, place_KM, value_KM.clamp_min_(0) ** exponent)
 
 
-def nearest(trained: UnitFeatures, items: UnitFeatures, k: int, exponent: float, own_M: np.ndarray,
+def nearest(warm: UnitFeatures, items: UnitFeatures, k: int, exponent: float, own_M: np.ndarray,
             device: torch.device) -> sp.csr_array:
-    """Return the weights that are not 0 of `neighbour_weights`, turned round: CSR (M, T), each row an item."""
-    num_trained, num_items = len(trained.dense_ND), len(items.dense_ND)
-    width = min(k, num_trained)
+    """Return the transpose of `neighbour_weights` as CSR (M, T), one row per item."""
+    num_warm, num_items = len(warm.dense_ND), len(items.dense_ND)
+    width = min(k, num_warm)
     value_MK = np.empty((num_items, width), np.float32)
     place_MK = np.empty((num_items, width), np.int32)
     for some, block in items.blocks():
-        cosine_BT = block.cosine(trained, device)
+        cosine_BT = block.cosine(warm, device)
         own_B = torch.from_numpy(own_M[some]).to(device)
-        known = (own_B >= 0).nonzero().ravel()
-        cosine_BT[known, own_B[known]] = 0
+        rows = (own_B >= 0).nonzero().ravel()
+        cosine_BT[rows, own_B[rows]] = 0
         value_BK, place_BK = cosine_BT.topk(width, dim=1)
         value_MK[some] = (value_BK.clamp_min_(0) ** exponent).cpu().numpy()
         place_MK[some] = place_BK.cpu().numpy()
     indptr = np.arange(num_items + 1, dtype=np.int64) * width
-    return sp.csr_array((value_MK.ravel(), place_MK.ravel(), indptr), shape=(num_items, num_trained))
+    return sp.csr_array((value_MK.ravel(), place_MK.ravel(), indptr), shape=(num_items, num_warm))
 
 
 def mean_size(total: float, num_items: int) -> float:
-    """Return the mean absolute weight between two different items from the sum `total` of all; never 0."""
+    """Return the mean absolute weight between two different items from their sum `total`; never 0."""
     return max(total / max(num_items * (num_items - 1), 1), 1e-12)
 
 
 def operations_per_second(device: torch.device) -> float:
-    """Return the speed of matrix products here and now, which tells how long a fit takes."""
+    """Measure the speed of matrix products, to predict the time of a fit."""
     size = 768
     square = torch.ones((size, size), device=device)
     started = time.perf_counter()
-    float((square @ square).sum())  # A GPU is waited for.
+    float((square @ square).sum())  # float() waits for a GPU.
     return 2 * size**3 / max(time.perf_counter() - started, 1e-9)

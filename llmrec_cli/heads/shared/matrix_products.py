@@ -1,10 +1,8 @@
 """Products of sparse histories with dense and sparse matrices, and Gram matrices, in bounded memory.
 
-Shapes: Q queries, R rows of the weights, M columns, W columns of a block.
-
-Shapes: R rows, F features (what is summed over), C columns, D features kept densely.
-
-Shapes: R rows, C columns, W columns of a block.
+Shapes of `ColumnBlocks`: Q queries, R rows of the weights, M columns, W columns of a block. Shapes of `RightFactor`: R
+rows, F features (summed over), C columns, D features stored densely. Shapes of `add_gram` and inverses: R rows, C
+columns, W columns of a block.
 """
 
 from typing import Any
@@ -15,17 +13,17 @@ import torch
 from scipy.linalg import get_lapack_funcs
 
 _WIDTH = 64
-"""Columns of a block. 64 columns of 4,000 rows are 1 MB, which stay in the cache while all histories are summed up:
+"""Columns of a block. 64 columns of 4,000 rows are 1 MB, which fit in the cache while all histories are summed:
 measured five times as fast as a sparse product with whole rows, and no slower than widths up to 512."""
 
 MOST_OF_32_BITS = 2**31 - 1
 
 
 class ColumnBlocks:
-    """A float32 matrix (R, M) as blocks of columns, each of them contiguous, on any device.
+    """A float32 matrix (R, M) as contiguous blocks of columns, on any device.
 
-    A history times the matrix is the sum of the rows that the history names, which torch's embedding_bag forms block
-    by block. A query's scores do not depend on which queries it is asked with.
+    A history times the matrix is the sum of the rows at the history's items, computed block by block with torch's
+    embedding_bag. A query's scores do not depend on the other queries of the batch.
     """
 
     def __init__(self, num_rows: int, device: torch.device | None = None) -> None:
@@ -37,34 +35,34 @@ class ColumnBlocks:
     @classmethod
     def of(cls, flat: np.ndarray, num_rows: int, num_columns: int,
            device: torch.device | None = None) -> "ColumnBlocks":
-        """Return the matrix that lies in `flat` as in what `flat()` returns; on a CPU its memory is used."""
+        """Return the matrix stored in `flat`, in the layout of `flat()`; on a CPU it shares the memory."""
         assert flat.shape == (num_rows * num_columns,), (flat.shape, num_rows, num_columns)
-        made = cls(num_rows, device)
-        made.whole = flat
-        cells = torch.from_numpy(flat).to(made.device)
+        matrix = cls(num_rows, device)
+        matrix.whole = flat
+        cells = torch.from_numpy(flat).to(matrix.device)
         for start in range(0, num_columns, _WIDTH):
             stop = min(start + _WIDTH, num_columns)
-            made.blocks.append(cells[start * num_rows:stop * num_rows].view(num_rows, stop - start))
-        return made
+            matrix.blocks.append(cells[start * num_rows:stop * num_rows].view(num_rows, stop - start))
+        return matrix
 
     @property
     def num_columns(self) -> int:
-        """M."""
+        """Number of columns, M."""
         return sum(block.shape[1] for block in self.blocks)
 
     def append(self, columns_RK: np.ndarray) -> None:
-        """Add columns after the others."""
+        """Append columns."""
         assert len(columns_RK) == self.num_rows
         self.whole = None
         if self.blocks and self.blocks[-1].shape[1] < _WIDTH:
-            # Only the last block may be narrower: `of` tells blocks by their width.
+            # Only the last block may be narrower: `of` splits by width.
             columns_RK = np.concatenate([self.blocks.pop().cpu().numpy(), columns_RK], axis=1)
         for start in range(0, columns_RK.shape[1], _WIDTH):
             block = np.ascontiguousarray(columns_RK[:, start:start + _WIDTH], np.float32)
             self.blocks.append(torch.from_numpy(block).to(self.device))
 
     def put(self, start: int, columns_RB: torch.Tensor, add: bool = False) -> None:
-        """Write columns from the column `start` on, a multiple of `_WIDTH`; with `add` on top of what is there."""
+        """Write columns from `start` on, a multiple of `_WIDTH`; with `add`, add them to the present values."""
         assert start % _WIDTH == 0
         for place in range(0, columns_RB.shape[1], _WIDTH):
             block_RW = self.blocks[(start + place) // _WIDTH]
@@ -105,10 +103,10 @@ class ColumnBlocks:
         return scores_QM
 
 
-def turned_in_place(rows_NN: np.ndarray) -> np.ndarray:
-    """Return the transposed of a square matrix laid out as `ColumnBlocks.of` reads it, in the matrix's own memory.
+def transpose_in_place(rows_NN: np.ndarray) -> np.ndarray:
+    """Transpose a square matrix in place, into the layout of `ColumnBlocks.of`.
 
-    The columns of a block are rows of the matrix, transposed, and those lie where the block will.
+    The columns of a block are transposed rows of the matrix, which already lie in the block's memory.
     """
     flat, num = rows_NN.reshape(-1), len(rows_NN)
     assert np.shares_memory(flat, rows_NN) or num == 0
@@ -119,44 +117,44 @@ def turned_in_place(rows_NN: np.ndarray) -> np.ndarray:
 
 
 def reorder_in_place(matrix_NN: np.ndarray, place_N: np.ndarray) -> None:
-    """Put row and column `place_N[n]` of a square matrix at n, in the memory of one row and `_WIDTH` of them."""
-    moved = place_N == np.arange(len(place_N))
+    """Move row and column `place_N[n]` of a square matrix to n, with buffers for one row and for `_WIDTH` rows."""
+    is_done = place_N == np.arange(len(place_N))
     for first in range(len(place_N)):
-        if moved[first]:
+        if is_done[first]:
             continue
-        # A cycle of rows: each moves to the place that the row before it left.
+        # Move the rows along a cycle of the permutation.
         saved_N, row = matrix_NN[first].copy(), first
         while place_N[row] != first:
             matrix_NN[row] = matrix_NN[place_N[row]]
-            moved[row], row = True, place_N[row]
-        matrix_NN[row], moved[row] = saved_N, True
+            is_done[row], row = True, place_N[row]
+        matrix_NN[row], is_done[row] = saved_N, True
     for start in range(0, len(place_N), _WIDTH):
         matrix_NN[start:start + _WIDTH] = matrix_NN[start:start + _WIDTH, place_N]
 
 
 def _parts(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return indices, pointers, both of 32 bits where they fit, and values."""
+    """Return indices, pointers (both 32-bit if they fit) and values."""
     small = max(matrix.nnz, matrix.shape[1]) <= MOST_OF_32_BITS
     kind = np.int32 if small else np.int64
     return matrix.indices.astype(kind), matrix.indptr.astype(kind), matrix.data.astype(np.float32)
 
 
 BLOCK_CELLS = 2**22
-"""Cells of a block of results: 16 MB dense, and at most twice that sparse before."""
+"""Cells of a block of results: 16 MB dense, and before that at most 32 MB sparse."""
 
 DENSE_SHARE = 0.1
-"""A feature in more than this share of the columns goes through BLAS. For R = C, a sparse product costs about 4 ns for
-each pair of entries that meet, a dense one .04 ns for each cell: even at a share of sqrt(.01)."""
+"""A feature in more than this share of the columns goes through BLAS. For R = C, a sparse product costs about 4 ns per
+pair of matching entries, a dense one .04 ns per cell: equal at a share of sqrt(.01)."""
 
 DENSE_CELLS = 2**26
-"""Most cells of features kept densely: 256 MB."""
+"""Most cells of densely stored features: 256 MB."""
 
 
 class RightFactor:
-    """The right side of many products: the features that many columns have as dense rows, the others sparse.
+    """The right factor of many products: features present in many columns are stored dense, the others sparse.
 
-    What users watch is skewed: in MovieLens-1M the 7% of the users with the longest histories take 60% of the work of
-    item-kNN as sparse rows, and a tenth of it as dense ones.
+    User activity is skewed: in MovieLens-1M the 7% of the users with the longest histories take 60% of the work of
+    item-kNN as sparse rows, and a tenth of that as dense rows.
     """
 
     def __init__(self, matrix_FC: sp.csr_array) -> None:
@@ -174,15 +172,15 @@ class RightFactor:
         size = block_rows(num_columns)
         for start in range(0, num_rows, size):
             rows = slice(start, min(start + size, num_rows))
-            left = compact(left_RF[rows])
-            (left @ self.sparse_FC).toarray(out=out_RC[rows])
+            block_RF = compact(left_RF[rows])
+            (block_RF @ self.sparse_FC).toarray(out=out_RC[rows])
             if len(self.dense_D):
-                out_RC[rows] += left[:, self.dense_D].toarray() @ self.dense_DC
+                out_RC[rows] += block_RF[:, self.dense_D].toarray() @ self.dense_DC
         return out_RC
 
 
 def compact(matrix: sp.csr_array) -> sp.csr_array:
-    """Return the matrix with 32-bit indices, where they suffice: half the memory, less to read in sparse products."""
+    """Convert to 32-bit indices if they suffice: half the memory, and less to read in sparse products."""
     small = matrix.indices.dtype == np.int32 and matrix.indptr.dtype == np.int32
     if small or max(matrix.nnz, *matrix.shape) > np.iinfo(np.int32).max:
         return matrix
@@ -191,12 +189,12 @@ def compact(matrix: sp.csr_array) -> sp.csr_array:
 
 
 def block_rows(num_columns: int) -> int:
-    """Return how many rows of results are held at a time, at least 1."""
+    """Return the number of result rows of a block, at least 1."""
     return max(1, BLOCK_CELLS // max(1, num_columns))
 
 
 def dense_features(length_F: np.ndarray, num_columns: int) -> np.ndarray:
-    """Return which features a `RightFactor` keeps densely, sorted, by their number of entries (F,)."""
+    """Return the features that a `RightFactor` stores densely, ascending, from their numbers of entries (F,)."""
     many = np.flatnonzero(length_F > DENSE_SHARE * num_columns)
     most = DENSE_CELLS // max(1, num_columns)
     longest_first = many[np.argsort(-length_F[many], kind="stable")]
@@ -204,36 +202,36 @@ def dense_features(length_F: np.ndarray, num_columns: int) -> np.ndarray:
 
 
 def _without_rows(matrix_FC: sp.csr_array, rows_D: np.ndarray) -> sp.csr_array:
-    """Return the matrix with the rows emptied; the same matrix where there are none."""
+    """Return the matrix with these rows emptied; the same object if there are none."""
     if len(rows_D) == 0:
         return matrix_FC
     length_F = np.diff(matrix_FC.indptr)
-    stays_F = np.ones(len(length_F), bool)
-    stays_F[rows_D] = False
-    stays = np.repeat(stays_F, length_F)
-    indptr = np.concatenate([[0], np.cumsum(np.where(stays_F, length_F, 0))]).astype(matrix_FC.indptr.dtype)
-    return sp.csr_array((matrix_FC.data[stays], matrix_FC.indices[stays], indptr), shape=matrix_FC.shape)
+    keep_F = np.ones(len(length_F), bool)
+    keep_F[rows_D] = False
+    keep = np.repeat(keep_F, length_F)
+    indptr = np.concatenate([[0], np.cumsum(np.where(keep_F, length_F, 0))]).astype(matrix_FC.indptr.dtype)
+    return sp.csr_array((matrix_FC.data[keep], matrix_FC.indices[keep], indptr), shape=matrix_FC.shape)
 
 
 DENSE_BYTES = 2**21
-"""Columns held densely at a time, which stay in the cache while rows of them are summed; at least `FEWEST` columns."""
+"""Size of a dense block of columns, which fits in the cache while its rows are summed; at least `FEWEST` columns."""
 
 FEWEST = 16
 
 MIRRORED_AT_ONCE = 256
-"""Rows that are copied at a time to the other side of the diagonal."""
+"""Rows copied at a time to the other side of the diagonal."""
 
 
 def popular_first(count_C: np.ndarray) -> np.ndarray:
-    """Return the columns by falling number of entries, the order in which `add_gram` has least to do."""
+    """Return the columns by descending number of entries, the fastest order for `add_gram`."""
     return np.argsort(-count_C, kind="stable")
 
 
 def add_gram(gram_CC: np.ndarray, matrix_RC: sp.csr_array) -> None:
-    """Add the lower triangle of matrix.T @ matrix; what is above the diagonal is undefined afterwards.
+    """Add the lower triangle of matrix.T @ matrix; values above the diagonal are undefined afterwards.
 
-    A block of columns at a time is held densely, and for each column from there on the rows in which it has an entry
-    are summed up. With popular columns first, those with many rows meet few columns.
+    One block of columns at a time is dense; for each later column, its rows of the block are summed. With popular
+    columns first, the columns with many entries are combined with few blocks.
     """
     num_rows, num_columns = matrix_RC.shape
     columns_CR = sp.csr_array(matrix_RC.T)
@@ -253,9 +251,9 @@ def add_gram(gram_CC: np.ndarray, matrix_RC: sp.csr_array) -> None:
 
 
 def gram_memory(num_entries: int, num_rows: int, num_columns: int, itemsize: int = 4) -> int:
-    """Return the bytes of `add_gram` beside the Gram matrix."""
-    # Each entry in the order given and by columns (value and index), its column, its index again of 8 bytes, and its
-    # value again where it is not 1; the dense columns, and the sums of a block before they are added.
+    """Return the bytes of `add_gram`, without the Gram matrix."""
+    # Per entry: value and index in the given order and by column, its column, an 8-byte index, and a copied value
+    # unless all are 1. Also the dense columns, and the sums of a block before they are added.
     width = _width(num_rows, itemsize)
     return (16 + 4 + 8 + itemsize) * num_entries + itemsize * width * (num_rows + 2 * num_columns)
 
@@ -265,9 +263,9 @@ def _width(num_rows: int, itemsize: int) -> int:
 
 
 def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the inverse of a positive definite matrix, given as its lower triangle, in the matrix's own memory.
+    """Invert a positive definite matrix, given as its lower triangle, in place.
 
-    Raises numpy's LinAlgError where the matrix is not positive definite in its precision.
+    Raises numpy's LinAlgError if the matrix is not positive definite in its precision.
     """
     if len(gram_CC) == 0:
         return gram_CC
@@ -279,11 +277,11 @@ def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
     # LAPACK stores by columns: our lower triangle is its upper one.
     functions: Any = get_lapack_funcs(("potrf", "potri"), dtype=gram_CC.dtype)
     factorise, invert = functions
-    factored: Any = factorise(gram_CC.T, lower=0, overwrite_a=1, clean=0)
-    _require_definite(factored[1])
-    inverted: Any = invert(factored[0], lower=0, overwrite_c=1)
-    _require_definite(inverted[1])
-    inverse_CC: np.ndarray = inverted[0].T
+    factor, failed_at = factorise(gram_CC.T, lower=0, overwrite_a=1, clean=0)
+    _require_definite(failed_at)
+    inverse, failed_at = invert(factor, lower=0, overwrite_c=1)
+    _require_definite(failed_at)
+    inverse_CC: np.ndarray = inverse.T
     for start in range(0, len(inverse_CC), MIRRORED_AT_ONCE):
         stop = min(start + MIRRORED_AT_ONCE, len(inverse_CC))
         square = inverse_CC[start:stop, start:stop]

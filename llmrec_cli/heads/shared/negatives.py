@@ -1,8 +1,6 @@
 """Negatives of a training step: drawn at random, or ranked high by another model.
 
-Shapes: N items, S users of a step, K ranks.
-
-Shapes: U users, K ranks.
+Shapes: N items, U users, S users of a step, K ranks.
 """
 
 from dataclasses import replace
@@ -19,47 +17,47 @@ from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.loss import HardNegativesSettings
 
 
-def log_chances(counts_N: np.ndarray, step_size: float, num_drawn: int) -> np.ndarray:
-    """Return the logarithm of each item's chance of being among the candidates of a step, float32 (N,).
+def log_chances(counts_N: np.ndarray, step_size: float, num_negatives: int) -> np.ndarray:
+    """Return the log probability of each item being among the candidates of a step, float32 (N,).
 
-    An item is there as one of the step's `step_size` targets, 1 - (1 - q)^B for its share q of all interactions, or as
-    one of `num_drawn` drawn evenly among the items that have any.
+    An item is a candidate as one of the step's `step_size` targets, with probability 1 - (1 - q)^B for its share q of
+    all interactions, or as one of `num_negatives` drawn uniformly from the items with interactions.
     """
     num_items = int((counts_N > 0).sum())
     share_N = counts_N / max(1, counts_N.sum())
-    # An item without interactions has no chance, and one that all are of is in every step.
+    # log(0) is intended: an item without interactions has probability 0, an item with all of them probability 1.
     with np.errstate(divide="ignore"):
         log_absent_N = step_size * np.log1p(-share_N)
-        log_absent_N += np.log1p(-min(num_drawn, num_items) / max(1, num_items)) * (counts_N > 0)
+        log_absent_N += np.log1p(-min(num_negatives, num_items) / max(1, num_items)) * (counts_N > 0)
         chances_N: np.ndarray = np.log(-np.expm1(log_absent_N)).astype(np.float32)
     return chances_N
 
 
-def drawn_evenly(items: np.ndarray, number: int | None, generator: np.random.Generator) -> np.ndarray:
-    """Return `number` of the items, or all where there are no more; none for None."""
+def draw_uniform(items: np.ndarray, number: int | None, generator: np.random.Generator) -> np.ndarray:
+    """Draw `number` distinct items uniformly, or all items if there are fewer; none for None."""
     if number is None:
         return items[:0]
     return generator.choice(items, min(number, len(items)), replace=False)
 
 
-def drawn_from_lists(lists_SK: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the distinct items of `number` draws from each user's list; -1 stands for the end of a short one."""
+def draw_from_lists(lists_SK: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
+    """Return the distinct items of `number` draws from each user's list; -1 is the padding of a short list."""
     if lists_SK.shape[1] == 0:
         return lists_SK.ravel()
     column_SD = generator.integers(lists_SK.shape[1], size=(len(lists_SK), number))
-    chosen = np.unique(np.take_along_axis(lists_SK, column_SD, axis=1))
-    return chosen[chosen >= 0]
+    items = np.unique(np.take_along_axis(lists_SK, column_SD, axis=1))
+    return items[items >= 0]
 
 
 def mine(settings: HardNegativesSettings, data: TrainingData, context: Context) -> np.ndarray:
-    """Return each user's items from `from_rank` to `to_rank` of the lists of `settings.model`, int64 (U, K).
+    """Mine hard negatives: each user's items from `from_rank` to `to_rank` by `settings.model`, int64 (U, K).
 
-    Nothing that the user interacted with in `data` is among them; -1 stands where a list is shorter (Xiong et al. 2021
-    mine again and again while training; this is done once, from a model that stays as it is). Without a model K is 0.
+    Items that the user interacted with in `data` are excluded; -1 pads short lists. Without a model K is 0. Differs
+    from Xiong et al. 2021, who mine repeatedly during training: lists come once, from a fixed model.
     """
     if settings.model is None:
         return np.empty((len(data.users), 0), np.int64)
-    # Loading a recommender builds heads, and heads mine.
+    # A local import avoids a cycle: loading a recommender builds heads, which import this module.
     from llmrec_cli.heads.artifact import load_recommender, model_folder
 
     folder = model_folder(settings.model, "loss.hard_negatives.model")
@@ -67,8 +65,8 @@ def mine(settings: HardNegativesSettings, data: TrainingData, context: Context) 
     _require_same(folder, "items", miner.items.ids, data.items.ids)
     _require_same(folder, "users", miner.users.ids, data.users.ids)
     if "valid" in miner.manifest["fitted_on"] and context.validation is not None:
-        raise ConfigError(f"loss.hard_negatives.model={settings.model}: was fitted on valid too, so its best items are "
-                          f"the ones that validation asks for; give a model of a run with refit=none")
+        raise ConfigError(f"loss.hard_negatives.model={settings.model}: was fitted on valid too, so its top items are "
+                          f"validation targets; give a model of a run with refit=none")
     matrix = data.interactions.matrix
     times = data.interactions.times if data.has_moments else None
     queries = known_users(np.arange(len(data.users)), data.users.ids, data.interactions.values, matrix, times=times)
@@ -81,7 +79,7 @@ def mine(settings: HardNegativesSettings, data: TrainingData, context: Context) 
     return mined
 
 
-def _require_same(folder: Path, what: str, theirs: np.ndarray, ours: np.ndarray) -> None:
-    if not np.array_equal(theirs, ours):
-        raise DataError(f"loss.hard_negatives.model={folder}: has other {what} than this data ({len(theirs):,} and "
-                        f"{len(ours):,}); train it on the same prepared data")
+def _require_same(folder: Path, kind: str, model_ids: np.ndarray, data_ids: np.ndarray) -> None:
+    if not np.array_equal(model_ids, data_ids):
+        raise DataError(f"loss.hard_negatives.model={folder}: has other {kind} than this data ({len(model_ids):,} and "
+                        f"{len(data_ids):,}); train it on the same prepared data")

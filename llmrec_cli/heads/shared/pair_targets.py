@@ -13,12 +13,12 @@ from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.loss import LossSettings
 
 
-def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
-    """Return the target that `auto` stands for with this data; raises DataError where the data has not what it needs.
+def resolve_target(target: str, loss: LossSettings, data: TrainingData) -> str:
+    """Replace `auto` by the target for this data; raise DataError if the data lacks what the target needs.
 
-    Called again on other splits with what it returned, it returns the same.
+    Idempotent: a resolved target stays the same on other splits.
     """
-    has_values = len(np.unique(known_values(data, "value")[2])) > 1
+    has_values = len(np.unique(pair_values(data, "value")[2])) > 1
     if target == "value" and not has_values:
         raise DataError("head.target=value: every interaction has the same value, so there is nothing to predict; "
                         "prepare with the column of the ratings and feedback that keeps them, or choose "
@@ -33,14 +33,14 @@ def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
 
 
 def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:
-    """Return the weights of interactions where they are choices; what is predicted of each is no weight of it."""
+    """Return the interaction weights for target `choice`, equal weights otherwise; refuse weight and decay then."""
     if target == "choice":
         return fit_weights(data, settings)
     if settings.weight not in (None, "none") or settings.decay is not None:
         key = "decay" if settings.decay is not None else "weight"
-        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect where the {target} of each interaction is "
-                        f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
-                        f"the head has it")
+        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect, because head={settings.kind} predicts "
+                        f"the {target} of each interaction; remove it, or choose loss=softmax or loss=bpr if the head "
+                        f"has it")
     return InteractionWeights()
 
 
@@ -48,12 +48,12 @@ def unused_weights(target: str) -> dict[str, str]:
     """Return the settings that `weights_of_choices` refuses with this target, each with the reason."""
     if target == "choice":
         return {}
-    return dict.fromkeys(("weight", "decay"), f"the {target} of each interaction is what is predicted, so no "
-                                              f"interaction has a weight")
+    return dict.fromkeys(("weight", "decay"), f"the head predicts the {target} of each interaction, so interactions "
+                                              f"have no weights")
 
 
-def known_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return users, items (int64) and what is to be learned of each pair (float32); dislikes come behind the likes."""
+def pair_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return users, items (int64) and target values (float32) of pairs; dislikes come after the likes."""
     likes, dislikes = data.interactions, None if target == "choice" else data.negatives
     parts = [likes] if dislikes is None else [likes, dislikes]
     values = [part.value if target == "value" else np.full(len(part), float(part is likes), np.float32)
@@ -62,8 +62,11 @@ def known_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarra
             np.concatenate(values))
 
 
-def known_among(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Return which of the `candidates` (C,), in ascending order, each of `users` (S,) knows, bool (S, C)."""
+def mask_known(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the mask of candidates that each user has interacted with, bool (S, C).
+
+    `users` (S,) are rows of the matrix, `candidates` (C,) are ascending columns.
+    """
     rows = matrix[users]
     row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
     place = np.minimum(np.searchsorted(candidates, rows.indices), len(candidates) - 1)

@@ -1,7 +1,7 @@
-"""Arrays of a head's state: from and to its modules, and in safetensors files.
+"""Arrays of a head's state: in its modules, and in safetensors files.
 
-`safetensors.numpy` holds every array twice more while it writes, and maps the whole file beside the arrays while it
-reads. A model whose weights just fit into memory must not need three times as much to be saved.
+`safetensors.numpy` holds two more copies of every array while writing, and maps the whole file in addition to the
+arrays while reading. A model that just fits into memory must not need three times as much to be saved.
 """
 
 import json
@@ -21,24 +21,25 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 
 def load_parameters(module: nn.Module, tensors: TensorReader, name: str, kind: str) -> None:
-    """Put the tensors `<name>.*` into a module, which says their names, dtypes and shapes; `kind` is the head's.
+    """Load the tensors `<name>.*` into a module; `kind` is the head's kind, for errors.
 
-    Raises ArtifactError for one that is missing, too many, of another dtype or shape, or not finite.
+    Raises ArtifactError for missing or unknown tensors, and for tensors of another dtype or shape or with values that
+    are not finite.
     """
-    own, wanted = tensors.inside(f"{name}."), module.state_dict()
-    needs = {key: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for key, tensor in wanted.items()}
-    problems = [f"{name}.{key} {problem}" for key, need in needs.items() if (problem := own.misfit(key, *need))]
-    problems += [f"{name}.{key} is unknown" for key in own.names() if key not in needs]
+    own, parameters = tensors.inside(f"{name}."), module.state_dict()
+    specs = {key: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for key, tensor in parameters.items()}
+    problems = [f"{name}.{key} {problem}" for key, spec in specs.items() if (problem := own.misfit(key, *spec))]
+    problems += [f"{name}.{key} is unknown" for key in own.names() if key not in specs]
     if problems:
         raise ArtifactError(f"{tensors.place} does not fit the {kind} head of config.yaml: {'; '.join(problems)}; "
                             f"{tensors.remedy}")
-    module.load_state_dict({key: torch.from_numpy(own.take(key, *need)) for key, need in needs.items()})
+    module.load_state_dict({key: torch.from_numpy(own.take(key, *spec)) for key, spec in specs.items()})
 
 
 def require_sizes(settings: HeadSettings, tensors: TensorReader, name: str) -> None:
-    """Raise ArtifactError where config.yaml names sizes that no tensor `<name>.*` has.
+    """Raise ArtifactError if config.yaml has sizes larger than any tensor `<name>.*`.
 
-    Called before a module is built, which would take all memory for a size of billions.
+    Called before a module is built, because a size of billions would exhaust the memory.
     """
     own = tensors.inside(f"{name}.")
     largest = max((size for key in own.names() for size in own.shape(key)), default=0)
@@ -55,12 +56,16 @@ def require_sizes(settings: HeadSettings, tensors: TensorReader, name: str) -> N
 
 NAMES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32",
          "float16": "F16", "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
-"""Names of number types in safetensors, in the order in which it writes them: each begins at a multiple of its size."""
+"""Names of dtypes in safetensors, in its writing order, which aligns each array to a multiple of its item size."""
 _TYPES = {name: np.dtype(kind) for kind, name in NAMES.items()}
 
 
 def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a file that a reader sees whole or not at all; the bytes are those of `safetensors.numpy.save`."""
+    """Write a file atomically; the bytes are the same as from `safetensors.numpy.save`."""
+    for name, array in arrays.items():
+        if array.dtype.name not in NAMES or not array.dtype.isnative:
+            raise TypeError(f"the tensor {name} has the type {array.dtype.str}; a file of tensors holds "
+                            f"{', '.join(NAMES)}, in this machine's byte order")
     order = sorted(arrays, key=lambda name: (list(NAMES).index(arrays[name].dtype.name), name))
     header, start = dict[str, Any](), 0
     for name in order:
@@ -78,10 +83,10 @@ def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_tensors(files: PinnedFolder, name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, checked; raises SafetensorError for what is not in the format."""
-    found = {}
+    """Return the arrays of a file; raise SafetensorError if it is not in the format."""
+    arrays = {}
     for key, tensor in read_safetensors(files, name).items():
         if tensor.dtype not in _TYPES:
             raise SafetensorError(f"tensor {key!r} has the type {tensor.dtype}, which is none of {', '.join(_TYPES)}")
-        found[key] = tensor.content.view(_TYPES[tensor.dtype]).reshape(tensor.shape)
-    return found
+        arrays[key] = tensor.content.view(_TYPES[tensor.dtype]).reshape(tensor.shape)
+    return arrays

@@ -1,4 +1,4 @@
-"""Training a module together with the texts of its items, for the heads that have the encoder in the loop."""
+"""Training a module together with the text encoder of its items."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from llmrec_cli.training.loop import Length, TrainContext, train
 
 
 class Steps(Protocol):
-    """The batches of an epoch and the loss of a batch, as `train` takes them."""
+    """The batches of an epoch and the loss of a batch, for `train`."""
 
     num_batches: int
 
@@ -28,24 +28,24 @@ class Steps(Protocol):
 
 def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, config: ModelConfig,
                      stop_after: int | None, context: Context, score: Score) -> int:
-    """Train `module` and what is trained of `texts` in place; return after how many epochs they were best."""
+    """Train `module` and the trained part of `texts` in place; return the best number of epochs."""
     optim, device = config.optim, context.device
     rates = [(module, optim.rate())]
-    trained = nn.ModuleDict({"head": module})
+    modules = nn.ModuleDict({"head": module})
     length = Length(stop_after or optim.epochs, steps.num_batches, optim.epochs)
     if texts is not None:
         rates += texts.rates(optim)
-        trained["texts"] = texts
+        modules["texts"] = texts
         texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
     train_context = TrainContext(device, context.seed, context.log, context.folder,
                                  context.folder if context.resumed else None, context.tensorboard, config.head.kind,
                                  config.flat("optim"))
-    done = train(trained, steps.batches, steps.loss, rates, optim, length, train_context,
-                 _validation(texts, context, score), after_step=None if texts is None else texts.after_step,
-                 shrink=None if texts is None else texts.shrink)
+    result = train(modules, steps.batches, steps.loss, rates, optim, length, train_context,
+                   _validation(texts, context, score), after_step=None if texts is None else texts.after_step,
+                   shrink=None if texts is None else texts.shrink)
     if texts is not None:
         texts.refresh()
-    return done.best_epoch
+    return result.best_epoch
 
 
 def _validation(texts: ItemTexts | None, context: Context, score: Score) -> Callable[[], float] | None:
@@ -61,8 +61,8 @@ def _validation(texts: ItemTexts | None, context: Context, score: Score) -> Call
     return validate
 
 
-def chosen_to_encode(num_items: int, most: int | None, generator: np.random.Generator) -> np.ndarray:
-    """Return which of a step's items go through the trained layers of the encoder, in ascending order."""
+def choose_encoded(num_items: int, most: int | None, generator: np.random.Generator) -> np.ndarray:
+    """Draw at most `most` of a step's items (None for all) to pass the encoder's trained layers; ascending."""
     if most is None or most >= num_items:
         return np.arange(num_items)
     return np.sort(generator.choice(num_items, most, replace=False))

@@ -1,4 +1,4 @@
-"""The training interactions that a target is learned from, and those beyond the longest history a head reads.
+"""Histories of training targets, and histories cut to the length that a head reads.
 
 Shapes: B targets, L items of their histories, U users, N items.
 """
@@ -17,13 +17,13 @@ from llmrec_cli.heads.base import Context
 
 @dataclass
 class CutHistories:
-    """Counts of histories that a head reads in part.
+    """Counts of histories that are longer than a head reads.
 
     Attributes
     ----------
-    limit : number of newest items of a history that the head reads; None where it reads all
-    num_histories : histories longer than that
-    num_items : their items that are not read
+    limit : number of newest history items that the head reads; None for all
+    num_histories : histories longer than the limit
+    num_items : history items beyond the limit
     """
 
     limit: int | None
@@ -43,7 +43,7 @@ class CutHistories:
             self.add(np.diff(queries.groups.members.history.indptr))
 
     def sentence(self, kind: str) -> str:
-        """Return what was cut off, for a person; "" for nothing. `kind` is the head's."""
+        """Return a note about the items cut off, "" if there are none. `kind` is the head's kind."""
         if not self.num_histories:
             return ""
         return (f"head={kind} reads the newest {self.limit:,} items of a history (head.recency=true): "
@@ -54,27 +54,27 @@ class CutHistories:
 BEFORE, _OTHERS = "before", "others"
 
 
-def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
-    """Return before | others for the setting `training_history`, auto | before | others, and log it.
+def resolve_history(setting: str, data: TrainingData, context: Context) -> str:
+    """Resolve the setting `training_history` (auto | before | others) to before | others, and log it.
 
-    auto is `before` where interactions have times and all that is held out is later than training, so that a step asks
-    what a list will be asked: what comes next. The test split is not looked at: files divided by somebody else
-    (split=given) may be in the order of time, but only a person can say so.
+    auto is `before` if interactions have times and the split is by time, so that training predicts the next item as
+    scoring does. The test split is not inspected: files split by somebody else (split=given) may be split by time, but
+    only a person can say so.
     """
     ordered = data.has_order and _has_distinct_times(data.interactions)
     if setting == BEFORE and not ordered:
-        raise DataError("head.training_history=before: the interactions have no times, or those of each user are all "
-                        "at one time, so none is earlier than another; prepare with "
-                        "dataset.columns.timestamp=<column>, or choose head.training_history=others")
-    chosen = (BEFORE if ordered and data.is_split_by_time else _OTHERS) if setting == "auto" else setting
+        raise DataError("head.training_history=before: the interactions have no times, or each user's are all at one "
+                        "time, so none is earlier than another; prepare with dataset.columns.timestamp=<column>, or "
+                        "choose head.training_history=others")
+    history = (BEFORE if ordered and data.is_split_by_time else _OTHERS) if setting == "auto" else setting
     why = ("set" if setting != "auto" else "no times" if not ordered else f"split={data.split or 'unknown'}"
            + ("" if data.split in SPLITS_BY_TIME else ", which does not go by time"))
-    context.log("training_history", chosen=chosen, why=why)
-    return chosen
+    context.log("training_history", chosen=history, why=why)
+    return history
 
 
 def _has_distinct_times(interactions: Interactions) -> bool:
-    """Return whether any user has interactions at different times."""
+    """Return True if any user has interactions at different times."""
     user, time = interactions.user, interactions.timestamp
     return bool(((user[1:] == user[:-1]) & (time[1:] != time[:-1])).any())
 
@@ -91,9 +91,9 @@ def earlier_items(matrix: sp.csr_array, user_B: np.ndarray, place_B: np.ndarray,
                   first_B: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the first `place_B` items of each user's row in `matrix` (U, N), as CSR: indices (L,), indptr (B + 1,).
 
-    With `first_B` those from that place on alone.
-    Rows are in the order of time, with ties broken as `prepare` broke them: an item at the same time as the target
-    counts as earlier where the row has it earlier. Histories of lists are cut in the same order.
+    With `first_B`, only the items from that position on. Rows are in time order, with ties ordered by `prepare`: an
+    item at the same time as the target counts as earlier if the row has it earlier. Queries' histories are cut in the
+    same order.
     """
     first_B = np.zeros_like(place_B) if first_B is None else first_B
     lengths_B = place_B - first_B

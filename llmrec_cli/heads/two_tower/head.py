@@ -1,7 +1,7 @@
-"""Two towers: text and ids on either side, trained by gradients, with the text encoder in the loop.
+"""Two towers: texts and ids of users and of items, trained by gradients together with the text encoder.
 
-Shapes: Q queries, N items in training, M items now, B interactions of a step, R distinct items of a step, L items whose
-text is encoded in a step, T size of a text vector, E embedding size.
+Shapes: Q queries, N items in training, M items now, B interactions of a step, R distinct items of a step, L items
+encoded in a step, T size of a text vector, E embedding size.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
-from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolved_history
+from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolve_history
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers
 from llmrec_cli.scoring.memory import validation_memory
@@ -30,17 +30,16 @@ from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
 _ENTRY_BYTES = 64
-"""Bytes that an entry of a step's histories takes: its item and age as int64, its weight, what leads to it and their
-gradients."""
+"""Bytes per entry of a step's histories: item and age as int64, weight, intermediate results and their gradients."""
 
 
 class TwoTower(Head):
     """Two-tower retrieval (Covington et al. 2016; Yi et al. 2019).
 
-    A step sees B interactions. The user's vector is made of the items before the target, or where the split is not by
-    time of all their other items (`head.training_history`). Each distinct text
-    of a step is encoded at most once, whatever number of interactions name it, and at most `encoded_items` of them with
-    gradients; the other items keep the vectors of when they were last encoded.
+    A step has B interactions. The user vector is computed from the items before the target, or, if the split is not by
+    time, from all other items of the user (`head.training_history`). Each distinct text of a step is encoded at most
+    once, however many interactions use it, and at most `encoded_items` texts with gradients; the other items keep the
+    vectors of their last encoding.
     """
 
     settings: TwoTowerSettings
@@ -54,40 +53,40 @@ class TwoTower(Head):
 
     @property
     def uses_identity(self) -> bool:
-        """With ids: users in training have vectors of their own."""
+        """True with ids: users in training have vectors of their own."""
         return self.settings.id_scale > 0
 
     @property
     def supports_text_queries(self) -> bool:
-        """Always: a text is read as the profile of a new user, or without profiles as a history of one item."""
+        """Always: a text query counts as the profile of a new user, or without profiles as a history of one item."""
         return True
 
     @property
     def item_texts(self) -> ItemTexts | None:
-        """The items' texts, trained with the towers."""
+        """Item texts, trained with the towers."""
         return self.texts
 
     @property
     def history_limit(self) -> int | None:
-        """MOST_WITH_RECENCY where recency is learned from what came before each target."""
+        """MOST_WITH_RECENCY if recency is learned from histories before each target, else None."""
         is_cut = self.settings.recency and self.settings.training_history == BEFORE
         return MOST_WITH_RECENCY if is_cut else None
 
     @property
     def rereads(self) -> bool:
-        """Always: every item's vector is its text's, and its id's."""
+        """Always: an item vector is computed from its text and its id."""
         return True
 
     def reread(self, texts: np.ndarray) -> None:
-        """Make the vectors of all items from other texts (N,)."""
-        self._fitted()[1].reread(texts)
+        """Recompute the vectors of all items from other texts (N,)."""
+        self._require_fitted()[1].reread(texts)
 
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the texts, of ids, their gradients and moments, and of a step or a validation."""
         ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))
         batch = min(self.config.optim.batch_size, len(data.interactions))
         lengths_U = np.diff(data.interactions.matrix.indptr)
-        # With recency each target has a history of its own, else a step reads each user's once.
+        # With recency each target has its own history; otherwise a step reads each user's history once.
         entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
                    int(np.sort(lengths_U)[-batch:].sum()))
         texts = encoder_memory(self.config, data.items.texts, self.settings.encoded_items)
@@ -98,15 +97,15 @@ class TwoTower(Head):
         return texts + ids + max(scores + _ENTRY_BYTES * entries, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Train towers and encoder together by the one loop."""
+        """Train towers and encoder together."""
         config, device = self.config, context.device
         self._check_recency(data)
-        history = resolved_history(self.settings.training_history, data, context)
+        history = resolve_history(self.settings.training_history, data, context)
         self.settings = replace(self.settings, training_history=history)
         torch.manual_seed(context.seed)
         trained_N = data.interactions.item_counts > 0
-        self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
-                                       context.memo, trained_N, context.cache, config.optim.precision)
+        self.texts = ItemTexts.encode(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                      context.memo, trained_N, context.cache, config.optim.precision)
         if self.settings.profile:
             self.profiles = self._profiles(data.users.texts, np.diff(data.interactions.matrix.indptr) > 0, context)
         profile_size = 0 if self.profiles is None else self.profiles.size
@@ -121,19 +120,19 @@ class TwoTower(Head):
     def _check_recency(self, data: TrainingData) -> None:
         if self.settings.recency and not data.has_order:
             raise DataError("head.recency=true: the interactions have no times, so none is more recent than another; "
-                            "prepare with dataset.columns.timestamp=<column>, or leave it out")
+                            "prepare with dataset.columns.timestamp=<column>, or remove the setting")
 
     def _profiles(self, texts: np.ndarray, trained_U: np.ndarray, context: Context) -> ItemTexts:
-        """Return the vectors of the users' own texts, by the encoder as it is before any training.
+        """Encode the users' texts by the frozen encoder.
 
-        What is learned of texts is learned from users in training, `trained_U` (bool).
+        `trained_U` (bool) marks the users in training, from which everything about texts is learned.
         """
         if not any(str(text).strip() for text in texts[trained_U]):
             raise DataError("head.profile=true: no user in training has a text; prepare with "
-                            "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
-        # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
-                                 trained_U, context.cache)
+                            "dataset.user_text=<template> and dataset.users=<file>, or remove the setting")
+        # A separate memo: the run's memo has the items' vectors under the encoder's settings.
+        return ItemTexts.encode(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
+                                trained_U, context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
         if not self.settings.entity_gate:
@@ -143,12 +142,12 @@ class TwoTower(Head):
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of the histories and, for known users, their ids."""
-        towers, texts = self._fitted()
+        towers, texts = self._require_fitted()
         device = towers.bias_N.device
         text_MT = texts.table
         items_ME = towers.items(text_MT)
         history = queries.history
-        # A list is made from as much of a history as a training step read.
+        # Scoring uses as much of a history as a training step.
         most = history.shape[1] if self.history_limit is None else self.history_limit
         indices, indptr = (torch.from_numpy(array.astype(np.int64)).to(device)
                            for array in newest_entries(history.indices, history.indptr, most))
@@ -161,19 +160,19 @@ class TwoTower(Head):
 
     @torch.no_grad()
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return logits (num_texts, M) of texts read as profiles of users without history and id.
+        """Return logits (num_texts, M) of texts as profiles of users without history and id.
 
-        Without profiles a text is read as a history of one item without an id.
+        Without profiles, a text counts as a history of one item without an id.
         """
-        towers, known = self._fitted()
-        items_ME = towers.items(known.table)
+        towers, item_texts = self._require_fitted()
+        items_ME = towers.items(item_texts.table)
         no_ids = items_ME.new_zeros(len(texts), items_ME.shape[1])
         if self.profiles is not None:
             return self._logits(towers.users(no_ids, no_ids, self.profiles.vectors(list(texts))), items_ME)
-        return self._logits(towers.users(towers.text(known.vectors(list(texts))), no_ids), items_ME)
+        return self._logits(towers.users(towers.text(item_texts.vectors(list(texts))), no_ids), items_ME)
 
     def _logits(self, users_QE: torch.Tensor, items_ME: torch.Tensor) -> torch.Tensor:
-        towers, _ = self._fitted()
+        towers, _ = self._require_fitted()
         return towers.logits(users_QE, items_ME, towers.bias(len(items_ME)))
 
     def tuned_config(self) -> ModelConfig:
@@ -181,19 +180,19 @@ class TwoTower(Head):
         return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
     def add_items(self, items: Catalogue) -> None:
-        """Append items by their texts; they have no entity, no id and no bias."""
-        _, texts = self._fitted()
+        """Append items described by texts; they have no entity, no id and no bias."""
+        _, texts = self._require_fitted()
         texts.add(list(items.texts))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the towers, the item texts' vectors and what was trained of the encoder."""
-        towers, texts = self._fitted()
+        """Return the towers, the text vectors and the trained weights of the encoder."""
+        towers, texts = self._require_fitted()
         own = {f"towers.{name}": tensor.cpu().numpy() for name, tensor in towers.state_dict().items()}
         profiles = {} if self.profiles is None else self.profiles.state()
         return own | texts.state() | {f"profiles.{name}": value for name, value in profiles.items()}
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         config = self.config
         self.texts = ItemTexts.read(config.encoder, config.peft, tensors, len(items), context.device)
         if self.settings.profile:
@@ -209,7 +208,7 @@ class TwoTower(Head):
         load_parameters(self.towers, tensors, "towers", "two_tower")
         self.towers.to(context.device).eval()
 
-    def _fitted(self) -> tuple[Towers, ItemTexts]:
+    def _require_fitted(self) -> tuple[Towers, ItemTexts]:
         assert self.towers is not None, "fit or load first"
         assert self.texts is not None
         return self.towers, self.texts

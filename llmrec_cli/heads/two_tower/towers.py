@@ -19,16 +19,16 @@ from llmrec_cli.settings.loss import ScoreLossSettings
 _NUM_AGES = 12
 """Buckets of an item's age, in places from the newest: 0, 1-2, 3-6, 7-14 and so on, the last from 2,047 on."""
 _STEEPEST = 4.0
-"""What an item's logit in the attention is kept below, either way: none weighs 3,000 times another."""
+"""Bound of an item's absolute attention logit, so that no weight is 3,000 times another."""
 
 
 class Towers(nn.Module):
     """item = W_t text + id; user = W_h (history's items) + id + W_p profile; logit = similarity x scale + item's bias.
 
-    With `layers` the user is what a perceptron makes of that sum, with entities the text is joined by `EntityGate`.
+    With `layers`, a perceptron is applied to the user's sum; with entities, `EntityGate` adds them to the text.
 
-    An item without an id (new, or hidden by id dropout) is its text and has no bias; so is a user without one their
-    history.
+    An item without an id (new, or hidden by id dropout) has only its text and no bias; a user without an id has only
+    history and profile.
     """
 
     def __init__(self, num_users: int, num_items: int, text_size: int, settings: TwoTowerSettings,
@@ -46,8 +46,8 @@ class Towers(nn.Module):
         self.pooling = Pooling(size, settings.recency) if settings.history == "attention" else None
         self.profile = nn.Linear(profile_size, size, bias=False) if profile_size else None
         sizes = [size, *settings.layers]
-        hidden = [part for before, after in pairwise(sizes) for part in (nn.Linear(before, after), nn.ReLU())]
-        self.perceptron = nn.Sequential(*hidden, nn.Linear(sizes[-1], size)) if settings.layers else None
+        layers = [part for before, after in pairwise(sizes) for part in (nn.Linear(before, after), nn.ReLU())]
+        self.perceptron = nn.Sequential(*layers, nn.Linear(sizes[-1], size)) if settings.layers else None
         self.log_scale = nn.Parameter(torch.tensor(math.log(loss.cosine_scale)),
                                       requires_grad=self.cosine and loss.learns_scale)
         self.plain = not loss.of_logits
@@ -61,7 +61,7 @@ class Towers(nn.Module):
         self.entities = None if entities_ND is None else EntityGate(entities_ND, size)
 
     def items(self, text_NT: torch.Tensor, has_id_N: torch.Tensor | None = None) -> torch.Tensor:
-        """Return item vectors (N, E); `has_id_N` (0 or 1) hides ids; items beyond those in training have none."""
+        """Return item vectors (N, E); without id for items added after training or with `has_id_N` 0."""
         vectors_NE = self.text(text_NT)
         if self.entities is not None:
             vectors_NE = self.entities(vectors_NE)
@@ -71,7 +71,7 @@ class Towers(nn.Module):
         return vectors_NE + functional.pad(ids_NE, (0, 0, 0, len(text_NT) - len(ids_NE)))
 
     def histories(self, items_NE: torch.Tensor, indices: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
-        """Return the vectors (num_histories, E) of histories of items, which are CSR, oldest first."""
+        """Return the vectors (num_histories, E) of histories, given as CSR, oldest item first."""
         if self.pooling is None:
             return history_vectors(history_sums(items_NE, indices, indptr), indptr.diff())
         weight_L = self.pooling(items_NE, indices, ages(indptr))
@@ -80,7 +80,7 @@ class Towers(nn.Module):
 
     def users(self, history_BE: torch.Tensor, ids_BE: torch.Tensor,
               profile_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Return user vectors (B, E) of histories, of id embeddings and of profiles' texts (0 where there is none)."""
+        """Return user vectors (B, E) from histories, id embeddings and profile texts (0 for a missing one)."""
         dropped_BE = functional.dropout(history_BE, self.settings.dropout, self.training)
         out: torch.Tensor = self.history(dropped_BE) + self.settings.id_scale * ids_BE
         if self.profile is not None and profile_BT is not None:
@@ -98,15 +98,15 @@ class Towers(nn.Module):
         return scaled + bias_R
 
     def bias(self, num_items: int) -> torch.Tensor:
-        """Return the bias of each item (num_items,), 0 for those beyond training."""
+        """Return the bias of each item (num_items,), 0 for items added after training."""
         return functional.pad(self.bias_N, (0, num_items - len(self.bias_N)))
 
 
 class Pooling(nn.Module):
     """Attention over a history: weights exp(q . v + r(age)) of its items v (Yang et al. 2016, eq. 5 to 7, without W).
 
-    One query q for all users, so that the weights of a catalogue are computed once a step. With r, by how many places
-    an item is behind the newest, what is recent can count more. Starts at equal weights: the plain sum.
+    One query q for all users, so that the weights of the catalogue are computed once per step. r depends on the age
+    (places behind the newest item), so that recent items can count more. Starts at equal weights: the plain sum.
     """
 
     def __init__(self, size: int, recency: bool) -> None:
@@ -115,7 +115,7 @@ class Pooling(nn.Module):
         self.ages = nn.Parameter(torch.zeros(_NUM_AGES)) if recency else None
 
     def forward(self, items_NE: torch.Tensor, indices_L: torch.Tensor, age_L: torch.Tensor) -> torch.Tensor:
-        """Return the weight (L,) of each entry of histories, above 0."""
+        """Return the weight of each history entry, above 0 (L,)."""
         logits_L = (items_NE @ self.query_E / math.sqrt(len(self.query_E))).index_select(0, indices_L)
         if self.ages is not None:
             logits_L = logits_L + self.ages.index_select(0, age_bucket(age_L))
@@ -128,6 +128,6 @@ def age_bucket(age_L: torch.Tensor) -> torch.Tensor:
 
 
 def ages(indptr: torch.Tensor) -> torch.Tensor:
-    """Return how many places each entry (L,) of histories, oldest first, is behind the newest of its own."""
+    """Return the age of each entry (L,) of histories, oldest first: its number of places behind the newest."""
     lengths = indptr.diff()
     return indptr[1:].repeat_interleave(lengths) - 1 - torch.arange(int(indptr[-1]), device=indptr.device)

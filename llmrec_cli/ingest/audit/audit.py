@@ -131,7 +131,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "histograms": {"per_user": users.tallies["all"].doubling(), "per_item": items.tallies["all"].doubling()},
         "time": over_time(rows, parts, unit), "values": over_values(rows, sum(sizes.values())),
         "texts": {kind: describe_texts(folder, kind) for kind, file in TABLES.items() if folder.has(file)},
-        "groups": describe_groups(folder, dataset.made_groups),
+        "groups": describe_groups(folder, dataset.synthetic_group_rule),
         "knowledge": describe_knowledge(folder, folder.size("items")),
         "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split, unit), held_out_titles(folder),
                     *group_leakage(folder)],

@@ -101,7 +101,8 @@ def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
     for key in ("group_text", "group_attributes"):
         if getattr(settings, key) and not sources.groups:
             raise ConfigError(f"dataset.{key}={getattr(settings, key)}: " + (
-                "groups made of users have no texts and attributes; remove the setting" if settings.made_groups else
+                "groups made of users have no texts and attributes; remove the setting"
+                if settings.synthetic_group_rule else
                 "there is no file that describes groups; set dataset.group_info=<file> beside dataset.groups, or "
                 "remove the setting"))
 

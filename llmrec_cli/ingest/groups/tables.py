@@ -80,7 +80,7 @@ def write_group_tables(folder: Path, groups: Groups, users: Table, items: Table,
     numbered = number_groups(groups, users, items, account, before)
     hashes = write_groups(folder, numbered)
     of_texts, fitted = write_group_texts(folder, numbered, described, rules["group"], account)
-    account.notes += notes(account.counts, settings.made_groups)
+    account.notes += notes(account.counts, settings.synthetic_group_rule)
     account.warnings += warnings(account.counts)
     return [*hashes, *of_texts], {**rules, "group": fitted}
 

@@ -66,7 +66,7 @@ def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], 
             "has_values": has_values, "duplicates": policy_of(settings),
             "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes,
             "ties": {f"{one.whose}s": one.to_dict() for one in ties},
-            **({"groups": {"synthetic": settings.made_groups}} if settings.made_groups else {})}
+            **({"groups": {"synthetic": settings.synthetic_group_rule}} if settings.synthetic_group_rule else {})}
 
 
 def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:

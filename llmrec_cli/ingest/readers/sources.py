@@ -155,8 +155,9 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
     for_items = {**settings.columns, **settings.item_columns}
     # dataset.columns.timestamp is the time of interactions, not of item descriptions.
     for_items = {k: v for k, v in for_items.items() if k != "timestamp" or k in settings.item_columns}
-    # dataset.columns.title is the title of items, not of users or groups.
-    plain = {k: v for k, v in settings.columns.items() if k != "title"}
+    # dataset.columns.title is the title of items, dataset.columns.timestamp the time of interactions: neither is in a
+    # file of users or of groups.
+    plain = {k: v for k, v in settings.columns.items() if k not in ("title", "timestamp")}
     for_users, for_groups = plain | settings.user_columns, plain | settings.group_columns
     paths = {kind: tuple(name for name in (*columns_of(text), *attributes) if is_path(name)) for kind, text, attributes
              in (("item", settings.item_text, settings.attributes), ("user", settings.user_text,

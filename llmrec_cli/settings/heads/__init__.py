@@ -1,1 +1,1 @@
-"""Settings of each head, a file each; the table is in `settings/head.py`."""
+"""Settings of the heads, one file per head; the table is in `settings/head.py`."""

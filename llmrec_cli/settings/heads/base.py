@@ -1,6 +1,6 @@
 """Settings shared by all heads.
 
-`uses()` names the config groups that have an effect on a head, so that a setting without one can be refused.
+`uses()` names the config groups that affect a head; settings of other config groups are refused.
 """
 
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ from llmrec_cli.settings.loss import CHOICES, LOSSES
 
 _WEIGHTS = ("value", "log", "none")
 TRAINING_HISTORIES = ("auto", "before", "others")
-"""The setting `training_history` of heads that learn a target from a history."""
+"""Values of the setting `training_history` of heads that predict a target from a history."""
 
 
 @dataclass
 class RangeSettings(Settings):
-    """Range of a setting in tuning: numbers from `low` to `high`, or one of `choices`."""
+    """Range of a setting in tuning: numbers from `low` to `high`, or a list of `choices`."""
 
     low: float | None = None
-    """Smallest number tried; a whole one for a setting that is a whole number."""
+    """Smallest number tried; a whole number if the setting is one."""
     high: float | None = None
     """Largest number tried, above `low`."""
     log: bool = False
-    """Try 1 to 10 as often as 10 to 100; needs `low` above 0."""
+    """Draw numbers on a logarithmic scale, 1 to 10 as often as 10 to 100; needs `low` above 0."""
     choices: list[Any] | None = None
-    """The values to choose from, instead of `low` and `high`."""
+    """List of values to try, instead of `low` and `high`."""
 
     def problems(self) -> Iterator[str]:
         if self.choices is not None:
@@ -43,30 +43,31 @@ class RangeSettings(Settings):
 class HeadSettings(OptionSettings):
     """Settings of every head."""
 
-    perturbed: ClassVar[str] = TEXTS
-    """texts | rows: perturbed by an adversary in training."""
+    adversary_target: ClassVar[str] = TEXTS
+    """texts | rows: vectors that an adversary perturbs in training."""
     learns_from: ClassVar[str] = CHOICES
-    """What its loss must be able to learn: choices | values | similarities (of texts, before they are read)."""
+    """choices | values | similarities: target that its loss must support; similarities are those of texts, learned
+    before the head is fitted."""
     gives_logits_alone: ClassVar[bool] = False
-    """True if a loss of scores as they are, such as loss=mse, has nothing to work with."""
+    """True if the head gives logits only, so that losses on plain scores, such as loss=mse, do not apply."""
     audience: ClassVar[str] = "users"
-    """Whom the head is made for: users | groups."""
+    """users | groups: queries that the head is designed for."""
     combines: ClassVar[bool] = False
-    """True if the head puts the scores of others together, those of its setting `members`."""
+    """True if the head combines the scores of the heads in its setting `members`."""
     weighs: ClassVar[bool] = True
-    """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
+    """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
     learns_in_a_second: ClassVar[bool] = True
-    """False if `llmrec_cli.testing` cannot expect good lists of it after a second of training with a tiny encoder."""
+    """False if `llmrec_cli.testing` cannot expect good lists after a second of training with a tiny encoder."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, RangeSettings] = field(default_factory=dict)
-    """What `tune.trials` may change: a setting of this head (`l2`, `features.text`) or of a group that it uses
-    (`optim.learning_rate`), and its range."""
+    """Search space of `tune.trials`: setting -> range. A setting of this head (l2, features.text) or of a config group
+    that it uses (optim.learning_rate), for example head.search.l2={low: 10, high: 1000, log: true}."""
 
     weight: str | None = None
-    """value | log | none: weight of an interaction: its value, log(1 + value / median), or 1; divided by the mean.
-    null: value for dataset.event_weights, log for other strengths such as counts and durations, none for ratings
-    (dataset.values)."""
+    """value | log | none: weight of an interaction in training: its value, log(1 + value / median), or 1, divided by
+    the mean weight. null: value with dataset.event_weights, log for other strengths such as counts and durations, none
+    for ratings (dataset.values)."""
     decay: float | None = None
     """Half-life of interactions in days, above 0: an interaction that is 30 days older than the newest in training
     counts half with decay=30. Weights stop falling after 20 half-lives. null: age does not matter."""
@@ -76,8 +77,9 @@ class HeadSettings(OptionSettings):
         yield from self.check("decay", above=0)
         for key in ("weight", "decay") if not self.weighs else ():
             if getattr(self, key) is not None:
-                yield (f"{key}={getattr(self, key)}: has no effect on head={self.kind}, whose members weigh each for "
-                       f"themselves; set members.<name>.{key}")
+                remedy = (f"; since each member has its own, set members.<name>.{key}" if self.combines
+                          else "; leave it out")
+                yield f"{key}={getattr(self, key)}: has no effect on head={self.kind}{remedy}"
 
     @classmethod
     def losses(cls) -> list[str]:
@@ -88,22 +90,22 @@ class HeadSettings(OptionSettings):
     @classmethod
     def adversaries(cls) -> list[str]:
         """Return the names of the adversaries that this head can be trained against."""
-        return [name for name, adversary in ADVERSARIES.items() if adversary.perturbs in ("", cls.perturbed)]
+        return [name for name, adversary in ADVERSARIES.items() if adversary.perturbs in ("", cls.adversary_target)]
 
     def uses(self) -> set[str]:
-        """Return the config groups beside `head` that change what this head does."""
+        """Return the config groups that affect this head, apart from `head`."""
         return set()
 
     def has_effect(self, group: str) -> bool:
-        """Return whether options of a config group change what this head does."""
+        """Return True if options of a config group affect this head."""
         return group in self.uses()
 
     def member_configs(self) -> dict[str, Any]:
-        """Return the model configs of the heads whose scores this one puts together, by name."""
+        """Return the model configs of the heads that this head combines, by name."""
         return {}
 
     def with_members(self, members: dict[str, Any]) -> "HeadSettings":
-        """Return the settings with other members of the same names."""
+        """Return the settings with the members replaced; the names stay the same."""
         return self
 
     def ranks_by_kernel(self) -> bool:
@@ -114,18 +116,18 @@ class HeadSettings(OptionSettings):
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
-    def usual_audience(self) -> str:
-        """Return whom audience=auto looks at: users | groups."""
+    def default_audience(self) -> str:
+        """Return the audience that audience=auto selects: users | groups."""
         return self.audience
 
     def problems_with(self, loss: Any) -> Iterator[str]:
-        """Yield a problem for each setting of the loss that this head cannot heed, and of its own with this loss."""
+        """Yield the problems of combining this head with `loss`, a problem for each setting without effect."""
         return iter(())
 
 
 @dataclass
 class PopularitySettings(HeadSettings):
-    """The same list for everybody: items by number of training interactions."""
+    """The same list for every query: items by number of training interactions."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.popularity.Popularity"
     kind: str = "popularity"

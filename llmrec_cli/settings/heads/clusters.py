@@ -9,34 +9,36 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 @dataclass
 class ClustersSettings(HeadSettings):
-    """For users without a history: users clustered by behaviour and profile, a new one served by the clusters that
-    profile and first clicks point to.
+    """Clusters of users by behaviour and profile, for users without a history: a new user gets the recommendations of
+    the clusters that match the profile and the first clicks.
 
-    What is null is chosen on users hidden from training, asked for with their profile and 0, 1, 3 and 5 interactions.
+    Settings of null are chosen on users hidden from training, given their profile and 0, 1, 3 and 5 interactions.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.clusters.head.Clusters"
     kind: str = "clusters"
     num_clusters: int | None = None
-    """Clusters, at least 1; null to choose. One cluster is the popularity of what comes after `first_clicks`."""
+    """Number of clusters, at least 1; null: chosen on hidden users. A single cluster ranks by the popularity of
+    interactions after `first_clicks`."""
     first_clicks: int | None = None
-    """Interactions at the beginning of a history that place a user, and nothing else, at least 0: the behaviour of a
-    cluster is what its members did after them. With 0 all do both. Null to choose between 0 and 5."""
+    """Number of first interactions that are used only to assign a user to clusters, at least 0; a cluster's behaviour
+    is then counted from its members' later interactions. 0: all interactions are used for both. null: 0 or 5, chosen on
+    hidden users."""
     click_weight: float | None = None
-    """How far an interaction moves a user between clusters, above 0: 1 as if interactions were independent, less since
-    they are not; null to choose."""
+    """Weight of an interaction in the assignment of a user to clusters, above 0. 1 treats interactions as independent;
+    they are not, so less is usual. null: chosen on hidden users."""
     vector_size: int = 32
-    """Size of the vectors of behaviour that are clustered, at least 1."""
+    """Size of the behaviour vectors that are clustered, at least 1."""
     attributes: float = 0.5
-    """Weight of user attributes beside a vector of behaviour of length 1 in the clustering, at least 0. They place a
-    new user either way."""
+    """Weight of user attributes in the clustering, relative to a behaviour vector of length 1, at least 0. New users
+    are assigned by their attributes in any case."""
     text: float = 0.0
-    """Weight of the vector of a user's text in the clustering, at least 0; 0 leaves texts out. Where no user has a
-    text, a user's vector is the mean of those of the items."""
+    """Weight of the vector of a user's text in the clustering, at least 0; 0 ignores texts. If no user has a text, the
+    mean of the user's item vectors is used."""
     smoothing: float = 5.0
-    """Members like the average user that each cluster has beside its own, at least 0."""
+    """Pseudo-count of average users added to each cluster, at least 0; higher pulls rankings towards popularity."""
     click_smoothing: float = 300.0
-    """Interactions like the average ones that each cluster has beside its own when a user is placed, above 0."""
+    """Pseudo-count of average interactions added to each cluster when users are assigned, above 0."""
     l2: float = 3.0
     """Ridge penalty of the logistic regression from a profile to the clusters, above 0."""
 

@@ -1,4 +1,4 @@
-"""Content: what items are, joined with what people chose."""
+"""Content-based recommendations from item features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,32 +11,35 @@ from llmrec_cli.settings.loss import SIMILARITIES
 
 @dataclass
 class ContentSettings(HeadSettings):
-    """Kernel ridge from item features to what people chose, blended with the nearest items by features.
+    """Kernel ridge regression from item features to interactions, blended with the nearest items by features.
 
-    What is null is chosen on cold items: those of the validation split where it has enough of them, otherwise a
-    fifth of the items in training, hidden for the purpose.
+    Settings of null are chosen on cold-start items: those of the validation split if it has enough of them, else a
+    fifth of the training items, hidden for this purpose.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"
     learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "content"
     features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0, attributes=0.7))
-    """Only their ratios matter: what is known of an item is normalised to length 1 together."""
+    """Weights of the item features. Only their ratios matter, since an item's joint feature vector is normalised to
+    length 1."""
     gamma: float | None = None
-    """Sharpness of the kernel exp(gamma (cosine - 1)), above 0: high generalises little; null to learn it."""
+    """Sharpness of the kernel exp(gamma (cosine - 1)), above 0; higher generalises less. null: chosen on cold-start
+    items."""
     l2: float | None = None
-    """Ridge penalty, above 0: high smooths more; null to learn it."""
+    """Ridge penalty, above 0; higher smooths more. null: chosen on cold-start items."""
     denoise: float | None = None
-    """Share of EASE's scores in what the ridge learns to predict, 0 to 1, the rest being the interactions as they are;
-    more suits denser data; null to learn it."""
+    """Share of EASE's scores in the target of the regression, 0 to 1; the rest is the interactions themselves. Higher
+    suits denser data. null: chosen on cold-start items."""
     denoise_l2: float = 1000.0
-    """Ridge penalty of that EASE, above 0."""
+    """Ridge penalty of the EASE model of `denoise`, above 0."""
     blend: float | None = None
-    """Share of the neighbours by features beside the ridge, 0 to 1; null to learn it."""
+    """Share of the nearest items by features in the score, 0 to 1; the rest is the regression. null: chosen on
+    cold-start items."""
     k: int = 20
-    """Neighbours of an item among those in training, at least 1."""
+    """Number of an item's nearest training items, at least 1."""
     exponent: float = 3.0
-    """Power the cosines of neighbours are raised to, above 0; higher trusts near ones more."""
+    """Power applied to the cosines of neighbours, above 0; higher gives near neighbours more weight."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -50,7 +53,7 @@ class ContentSettings(HeadSettings):
         yield from self.check("denoise", "blend", least=0, most=1)
         yield from self.check("k", least=1)
         yield from self.check("exponent", "denoise_l2", above=0)
-        yield from self.features.problems_of_all()
+        yield from self.features.check_any_used()
 
     def ranks_by_kernel(self) -> bool:
         return self.blend != 1

@@ -11,24 +11,26 @@ from llmrec_cli.settings.loss import SIMILARITIES
 
 @dataclass
 class EaseSettings(HeadSettings):
-    """EASE (Steck 2019), collective when features have a weight (Jeunen et al. 2020)."""
+    """EASE, a linear item-item model (Steck 2019); with item features (Jeunen et al. 2020) if `features` has a
+    weight."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.head.Ease"
     learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "ease"
     l2: float | None = None
-    """Ridge penalty of an item of average popularity, above 0; null takes 5 times the average interactions of an item,
-    which is near the best of MovieLens-100K (200), MovieLens-1M (1000) and an Amazon category (20)."""
+    """Ridge penalty of an item of average popularity, above 0. null: 5 times the average number of interactions of an
+    item, close to the best values on MovieLens-100K (200), MovieLens-1M (1000) and an Amazon category (20)."""
     l2_exponent: float = 0.0
-    """How the penalty grows with an item's interactions, l2 * (count / average)^l2_exponent, 0 to 1; 0 gives all items
-    the same, as the paper does, 0.25 to 0.5 lets rare items be explained by more."""
+    """Growth of the penalty with an item's interactions, l2 * (count / average)^l2_exponent, 0 to 1. 0: the same
+    penalty for all items, as in the paper. 0.25 to 0.5 lets rare items depend on more other items."""
     user_exponent: float = 0.0
-    """A user weighs (length of history / average)^-user_exponent, 0 to 1; 0 as the paper does, 1 gives all users the
-    same say, however long their history."""
+    """Weight of a user: (length of history / average)^-user_exponent, 0 to 1. 0: as in the paper. 1: all users have the
+    same total weight, however long their history."""
     features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
+    """Weights of item features, for example head.features.text=6; default: none."""
     form: str = "auto"
-    """primal | dual | auto: an equation for each item, or one for each user and feature in twice the precision; auto
-    takes what needs less memory. They give the same scores."""
+    """primal | dual | auto: equations per item, or per user and feature in double precision. auto: the form that needs
+    less memory. Both give the same scores."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:

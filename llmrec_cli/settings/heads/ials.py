@@ -11,8 +11,8 @@ from llmrec_cli.settings.loss import SIMILARITIES
 
 @dataclass
 class IalsSettings(HeadSettings):
-    """Implicit ALS (Hu et al. 2008; Rendle et al. 2022), item factors drawn to their features where these have a
-    weight."""
+    """Implicit ALS, matrix factorisation by alternating least squares (Hu et al. 2008; Rendle et al. 2022); item
+    features with a weight are a prior of the item factors."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ials.head.Ials"
     learns_from: ClassVar[str] = SIMILARITIES
@@ -20,18 +20,19 @@ class IalsSettings(HeadSettings):
     embedding_size: int = 64
     """Size of user and item factors, at least 1."""
     unobserved_weight: float = 0.3
-    """Weight of a user-item pair without an interaction beside 1 for one with it, above 0, at most 1. About .3 suits
-    dense data (MovieLens); sparse data (a handful of interactions a user) want .02 to .1."""
+    """Weight of a user-item pair without an interaction, relative to 1 for a pair with an interaction, above 0, at most
+    1. About 0.3 suits dense data (MovieLens), 0.02 to 0.1 sparse data (a handful of interactions per user)."""
     l2: float = 0.4
-    """Ridge penalty, above 0, in units of what noise in data as full as this needs, so that the best number differs
-    less between data sets than the penalty itself: .2 to .6 on those tried (docs/experiments.md)."""
+    """Ridge penalty, above 0, in units of the penalty that pure noise of the data's density needs, so that the best
+    number varies less between data sets: 0.2 to 0.6 in docs/experiments.md."""
     frequency_exponent: float = 1.0
-    """How the penalty grows with the number of interactions, 0 to 1: 0 is the same for all, 1 in proportion to the
-    weight of all pairs, observed or not. The mean penalty stays."""
+    """Growth of the penalty with the number of interactions, 0 to 1. 0: the same for all users and items. 1: in
+    proportion to the total weight of their pairs, observed or not. The mean penalty is unchanged."""
     iterations: int = 8
-    """Times that user factors, then item factors are improved, at least 1."""
+    """Number of alternations, each updating the user factors and then the item factors, at least 1."""
     features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
-    """With weight w, features explain w^2 / (1 + w^2) of what the item factors differ by before anything is seen."""
+    """Weights of item features, for example head.features.text=1; default: none. With weight w, features explain w^2 /
+    (1 + w^2) of the prior variance of the item factors."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Interest: a user's text and an item's text, read together."""
+"""Cross-encoder: a user's text and an item's text, read together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ _CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
 
 @dataclass
 class InterestSettings(HeadSettings):
-    """A pair of texts through the encoder to the probability of a like, or with loss=mse to a value.
+    """Cross-encoder from a pair of texts (user and item) to the probability of a like, or to a value with loss=mse.
 
-    Learned are likes against dislikes where the data has them (dataset.feedback=explicit), else interactions against
-    items drawn at random; with loss=mse the values, where they differ.
+    It is trained on likes and dislikes if the data has them (dataset.feedback=explicit), else on interactions and
+    randomly drawn items; with loss=mse on the values, if they differ.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.interest.head.Interest"
@@ -23,15 +23,15 @@ class InterestSettings(HeadSettings):
     learns_in_a_second: ClassVar[bool] = False
     kind: str = "interest"
     candidates: str = "item_knn"
-    """popularity | item_knn | user_knn | ease: whose lists are put in a new order; reading all pairs would cost too
-    much. A query in words is answered from all items."""
+    """popularity | item_knn | user_knn | ease: head whose lists are reranked; scoring all pairs would take too long.
+    Text queries rank all items."""
     rerank: int = 50
-    """Items at the top of a list that are read and put in a new order, at least 1; the others stay below them."""
+    """Number of top items that are reranked, at least 1; the other items stay below them."""
     history_items: int = 8
-    """Newest items of a history whose titles are read as the user's text, at least 1."""
+    """Number of newest items in a history whose titles form the user's text, at least 1."""
     training_history: str = "auto"
-    """auto | before | others: history that a training pair is read with. before: the user's earlier items only. others:
-    all other items of the user, later ones too. auto: before if interactions have times and the split is by time
+    """auto | before | others: history in a training pair. before: the user's earlier items only. others: all other
+    items of the user, also later ones. auto: before if interactions have times and the split is by time
     (leave_last_out, temporal) or none, else others."""
 
     @classmethod
@@ -52,5 +52,5 @@ class InterestSettings(HeadSettings):
         without = "has no effect on head=interest, which reads pairs of texts; leave it out"
         if loss.similarity != "auto":
             yield f"loss.similarity={loss.similarity}: {without}"
-        yield from loss.unheeded({"num_negatives": f"{without}; one item is drawn for each interaction",
+        yield from loss.check_ignored({"num_negatives": f"{without}; one item is drawn for each interaction",
                                   "scale": without})

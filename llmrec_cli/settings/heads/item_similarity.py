@@ -1,4 +1,4 @@
-"""Items like those in the history."""
+"""Item similarity by features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,17 +11,19 @@ from llmrec_cli.settings.loss import SIMILARITIES
 
 @dataclass
 class ItemSimilaritySettings(HeadSettings):
-    """Items most like those of a history, by texts and attributes; nothing is learned but, where tuned, texts."""
+    """Items most similar to the history by texts and attributes; nothing is trained unless features.tuned=true."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
     learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "item_similarity"
     features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0))
-    """Only their ratios matter: what is known of an item is normalised to length 1 together."""
+    """Weights of the item features. Only their ratios matter, since an item's joint feature vector is normalised to
+    length 1."""
     exponent: float = 3.0
-    """Power the cosines are raised to, above 0; higher trusts near items more."""
+    """Power applied to the cosines, above 0; higher gives near items more weight."""
     recency: float = 1.0
-    """Weight of an item of the history beside the one that came after it, above 0, at most 1; 1 weighs all alike."""
+    """Weight of an item of the history relative to the next newer one, above 0, at most 1; 1 weighs all items
+    equally."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -31,7 +33,7 @@ class ItemSimilaritySettings(HeadSettings):
         yield from super().problems()
         yield from self.check("exponent", above=0)
         yield from self.check("recency", above=0, most=1)
-        yield from self.features.problems_of_all()
+        yield from self.features.check_any_used()
 
     def uses(self) -> set[str]:
         return self.features.uses()

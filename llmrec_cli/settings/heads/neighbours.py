@@ -12,22 +12,22 @@ class NeighbourSettings(HeadSettings):
     """Settings of user-kNN and item-kNN."""
 
     k: int = 100
-    """Neighbours kept, at least 1."""
+    """Number of neighbours, at least 1."""
     shrinkage: float = 10.0
-    """Added to the denominator of the similarity, at least 0; damps similarities with little support."""
+    """Added to the denominator of the similarity, at least 0; damps similarities supported by few interactions."""
     weighting: str = "none"
-    """none | tfidf | bm25: how interactions are weighted before they are compared."""
+    """none | tfidf | bm25: weighting of interactions before similarities are computed."""
     k1: float = 1.2
-    """BM25's damping of long rows, above 0; higher damps more. With weighting=bm25 only."""
+    """With weighting=bm25: damping of long rows, above 0; higher damps more."""
     b: float = 0.75
-    """How far BM25 counts a row's length against the average, 0 to 1. With weighting=bm25 only."""
+    """With weighting=bm25: normalisation by a row's length relative to the average, 0 (none) to 1 (full)."""
     normalisation: float = 1.0
-    """Power of the norms that similarities are divided by, 0 to 1: 1 is the cosine, 0 the mere dot product."""
+    """Power of the norms in the denominator of the similarity, 0 to 1: 1 is the cosine, 0 the dot product."""
     asymmetry: float = 0.5
-    """Share of the normalisation that the target has, 0 to 1; what it is compared with has the rest. The target is the
-    item that is scored, or the user who asks; 0.5 is the cosine. Less lets popular items be recommended more."""
+    """Share of the target in the normalisation, 0 to 1; the neighbour has the rest. The target is the scored item
+    (item_knn) or the queried user (user_knn). 0.5 is the cosine; less favours popular items."""
     exponent: float = 1.0
-    """Power the similarities are raised to, above 0; higher trusts near neighbours more."""
+    """Power applied to the similarities, above 0; higher gives near neighbours more weight."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -49,8 +49,9 @@ class ItemKnnSettings(NeighbourSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.item_knn.ItemKnn"
     kind: str = "item_knn"
     neighbours_of: str = "target"
-    """target | history: whether each item that is scored takes the sum over its own k neighbours (Sarwar et al. 2001),
-    or each item of the history gives to its own k neighbours (Deshpande and Karypis 2004)."""
+    """target | history: items whose k neighbours are used. target: a scored item sums over its own neighbours (Sarwar
+    et al. 2001). history: each item of the history adds to the scores of its own neighbours (Deshpande and Karypis
+    2004)."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:

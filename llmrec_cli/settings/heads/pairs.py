@@ -1,4 +1,4 @@
-"""Heads that learn a score for each pair of a user and an item: mf, neural_cf, factorization_machine."""
+"""Heads that learn a score per user-item pair: mf, neural_cf, factorization_machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,23 +14,25 @@ TARGETS = ("auto", "choice", *_OF_PAIRS)
 
 @dataclass
 class PairSettings(HeadSettings):
-    """Vectors of users and items, trained with any loss."""
+    """Vectors of users and items, trained with any loss on scores."""
 
-    perturbed: ClassVar[str] = ROWS
+    adversary_target: ClassVar[str] = ROWS
     embedding_size: int = 128
     """Size of user and item vectors, at least 1."""
     l2: float = 0.05
-    """Penalty on the squared norm of each interaction's user and item, at least 0; less for more data."""
+    """Penalty on the squared norm of each interaction's user and item vectors, at least 0; use less for more data."""
     target: str = "auto"
-    """What is learned. choice: what users interact with rather than with other items, for ranking. value: the value of
-    an interaction (a rating), with loss=mse. opinion: a like (1) against a dislike (0), with loss=bce and data that has
-    dislikes (dataset.feedback=explicit). auto: value with loss=mse where values differ, opinion with loss=bce where
-    there are dislikes, choice otherwise."""
+    """auto | choice | value | opinion: target of training. choice: interactions against other items, for ranking.
+    value: the value of an interaction (a rating), with loss=mse. opinion: likes (1) and dislikes (0), with loss=bce and
+    data with dislikes (dataset.feedback=explicit). auto: value with loss=mse if values differ, opinion with loss=bce if
+    there are dislikes, else choice."""
     candidates: int = 4096
-    """Items that each user of a step is scored with, at least 1: drawn evenly for the step, or all where the catalogue
-    has no more. Those a user knows are no negatives. Has no effect on target=value and target=opinion."""
+    """Number of candidate items per training step, at least 1, drawn uniformly and shared by its users; all items if
+    the catalogue is smaller. Items in a user's history are not negatives. No effect with target=value and
+    target=opinion."""
     stop_after: int | None = None
-    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+    """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
+    null runs up to optim.epochs."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -42,20 +44,20 @@ class PairSettings(HeadSettings):
         return {"adversarial", "loss", "optim"}
 
     def compares_by_cosine(self, loss: ScoreLossSettings) -> bool:
-        """Return whether a user's vector meets an item's by their cosine."""
+        """Return True if scores are cosines of user and item vectors."""
         return False
 
     def problems_with(self, loss: Any) -> Iterator[str]:
         if self.target in _OF_PAIRS and self.target != loss.pair_target:
-            able = " or ".join(f"loss={name}" for name, known in LOSSES.items() if known.pair_target == self.target)
+            able = " or ".join(f"loss={name}" for name, other in LOSSES.items() if other.pair_target == self.target)
             yield f"head.target={self.target}: needs {able}, not loss={loss.kind}"
         without = f"has no effect on head={self.kind}"
         cosine = self.compares_by_cosine(loss)
         if loss.similarity == "cosine" and not cosine:
-            yield f"loss.similarity=cosine: {without}, where no two vectors are compared; leave it at auto"
+            yield f"loss.similarity=cosine: {without}, which does not score by two vectors; leave it at auto"
         of_cosines = f"{without} without loss.similarity=cosine; leave it out"
-        yield from loss.unheeded({
-            "popularity_correction": f"{without}, which draws all items evenly; leave it out",
+        yield from loss.check_ignored({
+            "popularity_correction": f"{without}, which draws all items uniformly; leave it out",
             "num_negatives": f"{without}; set head.candidates instead",
             "hard_negatives": f"{without}; leave it out or take head=two_tower",
             "label_smoothing": f"{without}; leave it out", "learn_temperature": f"{without}; leave it out",
@@ -64,7 +66,7 @@ class PairSettings(HeadSettings):
 
 @dataclass
 class MfSettings(PairSettings):
-    """Biased matrix factorisation (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
+    """Matrix factorisation with biases (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
     kind: str = "mf"
@@ -82,15 +84,16 @@ class MfSettings(PairSettings):
 
 @dataclass
 class NeuralCfSettings(PairSettings):
-    """NeuMF: generalised matrix factorisation beside a perceptron (He et al. 2017)."""
+    """NeuMF: generalised matrix factorisation and a multi-layer perceptron (He et al. 2017)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.neural_cf.NeuralCf"
     kind: str = "neural_cf"
     candidates: int = 256
-    """Items that each user of a step is scored with, at least 1: drawn evenly for the step, or all where the catalogue
-    has no more. Those a user knows are no negatives. Has no effect on target=value and target=opinion."""
+    """Number of candidate items per training step, at least 1, drawn uniformly and shared by its users; all items if
+    the catalogue is smaller. Items in a user's history are not negatives. No effect with target=value and
+    target=opinion."""
     layers: list[int] = field(default_factory=lambda: [32, 16])
-    """Sizes of the perceptron's hidden layers, each at least 1; an empty list leaves the factorisation alone."""
+    """Sizes of the perceptron's hidden layers, each at least 1; [] uses the factorisation only."""
     dropout: float = 0.0
     """Dropout on each hidden layer, 0 to 1."""
 
@@ -112,7 +115,7 @@ class FactorizationMachineSettings(PairSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.factorization_machine.FactorizationMachine"
     kind: str = "factorization_machine"
     id_dropout: float = 0.0
-    """Chance that a training step hides an item's id, 0 to 1; above 0 the attributes learn to answer for new items."""
+    """Probability that a training step hides an item's id, 0 to 1; above 0 lets attributes score new items."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:

@@ -9,14 +9,15 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 @dataclass
 class Rp3BetaSettings(HeadSettings):
-    """Items that a random walk of three steps from the user reaches, popular ones damped (Christoffel et al. 2015)."""
+    """Random walks of three steps from the user, with popular items damped (Christoffel et al. 2015)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.rp3beta.Rp3Beta"
     kind: str = "rp3beta"
     k: int = 30
-    """Items kept of those from which a walk reaches each item, the most probable ones; at least 1."""
+    """Number of neighbours per item, those with the most probable walks to it, at least 1."""
     alpha: float = 0.7
-    """Power of each step's probability, above 0; higher prefers steps through users and items with few interactions."""
+    """Power applied to each step's probability, above 0; higher prefers steps through users and items with few
+    interactions."""
     beta: float = 0.5
     """Damping of popular items, at least 0: scores are divided by an item's interactions to this power."""
 

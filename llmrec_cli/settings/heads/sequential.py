@@ -1,4 +1,4 @@
-"""A causal transformer over histories."""
+"""Causal transformer over histories."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 @dataclass
 class SequentialSettings(HeadSettings):
-    """Next item of a history, by a causal transformer (SASRec): item = text vector and id embedding."""
+    """Next-item prediction by a causal transformer over the history (SASRec); an item is its text vector plus an id
+    embedding."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.sequential.head.Sequential"
     kind: str = "sequential"
@@ -18,25 +19,27 @@ class SequentialSettings(HeadSettings):
     num_layers: int = 2
     """Transformer layers, at least 1."""
     num_attention_heads: int = 2
-    """Heads of each layer's attention, at least 1."""
+    """Attention heads per layer, at least 1."""
     max_length: int = 50
-    """Items of a history that are read, the newest, at least 1. Time and memory grow with it."""
+    """Number of newest items of a history that are read, at least 1. Time and memory grow with it."""
     dropout: float = 0.2
-    """Dropout on the input and behind each layer's two halves, 0 to 1."""
+    """Dropout on the input and after each sublayer, 0 to 1."""
     id_dropout: float = 0.1
-    """Chance that a training step hides an item's id, 0 to 1; above 0 makes it work for items without one."""
+    """Probability that a training step hides an item's id, 0 to 1; above 0 supports new items, which have no id
+    embedding."""
     text_scale: float = 1.0
-    """Weight of the text beside the ids, at least 0; 0 leaves ids alone and needs no encoder."""
+    """Weight of the text vectors, at least 0; 0 uses id embeddings only and needs no encoder."""
     id_scale: float = 1.0
-    """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+    """Weight of the id embeddings, at least 0; 0 uses text only."""
     entity_gate: bool = False
-    """Whether the text is joined, through a gate, by the vector of the item's entity in the knowledge graph, learned as
-    the group `entities` says; needs text_scale above 0."""
+    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the option of
+    `entities` learns these vectors. Needs text_scale above 0."""
     encoded_items: int | None = 128
-    """Most texts that go through the trained layers of the encoder in a step, at least 1; the other items keep the
-    vectors of when they were last encoded. null encodes every item of the step."""
+    """Most texts encoded by the trained layers in a step, at least 1; other items keep their last computed vectors.
+    null encodes every item of the step."""
     stop_after: int | None = None
-    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+    """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
+    null runs up to optim.epochs."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -57,12 +60,11 @@ class SequentialSettings(HeadSettings):
             yield (f"embedding_size={self.embedding_size}: must be a multiple of num_attention_heads="
                    f"{self.num_attention_heads}")
         if self.text_scale == 0 and self.id_scale == 0:
-            yield "text_scale=0, id_scale=0: one of them must be above 0, or all items are alike"
+            yield "text_scale=0, id_scale=0: one of them must be above 0, or all items are the same"
         if self.text_scale == 0 and self.entity_gate:
-            yield "entity_gate=true: joins the text, so it has no effect with text_scale=0; leave it out"
+            yield "entity_gate=true: has no effect with text_scale=0, since it adds to the text; leave it out"
         if self.text_scale == 0 and self.id_dropout != 0:
-            yield (f"id_dropout={self.id_dropout}: with text_scale=0 an item without its id is nothing; "
-                   f"set id_dropout=0")
+            yield f"id_dropout={self.id_dropout}: with text_scale=0, items have only their id; set id_dropout=0"
 
     def problems_with(self, loss: Any) -> Iterator[str]:
         without = "has no effect on head=sequential"
@@ -70,7 +72,7 @@ class SequentialSettings(HeadSettings):
         of_sampling = f"{without} where all items are candidates; give loss.num_negatives too, or leave it out"
         whole = loss.takes_catalogue
         cosine = loss.similarity == "cosine"
-        yield from loss.unheeded({
+        yield from loss.check_ignored({
             **({} if cosine else {"temperature": of_cosines, "learn_temperature": of_cosines, "scale": of_cosines}),
             **({"popularity_correction": of_sampling, "hard_negatives": of_sampling} if whole else {})})
 

@@ -1,4 +1,4 @@
-"""Two towers."""
+"""Two-tower model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,41 +9,42 @@ from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 
 @dataclass
 class TwoTowerSettings(HeadSettings):
-    """Two towers: item = text vector and id embedding, user = history and id embedding."""
+    """Two-tower model: item = text vector + id embedding, user = history + id embedding."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.two_tower.head.TwoTower"
     kind: str = "two_tower"
     embedding_size: int = 128
     """Size of user and item vectors, at least 1."""
     id_dropout: float = 0.2
-    """Chance that a training step hides an item's or a user's id, 0 to 1; above 0 makes it work without ids."""
+    """Probability that a training step hides an item's or a user's id, 0 to 1; above 0 supports new items and users,
+    which have no id embedding."""
     dropout: float = 0.5
     """Dropout on the history vector, 0 to 1."""
     encoded_items: int | None = 128
-    """Most texts that go through the trained layers in a step, at least 1; the other items keep the vectors of when
-    they were last encoded. null encodes every item of the step."""
+    """Most texts encoded by the trained layers in a step, at least 1; other items keep their last computed vectors.
+    null encodes every item of the step."""
     stop_after: int | None = None
-    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+    """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
+    null runs up to optim.epochs."""
     id_scale: float = 1.0
-    """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+    """Weight of the id embeddings, at least 0; 0 uses text only."""
     history: str = "sum"
-    """sum | attention: how a history's items become one vector; attention learns what counts more."""
+    """sum | attention: pooling of a history's items into a vector; attention learns their weights."""
     recency: bool = False
     """With history=attention: also learn a weight for each position counted from the newest item. Needs interactions
-    with times. Where targets are learned from earlier interactions alone (training_history), only the newest 2,048
-    items of a history are read."""
+    with times. With training_history=before, only the newest 2,048 items of a history are read."""
     training_history: str = "auto"
-    """auto | before | others: history that a training step predicts the target from. before: the user's earlier items
-    only. others: all other items of the user, later ones too. auto: before if interactions have times and the split is
+    """auto | before | others: history from which a training step predicts the target. before: the user's earlier items
+    only. others: all other items of the user, also later ones. auto: before if interactions have times and the split is
     by time (leave_last_out, temporal) or none, else others."""
     profile: bool = False
-    """Whether a user's own text (dataset.user_text) is read by the frozen encoder; new users can be asked by theirs."""
+    """Use the user's own text (dataset.user_text), read by the frozen encoder; new users can then be queried by
+    text."""
     entity_gate: bool = False
-    """Whether an item is its text plus, through a gate, the vector of its entity in the knowledge graph, learned as
-    the group `entities` says."""
+    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the option of
+    `entities` learns these vectors."""
     layers: list[int] = field(default_factory=list)
-    """Sizes of fully connected layers with ReLU between what is known of a user and the user's vector, each at least
-    1; an empty list has none."""
+    """Sizes of the fully connected layers (with ReLU) in the user tower, each at least 1; [] for none."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
@@ -68,7 +69,7 @@ class TwoTowerSettings(HeadSettings):
     def problems_with(self, loss: Any) -> Iterator[str]:
         if loss.similarity == "dot":
             reason = "has no effect on head=two_tower with loss.similarity=dot; leave it out"
-            yield from loss.unheeded({"temperature": reason, "learn_temperature": reason, "scale": reason})
+            yield from loss.check_ignored({"temperature": reason, "learn_temperature": reason, "scale": reason})
 
     def uses(self) -> set[str]:
         return {"encoder", "peft", "adversarial", "loss", "optim"} | ({"entities"} if self.entity_gate else set())

@@ -1,4 +1,4 @@
-"""Collaborative filtering distilled into texts: what items are chosen together, as targets for their vectors.
+"""Distillation of collaborative filtering into text vectors: item co-occurrence as soft targets.
 
 Shapes: U users, T items in training, B items of a step.
 """
@@ -12,21 +12,21 @@ from llmrec_cli.settings.loss import DistillationSettings
 
 
 class SoftTargets:
-    """For each item the distribution of the items that are chosen with it.
+    """For each item, the distribution of the items that co-occur with it.
 
     Attributes
     ----------
-    rows : int64, the items that have a target, of those in training
+    rows : int64, the training items that have a target
     log_popularity_T : float32 (T,), log of each item's share of all targets
     """
 
     def __init__(self, matrix_UT: sp.csr_array, settings: DistillationSettings, device: torch.device) -> None:
-        """Take 0/1 interactions with the items in training."""
+        """Compute the targets from 0/1 interactions with the training items."""
         if settings.targets == "ease":
             weights = sp.csr_array(_ease(matrix_UT, settings.l2).clip(min=0))
         else:
             length_U = np.maximum(np.diff(matrix_UT.indptr), 2)
-            # Each user tells as much of an item, however long the history is: a pair in a long one means less.
+            # Each user has the same weight for an item whatever the history's length: pairs of a long one count less.
             scaled = sp.csr_array((matrix_UT.data / np.repeat(np.sqrt(length_U - 1), np.diff(matrix_UT.indptr)),
                                    matrix_UT.indices, matrix_UT.indptr), shape=matrix_UT.shape)
             weights = sp.csr_array(scaled.T @ scaled)
@@ -41,7 +41,7 @@ class SoftTargets:
         self.log_popularity_T = torch.from_numpy(np.log(share_T + 1 / len(share_T)).astype(np.float32)).to(device)
 
     def of(self, items_B: np.ndarray) -> torch.Tensor:
-        """Return the targets of items, float32 (B, T), rows of sum 1."""
+        """Return the targets of items, float32 (B, T); each row sums to 1."""
         return torch.from_numpy(self.weights[items_B].toarray().astype(np.float32)).to(self.device)
 
 
@@ -54,9 +54,9 @@ class Similarity(nn.Module):
         self.popularity = settings.popularity
 
     def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor, log_popularity_T: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, T) of the items given by number, an item's own at minus 1e9.
+        """Return the logits (B, T) of the items `items_B`; an item's logit for itself is -1e9.
 
-        The popularity is a given, so that the vectors need not say which items are chosen much.
+        The popularity term is fixed, so that the vectors need not encode popularity.
         """
         logits_BT = self.log_scale.exp() * (vectors_TD[items_B] @ vectors_TD.T) + self.popularity * log_popularity_T
         return logits_BT.scatter(1, items_B[:, None], -1e9)

@@ -8,7 +8,7 @@ from llmrec_cli.training.losses.base import PointwiseLoss, mean
 
 
 class Mse(PointwiseLoss[MseSettings]):
-    """Squared error of scores and values, or of similarities and 1 for what was chosen, 0 for the rest."""
+    """Squared error of scores and values, or of similarities and targets of 1 (positives) and 0 (negatives)."""
 
     def of_values(self, scores: torch.Tensor, values: torch.Tensor,
                   weight: torch.Tensor | None = None) -> torch.Tensor:

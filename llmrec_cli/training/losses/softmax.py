@@ -1,7 +1,7 @@
 """Cross-entropy of a softmax over candidates.
 
-Shapes: B rows (queries or interactions) of a step, C candidates, S users that the interactions of a step are of, P
-positions, E embedding size.
+Shapes: B rows (queries or interactions) of a step, C candidates, S distinct users of a step, P positions, E embedding
+size.
 """
 
 import torch
@@ -19,7 +19,7 @@ class Softmax(Loss[SoftmaxSettings]):
     draws = False
 
     def log_q(self, log_chance_N: torch.Tensor) -> torch.Tensor:
-        """Return the share of the log chances that corrects the logits."""
+        """Return the log probabilities times the strength of the popularity correction."""
         return self.settings.popularity_correction * log_chance_N
 
     def of_choices(self, logits_BC: torch.Tensor, target_B: torch.Tensor, excluded_BC: torch.Tensor,
@@ -29,20 +29,20 @@ class Softmax(Loss[SoftmaxSettings]):
 
     def against(self, positive_B: torch.Tensor, negative_BC: torch.Tensor, excluded_BC: torch.Tensor,
                 weight_B: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the mean cross-entropy of each chosen item among itself and the others."""
+        """Return the mean cross-entropy of each positive among itself and the negatives."""
         logits_BC = torch.cat([positive_B[:, None], negative_BC], dim=1)
         excluded_BC = functional.pad(excluded_BC, (1, 0))
         return self.of_choices(logits_BC, torch.zeros_like(positive_B, dtype=torch.int64), excluded_BC,
                                weight_B=weight_B)
 
     def of_users(self, step: UserScores) -> torch.Tensor:
-        """Return the same with one sum of exponentials for each user."""
+        """Return the same loss with one sum of exponentials per user."""
         return step.share * softmax_of_rows_loss(step.positive_B, step.scores_SC, step.known_SC, step.user_B,
                                                  step.log_weight, step.weight_B)
 
     def of_catalogue(self, users_PE: torch.Tensor, items_CE: torch.Tensor, target_P: torch.Tensor,
                      log_q_C: torch.Tensor | None = None, weight_P: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the mean cross-entropy of the logits `users_PE @ items_CE.T`, which are never held together."""
+        """Return the mean cross-entropy of the logits `users_PE @ items_CE.T`, computed in chunks."""
         return catalogue_softmax_loss(users_PE, items_CE, target_P, log_q_C, self.settings.label_smoothing, weight_P)
 
 
@@ -51,11 +51,11 @@ def softmax_loss(logits_BC: torch.Tensor, target_B: torch.Tensor, log_q_C: torch
                  weight_B: torch.Tensor | None = None) -> torch.Tensor:
     """Return the mean cross-entropy of a softmax over the candidates of the step (Yi et al. 2019, eq. 3 and 4).
 
-    `target_B` (int64) is each row's candidate; `log_q_C` the logarithm of each candidate's chance of being in the step,
-    subtracted so that popular items are not punished for turning up often as negatives; `excluded_BC` (bool) marks
-    candidates that are no negatives of a row, such as another copy of its target or another item it is known to like.
-    The target itself is never excluded. `label_smoothing` is the share of the target that is spread evenly over what is
-    left (Szegedy et al. 2016, section 7).
+    `target_B` (int64) is each row's target as a column. `log_q_C` is the logarithm of each candidate's probability of
+    being in the step; it is subtracted, so that popular items are not penalised for being negatives often.
+    `excluded_BC` (bool) marks candidates that are no negatives of a row, such as copies of its target or other items
+    of its user; the target itself is never excluded. `label_smoothing` is the share of the target distribution that is
+    spread evenly over the remaining candidates (Szegedy et al. 2016, section 7).
     """
     if log_q_C is not None:
         logits_BC = logits_BC - log_q_C
@@ -76,13 +76,13 @@ def softmax_loss(logits_BC: torch.Tensor, target_B: torch.Tensor, log_q_C: torch
 def softmax_of_rows_loss(positive_B: torch.Tensor, logits_SC: torch.Tensor, known_SC: torch.Tensor,
                          user_B: torch.Tensor, log_weight: float = 0.0,
                          weight_B: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the mean cross-entropy of each positive among itself and the candidates that its user does not know.
+    """Return the mean cross-entropy of each positive among itself and the candidates that are unknown to its user.
 
-    As `softmax_loss` with the user's known items (bool, True) excluded, but with one sum of exponentials for a user,
-    whatever number of interactions the user has in the step. `user_B` (int64) is the user of each positive, a row of
-    `logits_SC`; each candidate stands for exp(log_weight) items of the catalogue.
+    Like `softmax_loss` with the user's known items (True in `known_SC`) excluded, but with one sum of exponentials per
+    user instead of per interaction. `user_B` (int64) is the user of each positive as a row of `logits_SC`; each
+    candidate represents exp(log_weight) catalogue items.
     """
-    # Finite, since the gradient of a softmax over nothing is NaN: the weight of such a row's negatives is 0 this way.
+    # Finite, since the gradient of a softmax over nothing is NaN; -1e9 gives a row without negatives weight 0.
     hidden_SC = logits_SC.masked_fill(known_SC, -1e9)
     rest_S = hidden_SC.logsumexp(dim=1) + log_weight
     return mean(functional.softplus(rest_S.index_select(0, user_B) - positive_B), weight_B)

@@ -11,7 +11,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.content import choice as content_choice
 from llmrec_cli.heads.content import head as module
 from llmrec_cli.heads.content.choice import START
-from llmrec_cli.heads.shared.cold_item_validation import cold_task
+from llmrec_cli.heads.shared.cold_item_validation import make_cold_task
 from llmrec_cli.heads.shared.item_kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
@@ -48,13 +48,13 @@ def ease(matrix, l2):
 
 
 def size(weights):
-    """Return the mean size of what is off the diagonal."""
+    """Return the mean absolute value off the diagonal."""
     num = len(weights)
     return np.abs(weights[~np.eye(num, dtype=bool)]).sum() / (num * (num - 1))
 
 
 def ridge(target, gamma, l2):
-    """Return the ridge's weights of warm items for all items: target (K + l2)^-1 K, scaled."""
+    """Return the ridge weights from warm items to all items: target (K + l2)^-1 K, scaled."""
     warm = np.arange(32)
     kernel = np.exp(gamma * (cosines() - 1))
     weights = target @ np.linalg.inv(kernel[:32, :32] + l2 * np.eye(32)) @ kernel[warm]
@@ -67,8 +67,8 @@ def near(k, exponent):
         similar = cosines()[:32, item].copy()
         if item < 32:
             similar[item] = 0
-        chosen = np.argsort(-similar, kind="stable")[:k]
-        weights[chosen, item] = similar[chosen]**exponent
+        nearest = np.argsort(-similar, kind="stable")[:k]
+        weights[nearest, item] = similar[nearest]**exponent
     return weights / size(weights[:, :32])
 
 
@@ -80,29 +80,29 @@ def test_an_item_nobody_chose_scores_what_kernel_ridge_regression_says():
     # Two items in training with cosine 0, and a third like the first: K = [[1, e^-1], [e^-1, 1]], l2 = 1.
     likes, attributes = np.array([[1, 0, 0], [1, 1, 0]]), np.array([[1, 0], [0, 1], [1, 0]])
     head = fit(content(gamma=1.0, l2=1.0), training(likes, attributes))
-    found = head.score(queries(np.array([[1, 0, 0]]))).numpy()[0]
+    actual = head.score(queries(np.array([[1, 0, 0]]))).numpy()[0]
     dual = np.linalg.inv([[2, np.exp(-1)], [np.exp(-1), 2]])[0]
-    wanted = np.array([dual @ [1, np.exp(-1)], dual @ [np.exp(-1), 1], dual @ [1, np.exp(-1)]])
-    np.testing.assert_allclose(found / found[0], wanted / wanted[0], rtol=1e-5)
-    assert found[2] == pytest.approx(found[0])
+    expected = np.array([dual @ [1, np.exp(-1)], dual @ [np.exp(-1), 1], dual @ [1, np.exp(-1)]])
+    np.testing.assert_allclose(actual / actual[0], expected / expected[0], rtol=1e-5)
+    assert actual[2] == pytest.approx(actual[0])
 
 
 @pytest.mark.parametrize(("gamma", "l2"), [(0.5, 0.3), (3.0, 4.0)])
 def test_scores_are_those_of_the_closed_form(gamma, l2):
-    wanted = WARM_LIKES[:, :32] @ ridge(np.eye(32), gamma, l2)
-    np.testing.assert_allclose(scores(content(gamma=gamma, l2=l2)), wanted, rtol=1e-3, atol=1e-3)
+    expected = WARM_LIKES[:, :32] @ ridge(np.eye(32), gamma, l2)
+    np.testing.assert_allclose(scores(content(gamma=gamma, l2=l2)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_target_may_be_what_ease_makes_of_the_history():
     target = 0.7 * ease(WARM_LIKES[:, :32], 10) + 0.3 * np.eye(32)
-    wanted = WARM_LIKES[:, :32] @ ridge(target, 2.0, 0.5)
-    np.testing.assert_allclose(scores(content(denoise=0.7, denoise_l2=10)), wanted, rtol=1e-3, atol=1e-3)
+    expected = WARM_LIKES[:, :32] @ ridge(target, 2.0, 0.5)
+    np.testing.assert_allclose(scores(content(denoise=0.7, denoise_l2=10)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_neighbours_are_the_nearest_in_training_and_an_item_is_not_its_own():
-    # Distinct cosines, so that which are nearest is certain.
-    found = fit(content(blend=1.0, k=40), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES)).numpy()
-    np.testing.assert_allclose(found, WARM_LIKES[:, :32] @ near(40, 3.0), rtol=1e-3, atol=1e-3)
+    # Distinct cosines, so that the nearest are unambiguous.
+    actual = fit(content(blend=1.0, k=40), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES)).numpy()
+    np.testing.assert_allclose(actual, WARM_LIKES[:, :32] @ near(40, 3.0), rtol=1e-3, atol=1e-3)
 
 
 def test_a_blend_is_the_weighted_sum_of_both():
@@ -113,10 +113,10 @@ def test_a_blend_is_the_weighted_sum_of_both():
 def test_only_the_nearest_k_count():
     likes, attributes = np.eye(3), np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
     head = fit(content(blend=1.0, k=1, exponent=1.0), training(likes, attributes))
-    found = head.score(queries(np.eye(3))).numpy()
+    actual = head.score(queries(np.eye(3))).numpy()
     # cos(0,1) = 2/sqrt(6) = .816, cos(1,2) = 3/sqrt(12) = .866, cos(0,2) = 2/sqrt(8) = .707.
-    wanted = np.array([[0, 0, 0], [2 / 6**0.5, 0, 3 / 12**0.5], [0, 3 / 12**0.5, 0]])
-    np.testing.assert_allclose(found, wanted / size(wanted), rtol=1e-5)
+    expected = np.array([[0, 0, 0], [2 / 6**0.5, 0, 3 / 12**0.5], [0, 3 / 12**0.5, 0]])
+    np.testing.assert_allclose(actual, expected / size(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.4, 1.0])
@@ -148,42 +148,42 @@ def validation(relevant, history):
 
 
 def learn(context):
-    said = []
+    events = []
     head = build(ModelConfig(head=content(gamma=None, l2=None, denoise=None, blend=None)))
     head.fit(training(WARM_LIKES, ATTRIBUTES), Context(torch.device("cpu"), 1, **context,
-                                                     log=lambda event, **values: said.append(values)))
-    return head, said[0]
+                                                     log=lambda event, **values: events.append(values)))
+    return head, events[0]
 
 
 def test_what_is_learned_is_chosen_on_the_cold_items_of_validation_where_there_are_enough(monkeypatch):
     relevant = LIKES - WARM_LIKES
     monkeypatch.setattr("llmrec_cli.heads.shared.cold_item_validation.ENOUGH", int(relevant.sum()))
-    head, said = learn({"validation": validation(relevant, WARM_LIKES)})
-    assert (said["num_cold"], said["monitor"]) == (8, "ndcg@5")
-    found = head.score(queries(WARM_LIKES))
-    found[:, :32] = found.min() - 1
-    # The value that decided is the value of the head that came of it, among cold items.
-    assert validation(relevant, WARM_LIKES).of(found) == pytest.approx(said["value"])
+    head, event = learn({"validation": validation(relevant, WARM_LIKES)})
+    assert (event["num_cold"], event["monitor"]) == (8, "ndcg@5")
+    actual = head.score(queries(WARM_LIKES))
+    actual[:, :32] = actual.min() - 1
+    # The logged value is the metric of the fitted head among cold items.
+    assert validation(relevant, WARM_LIKES).of(actual) == pytest.approx(event["value"])
     other = fit(content(**START), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES))
     other[:, :32] = other.min() - 1
-    assert said["value"] >= validation(relevant, WARM_LIKES).of(other)
-    assert head.tuned_config().head.gamma == said["gamma"]
+    assert event["value"] >= validation(relevant, WARM_LIKES).of(other)
+    assert head.tuned_config().head.gamma == event["gamma"]
 
 
 def test_with_too_few_cold_items_in_validation_a_fifth_of_those_in_training_is_hidden():
-    _, said = learn({"validation": validation(LIKES - WARM_LIKES, WARM_LIKES)})
-    assert said["num_cold"] == int(0.2 * 32)
+    _, event = learn({"validation": validation(LIKES - WARM_LIKES, WARM_LIKES)})
+    assert event["num_cold"] == int(0.2 * 32)
 
 
 def test_hidden_items_are_in_no_history_and_in_nothing_that_is_learned_from():
-    task = cold_task(training(WARM_LIKES, ATTRIBUTES), CONTEXT)
-    hidden = np.flatnonzero(task.cold_N)
-    assert len(hidden) == 6
-    assert not np.isin(hidden, task.trained_T).any()
+    task = make_cold_task(training(WARM_LIKES, ATTRIBUTES), CONTEXT)
+    cold = np.flatnonzero(task.cold_N)
+    assert len(cold) == 6
+    assert not np.isin(cold, task.trained_T).any()
     for matrix in (task.queries.history, task.queries.seen, task.matrix_UN):
-        assert not np.isin(hidden, matrix.indices).any()
-    assert np.isin(task.relevant_QN.indices, hidden).all()
-    np.testing.assert_array_equal(task.relevant_QN.toarray()[:, hidden], WARM_LIKES[task.queries.user][:, hidden])
+        assert not np.isin(cold, matrix.indices).any()
+    assert np.isin(task.relevant_QN.indices, cold).all()
+    np.testing.assert_array_equal(task.relevant_QN.toarray()[:, cold], WARM_LIKES[task.queries.user][:, cold])
 
 
 def test_with_nobody_to_choose_for_the_usual_numbers_stand():
@@ -200,7 +200,7 @@ def test_an_item_of_which_nothing_is_known_is_as_far_from_all():
 
 
 def test_features_that_are_all_left_out_and_numbers_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="all weights are 0, so nothing is known of items"):
+    with pytest.raises(ConfigError, match="all weights are 0, so items have no features"):
         compose("finetune", ["head=content", "head.features={text: 0, attributes: 0}"])
     with pytest.raises(ConfigError, match=r"head.l2=0.0: must be above 0"):
         compose("finetune", ["head=content", "head.l2=0.0"])
@@ -232,63 +232,63 @@ def test_the_denoiser_is_ease_whether_users_or_items_are_fewer(num_users):
 
 def test_with_fewer_users_than_items_the_target_is_what_ease_makes_of_the_history():
     few = WARM_LIKES[:9]
-    chosen = np.flatnonzero(few.any(axis=0))
-    found = fit(content(denoise=0.7, denoise_l2=10, blend=0.2), training(few, ATTRIBUTES)).score(queries(few)).numpy()
-    matrix, cosine = few[:, chosen], cosines()
-    target = 0.7 * ease(matrix, 10) + 0.3 * np.eye(len(chosen))
-    weights = target @ np.linalg.inv(np.exp(2 * (cosine[np.ix_(chosen, chosen)] - 1)) + 0.5 * np.eye(len(chosen)))
-    weights = weights @ np.exp(2 * (cosine[chosen] - 1))
+    warm = np.flatnonzero(few.any(axis=0))
+    actual = fit(content(denoise=0.7, denoise_l2=10, blend=0.2), training(few, ATTRIBUTES)).score(queries(few)).numpy()
+    matrix, cosine = few[:, warm], cosines()
+    target = 0.7 * ease(matrix, 10) + 0.3 * np.eye(len(warm))
+    weights = target @ np.linalg.inv(np.exp(2 * (cosine[np.ix_(warm, warm)] - 1)) + 0.5 * np.eye(len(warm)))
+    weights = weights @ np.exp(2 * (cosine[warm] - 1))
     alone = fit(content(blend=1.0), training(few, ATTRIBUTES)).score(queries(few)).numpy()
-    wanted = 0.8 * matrix @ weights / size(weights[:, chosen]) + 0.2 * alone
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    expected = 0.8 * matrix @ weights / size(weights[:, warm]) + 0.2 * alone
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_landmarks_predict_what_the_subset_of_regressors_says(monkeypatch):
     monkeypatch.setattr(content_choice, "LANDMARKS", 6)
     unit = UnitFeatures.of(np.random.default_rng(4).standard_normal((20, 5)).astype(np.float32),
                            sp.csr_array((20, 0), dtype=np.float32))
-    trained, cold = unit.rows(np.arange(15)), unit.rows(np.arange(15, 20))
-    solved = content_choice._Landmarks(trained, cold, torch.device("cpu"), np.random.default_rng(2))
-    chosen = np.sort(np.random.default_rng(2).permutation(15)[:6])
+    warm, cold = unit.rows(np.arange(15)), unit.rows(np.arange(15, 20))
+    solver = content_choice._Landmarks(warm, cold, torch.device("cpu"), np.random.default_rng(2))
+    landmarks = np.sort(np.random.default_rng(2).permutation(15)[:6])
     cosine = unit.dense_ND @ unit.dense_ND.T
     targets = np.random.default_rng(5).random((3, 15))
     for gamma, l2 in ((1.0, 0.5), (2.0, 0.1), (1.0, 3.0)):
-        to_landmarks = np.exp(gamma * (cosine - 1))[chosen]
-        inner = to_landmarks[:, :15] @ to_landmarks[:, :15].T + l2 * to_landmarks[:, chosen]
-        wanted = targets @ to_landmarks[:, :15].T @ np.linalg.solve(inner, to_landmarks)
-        solved.take(gamma)
-        projected = solved.projected(torch.from_numpy(targets.astype(np.float32)))
-        np.testing.assert_allclose(solved.predicted(projected, l2, True), wanted[:, 15:], rtol=0.01, atol=1e-3)
-        np.testing.assert_allclose(solved.predicted(projected, l2, False), wanted[:, :15], rtol=0.01, atol=1e-3)
-        of_sparse = solved.projected_history(sp.csr_array(targets.astype(np.float32)))
-        np.testing.assert_allclose(of_sparse, projected, rtol=1e-4, atol=1e-5)
+        to_landmarks = np.exp(gamma * (cosine - 1))[landmarks]
+        inner = to_landmarks[:, :15] @ to_landmarks[:, :15].T + l2 * to_landmarks[:, landmarks]
+        expected = targets @ to_landmarks[:, :15].T @ np.linalg.solve(inner, to_landmarks)
+        solver.set_gamma(gamma)
+        projection = solver.project(torch.from_numpy(targets.astype(np.float32)))
+        np.testing.assert_allclose(solver.predict(projection, l2, True), expected[:, 15:], rtol=0.01, atol=1e-3)
+        np.testing.assert_allclose(solver.predict(projection, l2, False), expected[:, :15], rtol=0.01, atol=1e-3)
+        of_sparse = solver.project_history(sp.csr_array(targets.astype(np.float32)))
+        np.testing.assert_allclose(of_sparse, projection, rtol=1e-4, atol=1e-5)
 
 
 def test_with_every_item_a_landmark_the_choice_is_that_of_the_whole_regression(monkeypatch):
     _, whole = learn({})
     monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
-    _, found = learn({})
+    _, actual = learn({})
     assert whole["landmarks"] is None
-    assert found.pop("landmarks") == content_choice.LANDMARKS
-    assert found.pop("value") == pytest.approx(whole.pop("value"), abs=1e-6)
-    assert found == {key: value for key, value in whole.items() if key != "landmarks"}
+    assert actual.pop("landmarks") == content_choice.LANDMARKS
+    assert actual.pop("value") == pytest.approx(whole.pop("value"), abs=1e-6)
+    assert actual == {key: value for key, value in whole.items() if key != "landmarks"}
 
 
 def test_choosing_on_many_items_never_solves_for_all_of_them_and_says_how_far_it_is(monkeypatch, capsys):
     monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
     monkeypatch.setattr(content_choice, "LANDMARKS", 10)
-    monkeypatch.setattr(content_choice, "SHOWN_FROM", -1.0)
-    monkeypatch.setattr(module, "SHOWN_FROM", -1.0)
+    monkeypatch.setattr(content_choice, "PROGRESS_AFTER", -1.0)
+    monkeypatch.setattr(module, "PROGRESS_AFTER", -1.0)
     sizes = []
     plain = content_choice.ridge_factor
     monkeypatch.setattr(content_choice, "ridge_factor", lambda cosine, gamma, l2: (
         sizes.append(len(cosine)), plain(cosine, gamma, l2))[1])
     learn({})
     assert set(sizes) == {10}
-    said = capsys.readouterr().err
-    assert "choosing denoise, gamma, l2, blend on 6 cold items takes about" in said
-    assert "solving for 32 items in training takes about" in said
-    assert "round 1 of at most 2" in said
+    output = capsys.readouterr().err
+    assert "choosing denoise, gamma, l2, blend on 6 cold items takes about" in output
+    assert "solving for 32 items in training takes about" in output
+    assert "round 1 of at most 2" in output
 
 
 def test_a_kernel_in_the_memory_of_the_cosines_is_the_same():

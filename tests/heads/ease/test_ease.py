@@ -31,19 +31,19 @@ every_form = pytest.mark.parametrize("form", FORMS)
 
 
 def by_column(rows, l2_N):
-    """Return the weights with zero diagonal: each item's ridge regression on all others, one after the other."""
+    """Return the weights with zero diagonal: each item's ridge regression on all others, one item at a time."""
     num_items = rows.shape[1]
     weights = np.zeros((num_items, num_items))
     for item in range(num_items):
         others = np.arange(num_items) != item
-        known = rows[:, others]
-        gram = known.T @ known + np.diag(np.broadcast_to(l2_N, num_items)[others])
-        weights[others, item] = np.linalg.solve(gram, known.T @ rows[:, item])
+        rest = rows[:, others]
+        gram = rest.T @ rest + np.diag(np.broadcast_to(l2_N, num_items)[others])
+        weights[others, item] = np.linalg.solve(gram, rest.T @ rows[:, item])
     return weights
 
 
 def as_users(attributes, weight):
-    """Return attributes as further rows: normalised per item, times their weight."""
+    """Return attributes as additional rows: normalised per item, times their weight."""
     norm = np.maximum(np.sqrt(attributes.sum(axis=1, keepdims=True)), 1)
     return weight * (attributes / norm).T
 
@@ -54,8 +54,8 @@ def scores(ease, matrix, history, attributes=None):
 
 def test_two_items_that_always_go_together():
     # X = [[1, 1]] * 3, l2 = 1: G = [[4, 3], [3, 4]], P = [[4, -3], [-3, 4]] / 7, B = 3/4 off the diagonal.
-    found = scores(EaseSettings(l2=1), np.ones((3, 2)), np.array([[1, 0], [0, 1], [1, 1]]))
-    np.testing.assert_allclose(found, [[0, 0.75], [0.75, 0], [0.75, 0.75]], rtol=1e-5)
+    actual = scores(EaseSettings(l2=1), np.ones((3, 2)), np.array([[1, 0], [0, 1], [1, 1]]))
+    np.testing.assert_allclose(actual, [[0, 0.75], [0.75, 0], [0.75, 0.75]], rtol=1e-5)
 
 
 @every_form
@@ -68,21 +68,21 @@ def test_scores_are_the_ridge_regressions_of_each_item_on_the_others(l2, form):
 @every_form
 def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
-    found = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
-    np.testing.assert_allclose(found, MATRIX @ by_column(rows, 5), atol=1e-5)
+    actual = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    np.testing.assert_allclose(actual, MATRIX @ by_column(rows, 5), atol=1e-5)
 
 
 @every_form
 def test_with_weights_each_items_weight_is_regressed_on_those_of_the_others(form):
-    found = scores(EaseSettings(l2=5, form=form), VALUES, VALUES)
-    np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, 5), atol=1e-4)
+    actual = scores(EaseSettings(l2=5, form=form), VALUES, VALUES)
+    np.testing.assert_allclose(actual, WEIGHTS @ by_column(WEIGHTS, 5), atol=1e-4)
 
 
 def test_with_weights_the_penalty_grows_with_the_sum_of_their_squares():
     square_N = (WEIGHTS**2).sum(axis=0)
     l2_N = 5 * square_N.mean() * (square_N / square_N.mean())**0.5
-    found = scores(EaseSettings(l2_exponent=0.5, form="primal"), VALUES, VALUES)
-    np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, l2_N), atol=1e-4)
+    actual = scores(EaseSettings(l2_exponent=0.5, form="primal"), VALUES, VALUES)
+    np.testing.assert_allclose(actual, WEIGHTS @ by_column(WEIGHTS, l2_N), atol=1e-4)
 
 
 def test_a_purchase_that_counts_a_hundred_views_changes_who_comes_first():
@@ -101,8 +101,8 @@ def test_penalties_grow_with_popularity_and_weights_fall_with_the_length_of_a_hi
     l2_N = 5 * (count_N / count_N.mean())**0.5
     average = length_U.sum() / (length_U > 0).sum()
     rows = (np.maximum(length_U, 1) / average)[:, None]**-0.2 * MATRIX
-    found = scores(EaseSettings(l2=5, l2_exponent=0.5, user_exponent=0.4, form=form), MATRIX, MATRIX)
-    np.testing.assert_allclose(found, MATRIX @ by_column(rows, l2_N), atol=1e-5)
+    actual = scores(EaseSettings(l2=5, l2_exponent=0.5, user_exponent=0.4, form=form), MATRIX, MATRIX)
+    np.testing.assert_allclose(actual, MATRIX @ by_column(rows, l2_N), atol=1e-5)
 
 
 def test_the_penalty_grows_with_the_data_unless_it_is_given():
@@ -113,14 +113,14 @@ def test_the_penalty_grows_with_the_data_unless_it_is_given():
 
 @every_form
 def test_the_size_of_the_blocks_changes_nothing(form, monkeypatch):
-    wanted = MATRIX @ by_column(np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)]), 5)
+    expected = MATRIX @ by_column(np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)]), 5)
     monkeypatch.setattr(gram, "DENSE_BYTES", 1)
     monkeypatch.setattr(gram, "FEWEST", 5)
     monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_QUERIES", 2)
-    found = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    actual = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @given(seed=st.integers(0, 2**32 - 1), num_users=st.integers(1, 30), num_items=st.integers(1, 30),
@@ -132,9 +132,9 @@ def test_primal_and_dual_give_the_same_scores(seed, num_users, num_items, densit
     rng = np.random.default_rng(seed)
     matrix = (rng.random((num_users, num_items)) < density) * 1
     attributes = (rng.random((num_items, 4)) < 0.4) * 1
-    made = [EaseSettings(l2=l2, l2_exponent=l2_exponent, user_exponent=user_exponent, form=form,
+    variants = [EaseSettings(l2=l2, l2_exponent=l2_exponent, user_exponent=user_exponent, form=form,
                          features=FeatureWeightsSettings(attributes=weight)) for form in FORMS]
-    heads = [fit(ease, training(matrix, attributes)) for ease in made]
+    heads = [fit(ease, training(matrix, attributes)) for ease in variants]
     for head in heads:
         head.add_items(entities(2, (rng.random((2, 4)) < 2) * 1))
     wider = queries(np.concatenate([matrix, np.ones((num_users, 2))], axis=1))
@@ -154,7 +154,8 @@ def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
     head = shop.fit(shop.config(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
     features, matrix = head.features, shop.data.part("train").matrix.toarray()
     rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
-    np.testing.assert_allclose(head.score(shop.known()).numpy(), matrix @ by_column(rows.astype(float), 5), atol=1e-4)
+    expected = matrix @ by_column(rows.astype(float), 5)
+    np.testing.assert_allclose(head.score(shop.known_users()).numpy(), expected, atol=1e-4)
     assert head.text_vectors.shape == (44, features.dense_ND.shape[1])
 
 
@@ -177,9 +178,9 @@ def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions
     later.add_items(entities(1, new))
     wider = np.concatenate([MATRIX, np.zeros((len(MATRIX), 1))], axis=1)
     before = fit(EaseSettings(l2=5, features=FEATURES, form=form), training(wider, np.concatenate([ATTRIBUTES, new])))
-    found, wanted = later.score(queries(wider)).numpy(), before.score(queries(wider)).numpy()
-    assert np.abs(wanted[:, -1]).max() > 0.01
-    np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-5)
+    actual, expected = later.score(queries(wider)).numpy(), before.score(queries(wider)).numpy()
+    assert np.abs(expected[:, -1]).max() > 0.01
+    np.testing.assert_allclose(actual[:, -1], expected[:, -1], atol=1e-5)
 
 
 def test_an_added_item_with_attributes_that_nobody_knows_scores_zero():
@@ -199,13 +200,13 @@ def test_an_added_item_in_a_history_is_passed_over():
     assert torch.equal(head.score(queries(with_new))[:, :-1], plain)
 
 
-MEASURED = """
+MEMORY_SCRIPT = """
 import sys
 import numpy as np
 import llmrec_cli.heads.ease.head
 from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import EaseSettings, ModelConfig
-from llmrec_cli.heads.memory import taken_by
+from llmrec_cli.heads.memory import measure_memory_growth
 from tests.heads.by_hand import CONTEXT, fit, training
 
 form, num_users, num_items = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -213,16 +214,16 @@ fit(EaseSettings(form=form), training(np.eye(8)))
 data = training(np.random.default_rng(2).random((num_users, num_items), np.float32) < 0.01)
 data.interactions.matrix
 head = build(ModelConfig(head=EaseSettings(form=form)))
-print(head.estimate_memory(data), taken_by(lambda: head.fit(data, CONTEXT)))
+print(head.estimate_memory(data), measure_memory_growth(lambda: head.fit(data, CONTEXT)))
 """
 
 
 @pytest.mark.parametrize(("form", "num_users", "num_items"), [("primal", 3000, 4000), ("dual", 2000, 6000)])
 def test_the_memory_that_is_stated_is_what_is_taken(form, num_users, num_items):
-    done = subprocess.run([sys.executable, "-c", MEASURED, form, str(num_users), str(num_items)], check=True,
+    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, form, str(num_users), str(num_items)], check=True,
                           capture_output=True, text=True)
-    stated, taken = map(int, done.stdout.split())
-    assert 0.8 < stated / taken < 1.25
+    stated, growth = map(int, done.stdout.split())
+    assert 0.8 < stated / growth < 1.25
 
 
 def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is_computed(monkeypatch):
@@ -240,9 +241,9 @@ def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_no
     # The first two items always go together, so without a penalty each is the other.
     matrix = np.column_stack([MATRIX[:, 0], MATRIX])
     if form == "dual" and l2 == 1e-7:
-        # Double precision tells them apart: each explains the other, nobody else does.
-        found = scores(EaseSettings(l2=l2, form=form), matrix, np.eye(13))
-        assert (found[0].argmax(), found[1].argmax()) == (1, 0)
+        # Double precision separates them: each is explained by the other only.
+        actual = scores(EaseSettings(l2=l2, form=form), matrix, np.eye(13))
+        assert (actual[0].argmax(), actual[1].argmax()) == (1, 0)
         return
     with pytest.raises(ConfigError, match=rf"head.l2={l2}: too small .* set head.l2=1 or more") as raised:
         scores(EaseSettings(l2=l2, form=form), matrix, matrix)

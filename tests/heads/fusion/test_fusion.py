@@ -1,4 +1,4 @@
-"""Fusion: weights learned on validation; the best member stays unless held-out queries say otherwise."""
+"""Fusion: weights learned on validation; the best member stays unless held-out queries prove a gain."""
 
 import re
 from dataclasses import replace
@@ -13,10 +13,10 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.fusion import fast_validation as fusion_scored
+from llmrec_cli.heads.fusion import fast_validation
 from llmrec_cli.heads.fusion import head as fusion_module
 from llmrec_cli.heads.fusion import weights as fusion_weights
-from llmrec_cli.heads.fusion.fast_validation import Scored, depth_for, drawn, gather
+from llmrec_cli.heads.fusion.fast_validation import WeightedMetric, depth_for, gather, sample_queries
 from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import (
@@ -47,14 +47,14 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
                            popular=PopularitySettings()),
                     log=lambda event, **values: logged.append((event, values)))
     value = shop.context().validation(head.score)
-    (said,) = [values for event, values in logged if event == "fusion"]
-    assert value >= max(said["members"].values())
-    assert said["value"] == pytest.approx(value)
-    assert said["num_queries"] == said["num_available"] == len(shop.context().validation.queries)
-    assert all(step["kept"] <= (step["gain"] > step["standard_error"]) for step in said["tried"])
+    (event,) = [values for event, values in logged if event == "fusion"]
+    assert value >= max(event["members"].values())
+    assert event["value"] == pytest.approx(value)
+    assert event["num_queries"] == event["num_available"] == len(shop.context().validation.queries)
+    assert all(step["kept"] <= (step["gain"] > step["standard_error"]) for step in event["tried"])
     alone = {"ease": EaseSettings(l2=20), "near": UserKnnSettings(k=5), "popular": PopularitySettings()}
     for name, settings in alone.items():
-        assert shop.context().validation(shop.fit(shop.config(settings)).score) == pytest.approx(said["members"][name])
+        assert shop.context().validation(shop.fit(shop.config(settings)).score) == pytest.approx(event["members"][name])
 
 
 def test_where_nothing_helps_the_best_member_is_what_remains(shop):
@@ -69,14 +69,14 @@ def test_where_nothing_helps_the_best_member_is_what_remains(shop):
 def test_given_weights_are_the_weights_of_the_sum(shop):
     head = shop.fit(fusion(shop, "raw", {"popular": 2.0, "ease": 3.0}, popular=PopularitySettings(),
                            ease=EaseSettings(l2=20)))
-    queries = shop.known()
+    queries = shop.known_users()
     popular, ease = (shop.fit(shop.config(settings)).score(queries) for settings in (PopularitySettings(),
                                                                                      EaseSettings(l2=20)))
     torch.testing.assert_close(head.score(queries), 2 * popular + 3 * ease)
 
 
 def test_members_are_scaled_per_query(shop):
-    queries = shop.known()
+    queries = shop.known_users()
     head = shop.fit(fusion(shop, "zscore", {"ease": 1.0}, ease=EaseSettings(l2=20)))
     scores = head.score(queries)
     torch.testing.assert_close(scores.mean(dim=1), torch.zeros(60), atol=1e-5, rtol=0)
@@ -121,21 +121,23 @@ def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, 
 
 def test_reciprocal_ranks_add_up_and_equal_scores_share_a_rank(shop):
     head = build(fusion(shop, "rank", {"a": 1.0}, a=PopularitySettings()))
-    found = head._scaled(torch.tensor([[0.5, 2.0, 0.5, -1.0]]))
-    torch.testing.assert_close(found, torch.tensor([[1 / 62, 1 / 61, 1 / 62, 1 / 64]]))
+    actual = head._scaled(torch.tensor([[0.5, 2.0, 0.5, -1.0]]))
+    torch.testing.assert_close(actual, torch.tensor([[1 / 62, 1 / 61, 1 / 62, 1 / 64]]))
 
 
 # --- weights of parts
 
-def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
-    """Return two members, a and b: what is liked among cold items `cold_by` knows, among warm ones `long_by` for long
-    histories and the other for short ones; with long_by=None the one that does not know the cold items knows the warm.
+def make_metric(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
+    """Return the metric of two members, a and b.
+
+    Relevant cold items are ranked by member `cold_by`; relevant warm items by `long_by` for long histories and by the
+    other member for short ones. With long_by=None the member that does not rank cold items ranks warm ones.
     """
-    return Scored(gather(*given_scores(seed, size, num_items, num_cold, noise, cold_by, long_by)))
+    return WeightedMetric(gather(*make_scores(seed, size, num_items, num_cold, noise, cold_by, long_by)))
 
 
-def given_scores(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
-    """Return the members' scores, the validation and which items are cold: what `gather` takes."""
+def make_scores(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
+    """Return the arguments of `gather`: the members' scores, the validation and the mask of cold items."""
     rng = np.random.default_rng(seed)
     cold = np.arange(num_items) >= num_items - num_cold
     relevant = (rng.random((size, num_items)) < 0.2) * 1.0
@@ -150,11 +152,11 @@ def given_scores(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b
         scores[name] = torch.from_numpy((relevant * knows * noise + rng.normal(size=relevant.shape)).astype(np.float32))
     validation = Validation(queries_of(history, list(range(size))), sp.csr_array(relevant.astype(np.float32)),
                             np.arange(num_items), "ndcg@10")
-    return asked_of(scores), validation, cold
+    return lookup_members(scores), validation, cold
 
 
-def asked_of(scores):
-    """Return members that say of the queries with these numbers what the rows (Q, N) say."""
+def lookup_members(scores):
+    """Return members whose scores are the given rows (Q, N)."""
     return {name: lambda queries, table=table: table[torch.from_numpy(queries.user)] for name, table in scores.items()}
 
 
@@ -165,39 +167,39 @@ def value(given, weights):
 def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_they_are():
     scores = {"a": torch.tensor([[1.0, 2.0, 3.0]]).repeat(2, 1), "b": torch.tensor([[10.0, 20.0, 30.0]]).repeat(2, 1)}
     weights = Weights({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, long_history=5)
-    found = weights.sum(scores, torch.tensor([4, 5]), torch.tensor([False, False, True]))
-    torch.testing.assert_close(found, torch.tensor([[1.0, 2.0, 33.0], [10.0, 20.0, 33.0]]))
+    actual = weights.sum(scores, torch.tensor([4, 5]), torch.tensor([False, False, True]))
+    torch.testing.assert_close(actual, torch.tensor([[1.0, 2.0, 33.0], [10.0, 20.0, 33.0]]))
     torch.testing.assert_close(scores["a"][0], torch.tensor([1.0, 2.0, 3.0]))
-    assert weights.used() == weights
-    assert replace(weights, cold={}, long={}).used().all == {"a": 1.0}
+    assert weights.without_zeros() == weights
+    assert replace(weights, cold={}, long={}).without_zeros().all == {"a": 1.0}
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("noise", [0.0, 1.5])
 def test_learned_weights_are_never_worse_than_the_best_member(seed, noise, monkeypatch):
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
-    given = scored(seed, noise=noise)
+    given = make_metric(seed, noise=noise)
     learned = learn(given, seed)
     assert value(given, learned.weights) >= max(learned.alone.values())
     assert all(weight >= 0 for part in learned.weights.parts for weight in part.values())
 
 
 def together(noises, seed, copied=False, size=300, num_items=40):
-    """Return members that score what is liked plus noise, or with `copied` the first member's scores plus noise."""
+    """Return members that score relevance plus noise, or with `copied` the first member's scores plus noise."""
     rng = np.random.default_rng(seed)
     relevant = (rng.random((size, num_items)) < 0.1) * 1.0
     relevant[:, -1] = 1
-    scores, told = {}, relevant
+    scores, signal = {}, relevant
     for name, noise in noises.items():
-        scores[name] = torch.from_numpy((told + noise * rng.normal(size=relevant.shape)).astype(np.float32))
-        told = scores["first"].numpy() if copied else relevant
+        scores[name] = torch.from_numpy((signal + noise * rng.normal(size=relevant.shape)).astype(np.float32))
+        signal = scores["first"].numpy() if copied else relevant
     validation = Validation(queries_of(np.zeros((size, num_items)), list(range(size))),
                             sp.csr_array(relevant.astype(np.float32)), np.arange(num_items), "ndcg@10")
-    return Scored(gather(asked_of(scores), validation, np.zeros(num_items, bool)))
+    return WeightedMetric(gather(lookup_members(scores), validation, np.zeros(num_items, bool)))
 
 
 def other_half_gains(noises, rule, num=12, **how):
-    """Return the gain over the member that is best on one half of the queries, on the other half, for each draw."""
+    """Return, for each draw, the gain on one half of the queries over the member that is best on the other half."""
     gains = []
     for seed in range(num):
         given = together(noises, seed, **how)
@@ -208,7 +210,7 @@ def other_half_gains(noises, rule, num=12, **how):
 
 
 def any_gain(given, seed, half, best):
-    """Return what coordinate ascent from the best member finds, whatever it gains."""
+    """Return the result of coordinate ascent from the best member, without a test of its gain."""
     start = dict.fromkeys(given.names, 0.0) | {best: 1.0}
     return Weights(coordinate_ascent(start, given.names, lambda tried: given.values(tried, {})[half]), {}, {}, 0)
 
@@ -221,7 +223,7 @@ COPIES = {"first": 0.5, "second": 0.3, "third": 0.3, "fourth": 0.3}
 
 
 def test_members_that_only_repeat_a_better_one_cost_next_to_nothing_on_other_queries():
-    """Taking any gain loses .0015 there, and is worse than the best member in 8 of 12 draws."""
+    """Accepting any gain loses .0015 on other queries, and is worse than the best member in 8 of 12 draws."""
     before = other_half_gains(COPIES, any_gain, copied=True)
     now = other_half_gains(COPIES, learned_on, copied=True)
     assert before.mean() < -0.001
@@ -238,9 +240,9 @@ def test_members_that_complement_each_other_gain_on_other_queries():
 def test_a_member_of_noise_is_left_out_and_the_others_are_kept_together():
     learned = learn(together({"first": 0.7, "second": 0.7, "noise": 5.0}, 1), 0)
     [step] = learned.steps
-    assert (step.name, step.kept) == ("members", True)
+    assert (step.name, step.is_kept) == ("members", True)
     assert step.held_out.gain > step.held_out.standard_error
-    assert set(learned.weights.used().all) == {"first", "second"}
+    assert set(learned.weights.without_zeros().all) == {"first", "second"}
 
 
 def test_averaged_weights_below_the_smallest_weight_tried_are_0():
@@ -252,15 +254,15 @@ def test_averaged_weights_below_the_smallest_weight_tried_are_0():
 
 def test_held_out_gains_are_of_weights_that_never_saw_the_query(monkeypatch):
     """The folds cover each query once; weights and best member of a fold are chosen on the other queries alone."""
-    given, asked = together({"first": 0.7, "second": 0.7}, 2, size=50), []
-    monkeypatch.setattr(fusion_weights, "_of_members", lambda scored, weights, rows: asked.append(rows) or
+    given, calls = together({"first": 0.7, "second": 0.7}, 2, size=50), []
+    monkeypatch.setattr(fusion_weights, "_learn_shared", lambda metric, weights, rows: calls.append(rows) or
                         replace(weights, all={"first": 1.0, "second": 1.0}))
     learned = learn(given, 0)
-    left_out = [np.setdiff1d(np.arange(50), rows) for rows in asked]
+    left_out = [np.setdiff1d(np.arange(50), rows) for rows in calls]
     np.testing.assert_array_equal(np.sort(np.concatenate(left_out)), np.arange(50))
-    assert len(asked) == fusion_weights.NUM_FOLDS
+    assert len(calls) == fusion_weights.NUM_FOLDS
     both_Q, alone_Q = (np.empty(50) for _ in range(2))
-    for rows, fold in zip(asked, left_out, strict=True):
+    for rows, fold in zip(calls, left_out, strict=True):
         best = max(given.names, key=lambda name: given.values({name: 1.0}, {})[rows].mean())
         both_Q[fold] = given.values({"first": 1.0, "second": 1.0}, {})[fold]
         alone_Q[fold] = given.values({best: 1.0}, {})[fold]
@@ -269,7 +271,7 @@ def test_held_out_gains_are_of_weights_that_never_saw_the_query(monkeypatch):
 
 def test_long_and_short_histories_get_weights_of_their_own_where_the_members_differ_there(monkeypatch):
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
-    weights = learn(scored(1, size=400, num_cold=0, noise=3.0), 0).weights
+    weights = learn(make_metric(1, size=400, num_cold=0, noise=3.0), 0).weights
     assert weights.long["a"] > 2 * weights.long["b"]
     assert weights.all["b"] > 2 * weights.all["a"]
     assert weights.long_history == 2
@@ -277,14 +279,14 @@ def test_long_and_short_histories_get_weights_of_their_own_where_the_members_dif
 
 def with_lengths(lengths):
     """Return two members that differ by the length of the history, on queries with these lengths."""
-    members, validation, cold = given_scores(1, size=len(lengths), num_cold=0, noise=3.0)
-    return Scored(replace(gather(members, validation, cold), lengths_Q=np.asarray(lengths)))
+    members, validation, cold = make_scores(1, size=len(lengths), num_cold=0, noise=3.0)
+    return WeightedMetric(replace(gather(members, validation, cold), lengths_Q=np.asarray(lengths)))
 
 
 @pytest.mark.parametrize("place", range(0, 500, 100))
 @pytest.mark.parametrize(("most", "rare"), [(12, 14), (12, 3)])
 def test_a_history_longer_or_shorter_than_all_others_gets_no_weights_of_its_own(place, most, rare):
-    """With one long history among 500, nine of ten folds' complements have it and one has not."""
+    """With one long history among 500, nine of ten folds' complements contain it and one does not."""
     lengths = np.full(500, most)
     lengths[place] = rare
     learned = learn(with_lengths(lengths), 0)
@@ -311,24 +313,24 @@ def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
 def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
     """A gain above its standard error happens by chance in less than one of six; 2 parts x 12 draws."""
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
-    _, validation, cold = given_scores(2, size=400)
+    _, validation, cold = make_scores(2, size=400)
     relevant, parts = torch.from_numpy(validation.relevant.toarray()), 0
     for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
         same = {name: relevant + 0.7 * torch.randn(relevant.shape, generator=generator) for name in ("a", "b")}
-        weights = learn(Scored(gather(asked_of(same), validation, cold)), 0).weights
+        weights = learn(WeightedMetric(gather(lookup_members(same), validation, cold)), 0).weights
         parts += bool(weights.long) + bool(weights.cold)
     assert parts <= 6
 
 
 def test_cold_items_get_weights_of_their_own_where_another_member_knows_them():
-    weights = learn(scored(3, size=500, noise=3.0, long_by=None), 0).weights
+    weights = learn(make_metric(3, size=500, noise=3.0, long_by=None), 0).weights
     assert weights.cold["b"] > 2 * weights.cold["a"]
     assert weights.all["a"] > weights.all["b"]
 
 
 def test_cold_items_get_none_where_too_few_of_them_were_liked(monkeypatch):
-    given = scored(3, size=500, noise=3.0, long_by=None)
+    given = make_metric(3, size=500, noise=3.0, long_by=None)
     monkeypatch.setattr(fusion_weights, "ENOUGH", int(given.num_cold_Q.sum()) + 1)
     assert learn(given, 0).weights.cold == {}
 
@@ -338,12 +340,12 @@ def test_cold_items_get_none_where_too_few_of_them_were_liked(monkeypatch):
 @pytest.mark.parametrize("monitor", ["ndcg@10", "recall@3", "mrr@1", "map@49", "hit@50", "precision@70"])
 @pytest.mark.parametrize("spread", [0, 1, 4, 1e6])
 def test_with_all_items_as_candidates_the_metric_is_to_the_bit_that_of_the_scorer(monitor, spread, monkeypatch):
-    monkeypatch.setattr(fusion_scored, "CHUNK_CELLS", 700)
-    members, validation, cold = given_scores(4, noise=0.5)
+    monkeypatch.setattr(fast_validation, "CHUNK_CELLS", 700)
+    members, validation, cold = make_scores(4, noise=0.5)
     validation = replace(validation, monitor=monitor, queries=validation.queries.rows(np.arange(60)))
-    # Rounded to few values, so that much is tied, up to a scorer that says nothing.
+    # Rounded to few values, so that there are many ties, up to a constant scorer.
     scores = {name: torch.round(score(validation.queries) * spread) for name, score in members.items()}
-    ours = Scored(gather(asked_of(scores), validation, cold))
+    ours = WeightedMetric(gather(lookup_members(scores), validation, cold))
     weights = Weights({"a": 1.0, "b": 0.5}, {"a": 0.0, "b": 1.0}, {"a": 2.0, "b": 1.0}, 2)
     lengths = torch.from_numpy(np.diff(validation.queries.history.indptr))
     expected = validation.of(weights.sum(scores, lengths, torch.from_numpy(cold)))
@@ -354,38 +356,38 @@ def test_with_all_items_as_candidates_the_metric_is_to_the_bit_that_of_the_score
 
 
 def test_items_that_no_member_ranks_high_are_not_held_and_the_metric_is_that_of_all_scores(monkeypatch):
-    members, validation, cold = given_scores(5, num_items=400, num_cold=100, noise=3.0)
+    members, validation, cold = make_scores(5, num_items=400, num_cold=100, noise=3.0)
     weights = Weights({"a": 1.0, "b": 0.7}, {}, {"a": 0.6, "b": 1.0}, 0)
-    whole = weights.values(Scored(gather(members, validation, cold)))
-    monkeypatch.setattr(fusion_scored, "DEPTH", 60)
-    monkeypatch.setattr(fusion_scored, "COLD_DEPTH", 40)
+    whole = weights.values(WeightedMetric(gather(members, validation, cold)))
+    monkeypatch.setattr(fast_validation, "DEPTH", 60)
+    monkeypatch.setattr(fast_validation, "COLD_DEPTH", 40)
     few = gather(members, validation, cold)
     # At most 60 + 40 of each of two members, and about 80 relevant ones.
     assert np.diff(few.indptr_Q).max() < 280 < 400
-    np.testing.assert_array_equal(weights.values(Scored(few)), whole)
+    np.testing.assert_array_equal(weights.values(WeightedMetric(few)), whole)
 
 
 def test_a_candidate_of_one_member_has_its_real_score_by_every_other(monkeypatch):
-    monkeypatch.setattr(fusion_scored, "DEPTH", 1)
+    monkeypatch.setattr(fast_validation, "DEPTH", 1)
     validation = Validation(queries_of(np.array([[1.0, 0, 0, 0, 0]]), [0]),
                             sp.csr_array(np.array([[0, 0, 0, 0, 1.0]])), np.arange(5), "ndcg@1")
     scores = {"a": torch.tensor([[9.0, 3.0, 1.0, -2.0, 0.5]]), "b": torch.tensor([[9.0, -1.0, 2.0, -3.0, -7.0]])}
-    found = gather(asked_of(scores), validation, np.zeros(5, bool))
-    # Item 0 is seen; 1 is the best of a, 2 of b, 4 is relevant; 3 is nobody's.
-    np.testing.assert_array_equal(found.ranks_P, [1, 2, 4])
-    np.testing.assert_array_equal(found.scores["a"], np.float32([3.0, 1.0, 0.5]))
-    np.testing.assert_array_equal(found.scores["b"], np.float32([-1.0, 2.0, -7.0]))
-    np.testing.assert_array_equal(found.relevant_P, [False, False, True])
+    candidates = gather(lookup_members(scores), validation, np.zeros(5, bool))
+    # Item 0 is seen; 1 is the best of a, 2 of b; 4 is relevant; 3 is no member's candidate.
+    np.testing.assert_array_equal(candidates.ranks_P, [1, 2, 4])
+    np.testing.assert_array_equal(candidates.scores["a"], np.float32([3.0, 1.0, 0.5]))
+    np.testing.assert_array_equal(candidates.scores["b"], np.float32([-1.0, 2.0, -7.0]))
+    np.testing.assert_array_equal(candidates.relevant_P, [False, False, True])
 
 
 def test_what_is_held_has_a_bound_whatever_the_catalogue_and_the_members():
     assert depth_for(10_000, 3) == 300
     for num_queries, num_members in ((10_000, 3), (10_000, 8), (20, 40)):
-        assert num_queries * num_members * num_members * depth_for(num_queries, num_members) <= fusion_scored.CELLS
+        assert num_queries * num_members * num_members * depth_for(num_queries, num_members) <= fast_validation.CELLS
 
 
 def test_with_few_queries_nothing_is_learned_for_parts():
-    weights = learn(scored(1, size=60, noise=3.0), 0).weights
+    weights = learn(make_metric(1, size=60, noise=3.0), 0).weights
     assert (weights.long, weights.cold) == ({}, {})
 
 
@@ -396,20 +398,19 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
                                         cold_weights={"ease": 1.0, "near": 1.0}))
     head = shop.fit(config)
     assert head.tuned_config().head == config.head
-    found = head.score(shop.known())
-    ease, near = (shop.fit(fusion(shop, weights={"x": 1.0}, x=settings)).score(shop.known())
+    actual = head.score(shop.known_users())
+    ease, near = (shop.fit(fusion(shop, weights={"x": 1.0}, x=settings)).score(shop.known_users())
                   for settings in (EaseSettings(l2=20), UserKnnSettings(k=5)))
-    long = torch.from_numpy(np.diff(shop.known().history.indptr)) >= 8
+    long = torch.from_numpy(np.diff(shop.known_users().history.indptr)) >= 8
     cold = torch.from_numpy(shop.data.part("train").item_counts == 0)
     assert 0 < long.sum() < 60
     assert cold.any()
-    torch.testing.assert_close(found[:, ~cold], torch.where(long[:, None], near, ease)[:, ~cold])
-    torch.testing.assert_close(found[:, cold], (ease + near)[:, cold])
+    torch.testing.assert_close(actual[:, ~cold], torch.where(long[:, None], near, ease)[:, ~cold])
+    torch.testing.assert_close(actual[:, cold], (ease + near)[:, cold])
 
 
 def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_learned(shop):
-    """A user has as many items again after the refit as before it, so the limit doubles; one given without a share
-    stays."""
+    """The refit doubles each user's number of items, so the limit doubles; a limit given without a share stays."""
     members = {"ease": shop.config(EaseSettings(l2=20)), "near": shop.config(UserKnnSettings(k=5))}
     settings = FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0},
                               long_weights={"ease": 0.0, "near": 1.0},
@@ -422,40 +423,40 @@ def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_l
     assert 0 < share < 1
     assert limit_for(rows, share, 8) == 8
     assert share_of_long(twice, limit_for(twice, share, 8)) == share
-    for given, expected in ((share, 15), (0.0, 8)):
-        head = build(shop.config(replace(settings, long_share=given)))
+    for share_setting, expected in ((share, 15), (0.0, 8)):
+        head = build(shop.config(replace(settings, long_share=share_setting)))
         head.fit(replace(grown, interactions=twice), shop.context(validation=None))
         assert head.weights.long_history == expected
-        assert head.tuned_config().head.long_share == given
+        assert head.tuned_config().head.long_share == share_setting
 
 
 @pytest.mark.parametrize(("share", "long_users"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
 def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(share, long_users):
-    """Users 0 and 1 have 2 and 4 items in the fit, user 2 has none; they ask with 5, 4 and 3, and 3 are long.
+    """Users 0 and 1 have 2 and 4 items in the fit, user 2 has none; their queries have 5, 4 and 3; 3 items are long.
 
-    A limit without a share was given by a person, and is about the history of the query.
+    A limit without a share was set by a person, and applies to the history of the query.
     """
-    fitted = np.zeros((3, 6))
-    fitted[0, :2] = fitted[1, :4] = 1
-    asked_with = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
+    fit_matrix = np.zeros((3, 6))
+    fit_matrix[0, :2] = fit_matrix[1, :4] = 1
+    query_matrix = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
     members = {"popular": ModelConfig(head=PopularitySettings()), "near": ModelConfig(head=ItemKnnSettings())}
     settings = FusionSettings(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
                               long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
-    data = training(fitted)
+    data = training(fit_matrix)
     head, popular, near = (fitted_by_hand(each, data) for each in (settings, PopularitySettings(), ItemKnnSettings()))
     assert head.weights.long_history == 3
     loaded = build(head.tuned_config())
     loaded.load(head.state(), data.users, data.items, CONTEXT)
-    known, new = queries_of(asked_with, [0, 1, 2]), queries_of(asked_with)
-    expected = torch.where(torch.tensor(long_users)[:, None], near.score(known), popular.score(known))
+    known_users, new = queries_of(query_matrix, [0, 1, 2]), queries_of(query_matrix)
+    expected = torch.where(torch.tensor(long_users)[:, None], near.score(known_users), popular.score(known_users))
     for each in (head, loaded):
-        torch.testing.assert_close(each.score(known), expected)
+        torch.testing.assert_close(each.score(known_users), expected)
         torch.testing.assert_close(each.score(new), near.score(new))
 
 
 @pytest.mark.parametrize(("share", "long_groups"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
 def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_learned(share, long_groups):
-    """Group 0 has one item in the fit and group 4 two; both, and a list of members, ask with three, and 2 are long.
+    """Group 0 has one item in the fit and group 4 two; their queries and an ad-hoc group's have three; 2 are long.
 
     Half of the groups have two items.
     """
@@ -472,10 +473,10 @@ def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_
     assert head.weights.long_history == 2
     loaded = build(head.tuned_config())
     loaded.load(head.state(), shop.data.users, shop.data.items, CONTEXT)
-    asked = shop.together([[0, 2], [4, 6], [8, 10]], groups=[0, 4, -1], histories=[[1, 2, 3]] * 3)
-    expected = torch.where(torch.tensor(long_groups)[:, None], near.score(asked), popular.score(asked))
+    queries = shop.together([[0, 2], [4, 6], [8, 10]], groups=[0, 4, -1], histories=[[1, 2, 3]] * 3)
+    expected = torch.where(torch.tensor(long_groups)[:, None], near.score(queries), popular.score(queries))
     for each in (head, loaded):
-        torch.testing.assert_close(each.score(asked), expected)
+        torch.testing.assert_close(each.score(queries), expected)
 
 
 def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkeypatch):
@@ -483,7 +484,7 @@ def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkey
     learned = Weights({"popular": 1.0, "near": 0.0}, {"popular": 0.0, "near": 1.0}, {}, 2)
     monkeypatch.setattr(fusion_module.Fusion, "_learn", lambda self, validation, context: learned)
     members = {"popular": ModelConfig(head=PopularitySettings()), "near": ModelConfig(head=ItemKnnSettings())}
-    for queries, share, kind in ((shop.known(), 0.5, "groups"),
+    for queries, share, kind in ((shop.known_groups(), 0.5, "groups"),
                                  (shop.users(), 1.0, "users")):
         head = build(ModelConfig(head=GroupAggregateSettings(members=members, weights="learned")))
         relevant = sp.csr_array((len(queries), NUM_ITEMS), dtype=np.float32)
@@ -509,14 +510,14 @@ def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share
 
 
 def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_like_something():
-    _, validation, _ = given_scores(1)
-    assert drawn(validation, 60, 0) is validation
-    some = drawn(validation, 7, 0)
+    _, validation, _ = make_scores(1)
+    assert sample_queries(validation, 60, 0) is validation
+    some = sample_queries(validation, 7, 0)
     assert len(some.queries) == some.relevant.shape[0] == 7
     np.testing.assert_array_equal(some.relevant.toarray(), validation.relevant.toarray()[some.queries.user])
     liked = validation.relevant.toarray()
     liked[:5] = 0
-    np.testing.assert_array_equal(drawn(replace(validation, relevant=sp.csr_array(liked)), 60, 0).queries.user,
+    np.testing.assert_array_equal(sample_queries(replace(validation, relevant=sp.csr_array(liked)), 60, 0).queries.user,
                                   np.arange(5, 60))
 
 
@@ -538,7 +539,7 @@ def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(
     data = shop.data.training("train")
     members = {"tower": TwoTowerSettings(), "other": TwoTowerSettings(embedding_size=8)}
     alone = sum(build(shop.config(settings)).estimate_memory(data) for settings in members.values())
-    # Nor do the scores take more than is free by then.
+    # The scores fit into the buffers that are free by then.
     assert build(fusion(shop, **members)).estimate_memory(data) == alone - ENCODING_BYTES
 
 
@@ -547,7 +548,7 @@ def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(
     ("head.long_share=0.5", "head.long_share=0.5: has no effect without long_weights"),
     ("head.cold_weights={ease: 1}", "head.cold_weights: has no effect with weights=learned"),
     ("head.weights={ease: 1, tower: 1, neighbours: -1}", "head.weights.neighbours=-1.0: must be at least 0"),
-    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: one of them must be above 0"),
+    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: at least one weight must be above 0"),
     ("head.weights={ease: 1}", "head.weights.neighbours: weights and members must have the same names"),
 ])
 def test_weights_that_cannot_be_are_refused(typed, expected):

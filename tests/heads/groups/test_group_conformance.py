@@ -1,4 +1,4 @@
-"""Every head keeps its promises about groups; those made for groups, all promises, fitted on groups."""
+"""Every head passes the group checks; group heads pass all checks, fitted on groups."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
-from llmrec_cli.scoring.groups import by_members, scaled
+from llmrec_cli.scoring.groups import scaled, score_by_members
 from llmrec_cli.settings.head import HEADS, STRATEGIES, EaseSettings, GroupAggregateSettings
 from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
@@ -21,13 +21,13 @@ from tests.heads.conftest import OF_USERS, Configs, configs
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
 AGGREGATES = tuple(f"group_aggregate_{strategy}" for strategy in STRATEGIES)
 FOR_GROUPS = tuple(examples_of("head", [name for name in HEADS if name not in OF_USERS]))
-# What a head for users does about groups does not depend on encoder and loss: its first example is asked.
+# A user head's group behaviour does not depend on encoder and loss, so its first example is enough.
 PLAIN = tuple(next(iter(examples_of("head", [name]))) for name in OF_USERS)
 
 
 @pytest.fixture(scope="module")
 def club(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[str], shop: Shop) -> Shop:
-    """The tiny shop with groups of users of like taste."""
+    """The tiny shop with groups of users of similar taste."""
     from llmrec_cli import cli
 
     folder = tmp_path_factory.mktemp("club")
@@ -37,34 +37,34 @@ def club(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[str], shop
 
 
 def group_configs(club: Shop) -> Configs:
-    """Return the heads made for groups, among all."""
+    """Return the configs of all heads, group heads included, for the club."""
     return configs(club)
 
 
 @pytest.fixture(scope="module")
 def group_case(club: Shop) -> Callable[[str], HeadCase]:
-    """Return an example of a head by its name, fitted once on the club's data."""
-    known, found = configs(club), {}
+    """Return a function from an example's name to its case, fitted once on the club's data."""
+    by_name, cases = configs(club), {}
 
-    def one(name: str) -> HeadCase:
-        if name not in found:
-            found[name] = HeadCase(club, known[name])
-        return found[name]
+    def case(name: str) -> HeadCase:
+        if name not in cases:
+            cases[name] = HeadCase(club, by_name[name])
+        return cases[name]
 
-    return one
+    return case
 
 
 @pytest.fixture(scope="module")
 def taught(club: Shop) -> Callable[[str], Head]:
-    """Return a head for groups by the name of its example, fitted once."""
-    known, found = configs(club), {}
+    """Return a function from an example's name to its head, fitted once on the club's data."""
+    by_name, heads = configs(club), {}
 
-    def one(name: str) -> Head:
-        if name not in found:
-            found[name] = HeadCase(club, known[name]).head
-        return found[name]
+    def head(name: str) -> Head:
+        if name not in heads:
+            heads[name] = HeadCase(club, by_name[name]).head
+        return heads[name]
 
-    return one
+    return head
 
 
 @pytest.mark.parametrize("check", GROUP_CHECKS, ids=promise)
@@ -107,6 +107,6 @@ def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_
                                               own_history=own_history)
             head = build(club.config(settings))
             head.fit(data, club.context())
-            expected = by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
-                                  own_history=own_history)
+            expected = score_by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
+                                        own_history=own_history)
             torch.testing.assert_close(head.score(queries), scaled(expected))

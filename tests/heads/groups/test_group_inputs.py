@@ -1,4 +1,4 @@
-"""Whom groups are made of: sums over members, what they did elsewhere, and who overlaps."""
+"""Inputs of group models: sums over members, members' other groups, and overlapping groups."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ ITEMS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [5.0, 5.0]])
 
 
 def plain() -> GroupModel:
-    """Return a model in which members are the plain sums of what is known of them, ids 0."""
+    """Return a model whose member vectors are plain sums, with ids 0."""
     model = GroupModel(Sizes(3, 2, 0, 0, 0, 0), TrainedGroupsSettings(embedding_size=2), np.ones(4, int),
                        np.ones(4, int))
     with torch.no_grad():
@@ -26,10 +26,10 @@ def plain() -> GroupModel:
 
 def test_entries_are_left_out_by_their_place_and_the_order_of_the_others_stays():
     matrix = csr([[3, 1], [], [0, 2, 1]], 4)
-    left = without(matrix, np.array([0, 3]))
-    assert left.indices.tolist() == [1, 0, 1]
-    assert left.indptr.tolist() == [0, 1, 1, 3]
-    assert left.shape == (3, 4)
+    rest = without(matrix, np.array([0, 3]))
+    assert rest.indices.tolist() == [1, 0, 1]
+    assert rest.indptr.tolist() == [0, 1, 1, 3]
+    assert rest.shape == (3, 4)
 
 
 def test_a_bag_sums_the_vectors_that_its_row_names_and_an_empty_one_is_zero():
@@ -40,7 +40,7 @@ def test_a_bag_sums_the_vectors_that_its_row_names_and_an_empty_one_is_zero():
 
 
 def test_a_member_of_a_known_group_brings_what_they_did_with_others_and_not_with_the_group_itself():
-    # Group A asks: user 0 was in no other group; user 1 chose item 2 with B. User 0 alone chose item 3.
+    # The query is group A: user 0 is in no other group; user 1 chose item 2 with B. User 0 alone chose item 3.
     rows, histories = csr([[0, 1]], 2), csr([[3], []], 4)
     inputs = inputs_of(PAST, rows, np.array([0, 1]), histories, csr([[0, 1]], 4), np.array([0]), CPU)
     assert inputs.is_own.tolist() == [True, True]
@@ -54,7 +54,7 @@ def test_a_member_of_a_list_brings_all_they_did_over_the_root_of_its_number():
 
 
 def test_someone_who_joins_a_known_group_for_once_keeps_all_they_did():
-    # User 2 is not in A, so nothing of A's is taken from what user 2 did with B.
+    # User 2 is not in A, so A's history is not subtracted from what user 2 did with B.
     inputs = inputs_of(PAST, csr([[0]], 1), np.array([2]), csr([[]], 4), csr([[]], 4), np.array([0]), CPU)
     assert inputs.is_own.tolist() == [False]
     assert plain().members(inputs, ITEMS).tolist() == [[2.0, 2.0]]
@@ -78,9 +78,9 @@ def test_overlaps_count_shared_members_and_leave_the_asked_group_out():
 
 
 def test_what_a_step_asks_for_is_hidden_from_the_group_and_from_whoever_shares_members_with_it():
-    # The first entry of the past is (A, item 0): without it user 1 brings only item 1 of A's to others.
-    hidden = PAST.without(np.array([0]))
-    inputs = inputs_of(hidden, csr([[0]], 1), np.array([1]), csr([[]], 4), csr([[2]], 4), np.array([1]), CPU)
+    # The first entry of the past is (A, item 0): without it user 1 brings only A's item 1 to other groups.
+    past = PAST.without(np.array([0]))
+    inputs = inputs_of(past, csr([[0]], 1), np.array([1]), csr([[]], 4), csr([[2]], 4), np.array([1]), CPU)
     assert plain().members(inputs, ITEMS).tolist() == [[0.0, 1.0]]
 
 

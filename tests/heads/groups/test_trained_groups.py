@@ -1,4 +1,4 @@
-"""The heads that are trained on groups: their formulas by hand, what they learn, and whom they answer."""
+"""The heads trained on groups: hand-worked formulas, learning, and scores of groups and users."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.groups.attention import votes
 from llmrec_cli.heads.groups.fusion import cosines
 from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
-from llmrec_cli.heads.groups.model import Kept
+from llmrec_cli.heads.groups.model import IdMasks
 from llmrec_cli.heads.groups.steps import GroupSteps
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.head import GroupAttentionSettings, GroupFusionSettings, GroupHypergraphSettings
@@ -45,23 +45,23 @@ def test_cosines_by_dot_products_are_those_of_the_vectors_themselves():
     groups, items, behaviour = (torch.randn(size, 5, generator=torch.Generator().manual_seed(size))
                                 for size in (3, 7, 4))
     behaviour = behaviour[:3]
-    found = cosines(groups, items, behaviour)
+    actual = cosines(groups, items, behaviour)
     for q in range(3):
         for r in range(7):
             sum_E = groups[q] + items[r]
             cosine = sum_E @ behaviour[q] / (sum_E.norm() * behaviour[q].norm())
-            torch.testing.assert_close(found[q, r], cosine * behaviour[q].norm())
+            torch.testing.assert_close(actual[q, r], cosine * behaviour[q].norm())
 
 
 def test_votes_are_weighted_by_a_softmax_over_the_members_for_each_item():
     # Two members. Keys 1 and 0 meet the item's query log 3: weights 3/4 and 1/4; votes 2 and 6: 3/4 x 2 + 1/4 x 6 = 3.
-    found = votes(torch.tensor([0, 2, 2]), torch.tensor([[2.0], [6.0]]), torch.tensor([[1.0]]),
+    actual = votes(torch.tensor([0, 2, 2]), torch.tensor([[2.0], [6.0]]), torch.tensor([[1.0]]),
                   torch.tensor([[1.0], [0.0]]), torch.tensor([[np.log(3.0)]], dtype=torch.float32))
-    torch.testing.assert_close(found, torch.tensor([[3.0], [0.0]]))
+    torch.testing.assert_close(actual, torch.tensor([[3.0], [0.0]]))
 
 
 def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends, trained, monkeypatch):
-    head, queries = trained["attention"], friends.known()
+    head, queries = trained["attention"], friends.known_groups()
     whole = head.score(queries)
     monkeypatch.setattr("llmrec_cli.heads.groups.attention.MEMBERS", 7)
     monkeypatch.setattr("llmrec_cli.heads.groups.attention.ITEMS", 5)
@@ -75,9 +75,9 @@ def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(
     one = object.__new__(model)
     torch.nn.Module.__init__(one)
     one.settings = replace(SETTINGS["hypergraph"], layers=1)
-    found = one.overlapping(inputs, torch.tensor([[3.0], [9.0]]))
-    torch.testing.assert_close(found, torch.tensor([[5.0]]))
-    # Two layers: A's members hear A, and (A + B) / 2: A becomes (3 + (3 + 6) / 2) / 2 = 3.75, B (9 + (6 + 9) / 2) / 2.
+    actual = one.overlapping(inputs, torch.tensor([[3.0], [9.0]]))
+    torch.testing.assert_close(actual, torch.tensor([[5.0]]))
+    # Two layers: A's members get A, and (A + B) / 2: A becomes (3 + (3 + 6) / 2) / 2 = 3.75, B (9 + (6 + 9) / 2) / 2.
     one.settings = replace(SETTINGS["hypergraph"], layers=2)
     torch.testing.assert_close(one.overlapping(inputs, torch.tensor([[3.0], [9.0]])),
                                torch.tensor([[(2 * 3.75 + 8.25) / 3]]))
@@ -88,7 +88,7 @@ def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(
 @each
 def test_a_head_learns_what_groups_choose_far_beyond_popularity(friends, trained, name):
     popularity = hit_rate(np.tile(friends.data.groups.interactions.item_counts, (40, 1)).astype(float), friends)
-    assert hit_rate(trained[name].score(friends.known()).numpy(), friends) > popularity + 0.25
+    assert hit_rate(trained[name].score(friends.known_groups()).numpy(), friends) > popularity + 0.25
 
 
 @pytest.mark.parametrize(("name", "loss"),
@@ -106,7 +106,7 @@ def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
 
 @each
 def test_a_list_of_people_who_never_met_is_answered_by_their_taste(friends, trained, name):
-    # Users 0, 8 and 16 are of taste 0, users 2, 10 and 18 of taste 1; the lists are nobody's group.
+    # Users 0, 8 and 16 have taste 0, users 2, 10 and 18 taste 1; neither list is a training group.
     scores = trained[name].score(friends.together([[0, 8, 16], [2, 10, 18]])).numpy()
     of_taste = scores.reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
     assert of_taste[0].argmax() == 0
@@ -127,15 +127,15 @@ def test_the_number_of_a_group_is_a_help_and_no_need(friends, trained, name):
     members = [list(friends.data.groups.members[[group]].indices) for group in range(40)]
     history = friends.data.groups.interactions.matrix
     histories = [list(history[[group]].indices) for group in range(40)]
-    unknown = trained[name].score(friends.together(members, histories=histories)).numpy()
-    known = trained[name].score(friends.known()).numpy()
-    assert not np.allclose(unknown, known)
-    assert hit_rate(unknown, friends) > hit_rate(known, friends) - 0.2
+    without_id = trained[name].score(friends.together(members, histories=histories)).numpy()
+    with_id = trained[name].score(friends.known_groups()).numpy()
+    assert not np.allclose(without_id, with_id)
+    assert hit_rate(without_id, friends) > hit_rate(with_id, friends) - 0.2
 
 
 @each
 def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friends, trained, name, monkeypatch):
-    head, queries = trained[name], friends.known()
+    head, queries = trained[name], friends.known_groups()
     whole = head.score(queries)
     torch.testing.assert_close(head.score(queries.rows(slice(3, 4))), whole[3:4], rtol=1e-4, atol=1e-5)
     users = head.score(friends.users())
@@ -161,7 +161,7 @@ def test_what_is_saved_scores_the_same(friends, trained, name):
     head = trained[name]
     again = build(head.tuned_config())
     again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
-    assert torch.equal(again.score(friends.known()), head.score(friends.known()))
+    assert torch.equal(again.score(friends.known_groups()), head.score(friends.known_groups()))
     assert torch.equal(again.score(friends.users()), head.score(friends.users()))
 
 
@@ -174,14 +174,14 @@ def test_the_same_seed_gives_the_same_bits(friends, trained, name):
 
 @each
 def test_a_step_shows_the_ids_that_it_keeps_and_no_others(friends, trained, name):
-    model, queries = trained[name].model, friends.known([0, 1])
+    model, queries = trained[name].model, friends.known_groups([0, 1])
     inputs = of_queries(trained[name].past, queries, CPU)
-    hidden = Kept(torch.zeros(len(inputs.user)), torch.zeros(2))
-    none, both = (model.of_group(inputs, kept) for kept in (hidden, Kept(hidden.users, torch.ones(2))))
+    no_ids = IdMasks(torch.zeros(len(inputs.user)), torch.zeros(2))
+    none, both = (model.of_group(inputs, masks) for masks in (no_ids, IdMasks(no_ids.users, torch.ones(2))))
     assert not none.any()
     torch.testing.assert_close(both, model.group_ids.weight[:2])
     items = model.items(None, None, NUM_ITEMS)
-    away = model.members(inputs, items) - model.members(inputs, items, hidden)
+    away = model.members(inputs, items) - model.members(inputs, items, no_ids)
     torch.testing.assert_close(away, model.user_ids.weight[inputs.user[inputs.place]], rtol=1e-4, atol=1e-6)
 
 
@@ -196,7 +196,7 @@ def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
     settings = replace(SETTINGS["hypergraph"], text=True, item_id_dropout=0.5)
     head = friends.fit(friends.config(settings, encoder=encoder))
     head.add_items(entities([f"new {n}" for n in range(8)], friends.data.items.texts[:8]))
-    scores = head.score(friends.known()).numpy()
+    scores = head.score(friends.known_groups()).numpy()
     assert scores.shape == (40, NUM_ITEMS + 8)
     right = scores[:, NUM_ITEMS:].reshape(40, 2, 4).mean(axis=1).argmax(axis=1) == np.arange(40) % 4
     assert right.mean() > 0.6
@@ -214,10 +214,10 @@ def test_an_encoder_in_the_loop_is_trained(friends, encoder):
 def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, encoder):
     settings = replace(SETTINGS["fusion"], group_text=True)
     head = friends.fit(friends.config(settings, encoder=encoder))
-    silent = friends.together([[0], [0]])
-    said = replace(silent, texts=np.array(["friends of robot galaxy", "friends of clown circus"], object))
-    assert torch.equal(head.score(silent)[0], head.score(silent)[1])
-    scores = head.score(said).numpy().reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
+    without_text = friends.together([[0], [0]])
+    with_text = replace(without_text, texts=np.array(["friends of robot galaxy", "friends of clown circus"], object))
+    assert torch.equal(head.score(without_text)[0], head.score(without_text)[1])
+    scores = head.score(with_text).numpy().reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
     assert scores[0, 0] - scores[0, 3] > scores[1, 0] - scores[1, 3]
 
 
@@ -227,10 +227,10 @@ def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
     assert np.abs(head.state()["model.sparse_FE"]).max() > 0
     again = build(head.tuned_config())
     again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
-    assert torch.equal(again.score(friends.known()), head.score(friends.known()))
+    assert torch.equal(again.score(friends.known_groups()), head.score(friends.known_groups()))
 
 
-# What is refused.
+# Refusals.
 
 @each
 def test_data_without_groups_is_refused(friends, name):
@@ -238,13 +238,13 @@ def test_data_without_groups_is_refused(friends, name):
     with pytest.raises(DataError, match=f"head=group_{name}: the prepared data has no groups; prepare with dataset.gr"):
         head.fit(replace(friends.data, groups=None), Context(CPU, 0))
     idle = friends.data.groups.rows(np.zeros(len(friends.data.groups.interactions), bool))
-    with pytest.raises(DataError, match="no group did anything together in training"):
+    with pytest.raises(DataError, match="no group has training interactions"):
         head.fit(replace(friends.data, groups=idle), Context(CPU, 0))
 
 
 def test_settings_without_an_effect_are_refused():
-    found = list(GroupFusionSettings(text=False, popularity=False, item_id_dropout=0.5, encoded_items=4).problems())
-    assert [line.split("=")[0] for line in found] == ["item_id_dropout", "encoded_items", "certainty"]
+    problems = list(GroupFusionSettings(text=False, popularity=False, item_id_dropout=0.5, encoded_items=4).problems())
+    assert [line.split("=")[0] for line in problems] == ["item_id_dropout", "encoded_items", "certainty"]
     cosine, dot = SoftmaxSettings(similarity="cosine"), SoftmaxSettings(similarity="dot")
     assert "loss.similarity=cosine" in next(GroupAttentionSettings().problems_with(cosine))
     assert "loss.similarity=dot" in next(GroupFusionSettings().problems_with(dot))
@@ -258,13 +258,13 @@ def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_o
     assert len(batches) == steps.num_batches == 10
     data = friends.data
     for kind, interactions in (("of_groups", data.groups.interactions), ("of_users", data.interactions)):
-        asked = np.concatenate([getattr(batch, kind) for batch in batches])
-        assert sorted(asked) == list(range(len(interactions)))
+        rows = np.concatenate([getattr(batch, kind) for batch in batches])
+        assert sorted(rows) == list(range(len(interactions)))
         assert max(len(getattr(batch, kind)) for batch in batches) <= len(interactions) / 10 + 1
 
 
 def tasks(friends, settings):
-    """Return the tasks of every step of an epoch, with what the step asks of groups and of users."""
+    """Yield each batch of an epoch with its tasks."""
     head = friends.fit(friends.config(settings, optim=AdamWSettings(epochs=1, batch_size=4096)))
     steps = GroupSteps(head.model, None, head.config, friends.data, None, None, CPU)
     generator = np.random.default_rng(0)
@@ -278,23 +278,23 @@ def test_what_a_step_asks_for_is_in_no_history_of_that_step(friends):
     def row(bags, n):
         return bags.indices[bags.indptr[n]:bags.indptr[n + 1]].tolist()
 
-    for batch, found in tasks(friends, SETTINGS["hypergraph"]):
-        asked_groups, asked_users = (np.unique(one.user[of]).tolist() for one, of in
-                                     ((groups, batch.of_groups), (users, batch.of_users)))
-        for task in found:
+    for batch, step_tasks in tasks(friends, SETTINGS["hypergraph"]):
+        step_groups, step_users = (np.unique(one.user[of]).tolist() for one, of in
+                                   ((groups, batch.of_groups), (users, batch.of_users)))
+        for task in step_tasks:
             assert len(task.inputs.past_history.indices) == len(groups) - len(batch.of_groups)
         for n in batch.of_groups:
             group, item = int(groups.user[n]), int(groups.item[n])
-            assert item not in row(found[0].inputs.own, asked_groups.index(group))
-            assert all(item not in row(task.inputs.past_history, group) for task in found)
+            assert item not in row(step_tasks[0].inputs.own, step_groups.index(group))
+            assert all(item not in row(task.inputs.past_history, group) for task in step_tasks)
         for n in batch.of_users:
             user, item = int(users.user[n]), int(users.item[n])
-            assert item not in row(found[-1].inputs.history, asked_users.index(user))
+            assert item not in row(step_tasks[-1].inputs.history, step_users.index(user))
 
 
 def test_ids_are_hidden_in_a_step_as_often_as_the_setting_says(friends):
     for chance in (0.0, 0.5):
-        kept = [task.kept for _, found in tasks(friends, replace(SETTINGS["attention"], id_dropout=chance))
-                for task in found if task.of_groups]
-        for shown in zip(*kept, strict=True):
-            assert abs(float(torch.cat(shown).mean()) - (1 - chance)) <= 0.15 * (chance > 0)
+        masks = [task.masks for _, step_tasks in tasks(friends, replace(SETTINGS["attention"], id_dropout=chance))
+                 for task in step_tasks if task.of_groups]
+        for kind_masks in zip(*masks, strict=True):
+            assert abs(float(torch.cat(kind_masks).mean()) - (1 - chance)) <= 0.15 * (chance > 0)

@@ -29,7 +29,7 @@ SETTINGS = IalsSettings(embedding_size=5, unobserved_weight=0.3, l2=0.08, freque
 
 
 def mean_penalty(matrix, settings):
-    """Return the mean penalty: l2 times the roots of the mean count of users and of items that have any, added."""
+    """Return the mean penalty: l2 times the sum of the roots of the mean non-zero counts of users and of items."""
     counts = matrix.sum(axis=1), matrix.sum(axis=0)
     return settings.l2 * sum(c[c > 0].mean()**0.5 for c in counts)
 
@@ -41,8 +41,8 @@ def penalties(matrix, settings):
     return mean_penalty(matrix, settings) * sizes / sizes[counts > 0].mean()
 
 
-def solved(matrix, fixed, settings, penalty, prior=None):
-    """Return each row's solution of its normal equations, columns of 0s left out of what is unobserved.
+def solve(matrix, fixed, settings, penalty, prior=None):
+    """Return each row's solution of its normal equations; columns of 0s are no unobserved pairs.
 
     Entries of the matrix are the weights of interactions. With the unobserved weight w and alpha = 1 / w confidences
     are those of Hu et al. 2008, eq. 3 and 4: w (1 + alpha times the weight).
@@ -51,10 +51,10 @@ def solved(matrix, fixed, settings, penalty, prior=None):
     rows = []
     for n, row in enumerate(matrix):
         own, confidence = fixed[row > 0], row[row > 0, None]
-        left = (own.T @ (confidence * own) + settings.unobserved_weight * warm.T @ warm
+        gram = (own.T @ (confidence * own) + settings.unobserved_weight * warm.T @ warm
                 + penalty[n] * np.eye(fixed.shape[1]))
         right = (confidence * own).sum(axis=0) + (0 if prior is None else penalty[n] * prior[n])
-        rows.append(np.linalg.solve(left, right))
+        rows.append(np.linalg.solve(gram, right))
     return np.array(rows)
 
 
@@ -68,7 +68,7 @@ def loss(matrix, users, items, settings, prior=0.0):
 
 
 def ridge(fixed, matrix, settings):
-    """Return what solves rows of a matrix (R, C) with fixed factors (C, D), and the rows."""
+    """Return the solver of rows of a matrix (R, C) with fixed factors (C, D), and the rows."""
     counts = matrix.sum(axis=1)
     penalty = Penalty.of(counts, settings.unobserved_weight * matrix.shape[1], mean_penalty(matrix, settings),
                          settings.frequency_exponent)
@@ -90,44 +90,44 @@ def test_one_user_folded_into_items_of_one_dimension():
 @pytest.mark.parametrize(("weight", "l2"), [(0.05, 0.5), (0.4, 0.01), (1.0, 0.001)])
 @pytest.mark.parametrize("matrix", [MATRIX, WEIGHTS])
 def test_solutions_are_those_of_the_normal_equations(exponent, weight, l2, matrix):
-    chosen = IalsSettings(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
+    ials = IalsSettings(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     fixed = RNG.normal(size=(14, 5))
-    shared, observed = ridge(fixed, matrix, chosen)
-    wanted = solved(matrix, fixed, chosen, penalties(matrix, chosen))
-    np.testing.assert_allclose(shared.solve(observed, 1e-6).numpy(), wanted, rtol=1e-3, atol=1e-4)
+    shared, observed = ridge(fixed, matrix, ials)
+    expected = solve(matrix, fixed, ials, penalties(matrix, ials))
+    np.testing.assert_allclose(shared.solve(observed, 1e-6).numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 25), st.integers(2, 25), st.integers(1, 12), st.floats(0.01, 1),
        st.floats(1e-3, 1), st.floats(0, 1), st.integers(1, 4), st.booleans(), st.booleans())
-def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weight, l2, exponent, steps, drawn,
+def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weight, l2, exponent, steps, with_prior,
                                          weighted):
     rng = np.random.default_rng(seed)
     matrix = (rng.random((num_users, num_items)) < 0.3) * 1.0
     matrix[0], matrix[:, 0] = 1, 1
     matrix *= rng.choice([0.1, 1, 7], matrix.shape) if weighted else 1
-    chosen = IalsSettings(embedding_size=size, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
+    ials = IalsSettings(embedding_size=size, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     users, items = rng.normal(size=(num_users, size)), rng.normal(size=(num_items, size))
-    prior = rng.normal(size=items.shape) if drawn else np.zeros(items.shape)
-    before = loss(matrix, users, items, chosen, prior)
+    prior = rng.normal(size=items.shape) if with_prior else np.zeros(items.shape)
+    before = loss(matrix, users, items, ials, prior)
     for _ in range(3):
         for rows in ("users", "items"):
             fixed, moved = (items, users) if rows == "users" else (users, items)
-            shared, observed = ridge(fixed, matrix if rows == "users" else matrix.T, chosen)
+            shared, observed = ridge(fixed, matrix if rows == "users" else matrix.T, ials)
             better = torch.from_numpy(moved).float()
             shared.improve(observed, better, steps, torch.from_numpy(prior).float() if rows == "items" else None)
             moved[:] = better.numpy()
-            after = loss(matrix, users, items, chosen, prior)
+            after = loss(matrix, users, items, ials, prior)
             assert after <= before * (1 + 1e-5)
             before = after
 
 
 @pytest.mark.parametrize(("values", "weights"), [(MATRIX, MATRIX), (VALUES, WEIGHTS)])
 def test_training_ends_where_neither_users_nor_items_can_be_improved(values, weights):
-    chosen = IalsSettings(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
-    items = fit(chosen, training(values)).items_MD.numpy().astype(np.float64)
-    users = solved(weights, items, chosen, penalties(weights, chosen))
-    again = solved(weights.T, users, chosen, penalties(weights.T, chosen))
+    ials = IalsSettings(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
+    items = fit(ials, training(values)).items_MD.numpy().astype(np.float64)
+    users = solve(weights, items, ials, penalties(weights, ials))
+    again = solve(weights.T, users, ials, penalties(weights.T, ials))
     assert np.abs(items).max() > 0.1
     np.testing.assert_allclose(again, items, atol=2e-3)
 
@@ -137,10 +137,10 @@ def test_training_ends_where_neither_users_nor_items_can_be_improved(values, wei
 def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(values, weights, tolerance):
     head = fit(SETTINGS, training(values))
     items = head.items_MD.numpy().astype(np.float64)
-    wanted = solved(weights, items, SETTINGS, penalties(weights, SETTINGS)) @ items.T
-    known, new = head.score(queries(values, list(range(30)))), head.score(queries(values))
-    assert torch.equal(known, new)
-    np.testing.assert_allclose(known.numpy(), wanted, atol=tolerance)
+    expected = solve(weights, items, SETTINGS, penalties(weights, SETTINGS)) @ items.T
+    known_users, new = head.score(queries(values, list(range(30)))), head.score(queries(values))
+    assert torch.equal(known_users, new)
+    np.testing.assert_allclose(known_users.numpy(), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize(("working_set", "num_batches"), [(1, 30), (400, 14), (2000, 3)])
@@ -158,14 +158,14 @@ def test_batches_change_nothing(monkeypatch, working_set, num_batches):
 def test_users_and_items_without_interactions_are_no_part_of_the_loss():
     wider = np.zeros((33, 17))
     wider[:30, :14] = MATRIX
-    found = fit(SETTINGS, training(wider)).score(queries(wider))
+    actual = fit(SETTINGS, training(wider)).score(queries(wider))
     head = fit(SETTINGS, training(MATRIX))
     assert head.penalty == fit(SETTINGS, training(wider)).penalty
-    assert not found[:, 14:].any()
-    assert not found[30:].any()
-    assert found[:30, :14].abs().max() > 0.3
-    # The factors start from the same numbers, since those without interactions draw none.
-    torch.testing.assert_close(found[:30, :14], head.score(queries(MATRIX)), rtol=1e-3, atol=1e-3)
+    assert not actual[:, 14:].any()
+    assert not actual[30:].any()
+    assert actual[:30, :14].abs().max() > 0.3
+    # The factors start from the same random numbers, since users and items without interactions draw none.
+    torch.testing.assert_close(actual[:30, :14], head.score(queries(MATRIX)), rtol=1e-3, atol=1e-3)
 
 
 def test_the_frequency_exponent_moves_the_penalty_and_keeps_its_mean():
@@ -194,23 +194,23 @@ def test_the_map_from_features_to_factors_is_the_weighted_ridge_regression():
     for _ in range(3):
         prior.fit(torch.from_numpy(factors).float(), torch.from_numpy(weights[:, None]).float())
     features = np.concatenate([dense, sparse], axis=1)
-    left = features.T @ (weights[:, None] * features) + np.eye(7)
-    wanted = np.linalg.solve(left, features.T @ (weights[:, None] * factors))
-    np.testing.assert_allclose(prior.map_FD.numpy(), wanted, atol=1e-4)
-    np.testing.assert_allclose(prior.means().numpy(), features @ wanted, atol=1e-4)
+    gram = features.T @ (weights[:, None] * features) + np.eye(7)
+    expected = np.linalg.solve(gram, features.T @ (weights[:, None] * factors))
+    np.testing.assert_allclose(prior.map_FD.numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(prior.means().numpy(), features @ expected, atol=1e-4)
 
 
 def test_an_item_with_a_prior_solves_the_normal_equations_with_it():
     users, prior = RNG.normal(size=(30, 5)), RNG.normal(size=(14, 5))
     shared, observed = ridge(users, MATRIX.T, SETTINGS)
-    found = torch.zeros((14, 5))
-    shared.improve(observed, found, 40, torch.from_numpy(prior).float())
-    wanted = solved(MATRIX.T, users, SETTINGS, penalties(MATRIX.T, SETTINGS), prior)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-3)
+    actual = torch.zeros((14, 5))
+    shared.improve(observed, actual, 40, torch.from_numpy(prior).float())
+    expected = solve(MATRIX.T, users, SETTINGS, penalties(MATRIX.T, SETTINGS), prior)
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-3)
 
 
 def cold():
-    """Return interactions of two tastes and attributes that tell them apart; the last two items are cold."""
+    """Return interactions of two tastes and attributes that distinguish them; the last two items are cold."""
     taste = np.arange(14) % 2
     matrix = ((np.arange(40)[:, None] % 2 == taste) & (RNG.random((40, 14)) < 0.7)) * 1.0
     matrix[:, 12:] = 0
@@ -227,11 +227,11 @@ def test_an_item_without_interactions_has_the_factors_that_its_features_say():
 
 def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions():
     matrix, attributes = cold()
-    chosen = IalsSettings(embedding_size=4, features=FEATURES)
-    before = fit(chosen, training(matrix, attributes))
-    later = fit(chosen, training(matrix[:, :13], attributes[:13]))
+    ials = IalsSettings(embedding_size=4, features=FEATURES)
+    before = fit(ials, training(matrix, attributes))
+    later = fit(ials, training(matrix[:, :13], attributes[:13]))
     later.add_items(entities(1, attributes[13:]))
-    matrix[0, 13] = 1  # Counts in a history, since features say what it is like.
+    matrix[0, 13] = 1  # Counts in a history, since it has features.
     torch.testing.assert_close(later.score(queries(matrix)), before.score(queries(matrix)), rtol=1e-4, atol=1e-5)
 
 
@@ -247,14 +247,14 @@ def test_an_added_item_in_a_history_is_passed_over_without_features():
 def test_two_threads_give_the_scores_of_one():
     matrix = (RNG.random((800, 300)) < 0.1) * 1.0
     before = torch.get_num_threads()
-    found = []
+    actual = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(fit(IalsSettings(embedding_size=32, iterations=3), training(matrix)).score(queries(matrix)))
+            actual.append(fit(IalsSettings(embedding_size=32, iterations=3), training(matrix)).score(queries(matrix)))
     finally:
         torch.set_num_threads(before)
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(actual[1], actual[0], rtol=1e-3, atol=1e-3)
 
 
 def test_another_seed_gives_other_factors():
@@ -276,7 +276,7 @@ def test_factors_that_are_not_finite_are_reported(monkeypatch):
 
 
 def test_nothing_to_learn_from_is_refused():
-    with pytest.raises(DataError, match="head=ials: there is no interaction"):
+    with pytest.raises(DataError, match="head=ials: the training split has no interactions"):
         fit(SETTINGS, training(np.zeros((3, 2))))
 
 

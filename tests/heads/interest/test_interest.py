@@ -1,4 +1,4 @@
-"""Interest: what is read of a pair of texts, what is learned of it, and how it puts candidates in a new order."""
+"""Interest: user texts, learning from likes and values, and reranking of candidates."""
 
 import numpy as np
 import pytest
@@ -24,17 +24,17 @@ WORDS = ("robot moon", "love letter", "robot desert", "love Paris", "robot 1994"
 
 
 def opinions(values=None):
-    """Return data of 12 users who like what is about robots (even items) and dislike love."""
+    """Return data of 12 users who like items about robots (even numbers) and dislike items about love."""
     user, item = np.repeat(np.arange(12), 6), np.tile(np.arange(6), 12)
     value = np.where(item % 2 == 0, 5, 1).astype(np.float32) if values is None else values
     everything = Interactions(user, item, value, np.arange(len(user)), 12, 6)
-    named = np.array(WORDS, object)
-    items = Catalogue(np.array([f"i{n}" for n in range(6)], object), named, named, sp.csr_array((6, 0)), [])
+    titles = np.array(WORDS, object)
+    items = Catalogue(np.array([f"i{n}" for n in range(6)], object), titles, titles, sp.csr_array((6, 0)), [])
     likes = item % 2 == 0
     return TrainingData(entities(12, kind="u"), items, everything.rows(likes), everything.rows(~likes))
 
 
-def fitted(tiny_encoder, data, loss, **config):
+def fit_head(tiny_encoder, data, loss, **config):
     usual = {"encoder": HuggingFaceSettings(path=str(tiny_encoder), max_length=24), "peft": FrozenSettings(),
              "adversarial": NoAdversarySettings(), "optim": AdamWSettings(epochs=40, batch_size=24, learning_rate=0.1)}
     head = build(ModelConfig(head=InterestSettings(candidates="popularity", rerank=3, history_items=2), loss=loss,
@@ -47,7 +47,7 @@ EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
 
 
 def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), BceSettings())
+    head = fit_head(tiny_encoder, opinions(), BceSettings())
     assert head.score_meaning == "logit"
     logits = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert logits[::2].min() > 0 > logits[1::2].mean()
@@ -57,27 +57,27 @@ def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
 
 
 def test_values_are_predicted_in_their_own_units(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), MseSettings())
+    head = fit_head(tiny_encoder, opinions(), MseSettings())
     assert head.score_meaning == "value"
     values = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert values[::2].mean() > values[1::2].mean() + 1.5
 
 
 def test_the_candidates_at_the_top_are_reordered_and_the_rest_stay_below_in_their_order(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), BceSettings(), adversarial=FgmSettings())
-    asked = queries(np.array([[1, 0, 0, 0, 0, 0]]))
-    scores, below = head.score(asked)[0], head.candidates.score(asked)[0]
-    read = torch.from_numpy(head.score_pairs(asked, EVERYTHING)).sigmoid()
+    head = fit_head(tiny_encoder, opinions(), BceSettings(), adversarial=FgmSettings())
+    query = queries(np.array([[1, 0, 0, 0, 0, 0]]))
+    scores, below = head.score(query)[0], head.candidates.score(query)[0]
+    probabilities = torch.from_numpy(head.score_pairs(query, EVERYTHING)).sigmoid()
     top = scores >= 0
     assert top.sum() == 3
-    assert not top[0]  # What the history names is not read.
-    torch.testing.assert_close(scores[top], read[top])
+    assert not top[0]  # History items are no candidates.
+    torch.testing.assert_close(scores[top], probabilities[top])
     assert (scores[~top] < -1).all()
     assert torch.equal(scores[~top].argsort(stable=True), below[~top].argsort(stable=True))
 
 
 def test_the_item_that_is_asked_about_and_its_label_are_in_no_users_text(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), BceSettings(), optim=AdamWSettings(epochs=1, batch_size=24))
+    head = fit_head(tiny_encoder, opinions(), BceSettings(), optim=AdamWSettings(epochs=1, batch_size=24))
     history = sp.csr_array(opinions().interactions.matrix)
     assert head._user_text(history, 0) == "robot 1994; robot desert"
     assert head._user_text(history, 0, without=4) == "robot desert; robot moon"
@@ -98,7 +98,7 @@ def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know
 
 
 @pytest.mark.parametrize(("typed", "about"), [
-    (["loss=softmax"], "loss=softmax: head=interest cannot be trained by it"),
+    (["loss=softmax"], "loss=softmax: cannot train head=interest"),
     (["loss=bce", "loss.num_negatives=3"], "loss.num_negatives=3: has no effect"),
     (["loss=bce", "head.rerank=0"], "head.rerank=0: must be at least 1"),
     (["loss=bce", "head.candidates=mf"], "head.candidates=mf: choose one of")])

@@ -1,4 +1,4 @@
-"""The heads that train a model of pairs: what a step sees, what they learn, what they refuse."""
+"""The heads that train a pair model: steps, learning, refusals."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
-from llmrec_cli.heads.shared.pair_targets import known_among, weights_of_choices
+from llmrec_cli.heads.shared.pair_targets import mask_known, weights_of_choices
 from llmrec_cli.settings.adversarial import AprSettings
 from llmrec_cli.settings.head import (
     FactorizationMachineSettings,
@@ -37,20 +37,20 @@ HEADS = [MfSettings(embedding_size=4), NeuralCfSettings(embedding_size=4, layers
 every_head = pytest.mark.parametrize("settings", HEADS, ids=lambda head: head.kind)
 
 
-def fitted(settings, data=None, loss=None, context=CONTEXT, **optim):
-    """Return a fitted head; by default on the small matrix with item attributes."""
+def fit_head(settings, data=None, loss=None, context=CONTEXT, **optim):
+    """Fit a head, by default on the small matrix with item attributes."""
     head = build(ModelConfig(head=settings, loss=loss or SoftmaxSettings(), optim=replace(OPTIM, **optim)))
     head.fit(data or small(), context)
     return head
 
 
 def small():
-    """Return data with an item (8) and a user (11) without training; items have two of three attributes."""
+    """Return data with an item (8) and a user (11) without interactions; items have two of three attributes."""
     return training(MATRIX, np.eye(3)[np.arange(9) % 3] + np.eye(3)[[0] * 9] > 0)
 
 
 def rated(values, likes=None):
-    """Return data of a matrix of ratings, 0 where there is none; those below `likes` are dislikes."""
+    """Return data of a matrix of ratings, 0 for no rating; ratings below `likes` are dislikes."""
     user, item = np.nonzero(values)
     value = values[user, item].astype(np.float32)
     all_of_them = Interactions(user, item, value, np.arange(len(user)), *values.shape)
@@ -60,8 +60,8 @@ def rated(values, likes=None):
 
 
 def test_a_machine_scores_the_sum_over_all_pairs_of_its_features():
-    """Rendle 2010: eq. 5, which is computed, against eq. 1, which is meant."""
-    head = fitted(FactorizationMachineSettings(embedding_size=4), epochs=20)
+    """Rendle 2010: eq. 5, which the head computes, against the definition, eq. 1."""
+    head = fit_head(FactorizationMachineSettings(embedding_size=4), epochs=20)
     assert isinstance(head, Machine)
     state, data = head.state(), small()
     users, items = state["model.user_side.ids.rows"], state["model.item_side.ids.rows"]
@@ -95,8 +95,8 @@ def test_a_block_of_neural_scores_is_the_network_of_the_paper_pair_by_pair():
 
 def test_known_among_finds_the_candidates_that_each_user_knows():
     matrix = sp.csr_array(np.array([[1, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]))
-    known = known_among(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
-    assert known.tolist() == [[True, False, True], [False, False, False], [False, False, True]]
+    mask = mask_known(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
+    assert mask.tolist() == [[True, False, True], [False, False, False], [False, False, True]]
 
 
 @pytest.mark.parametrize("candidates", [3, 100])
@@ -104,7 +104,7 @@ def test_known_among_finds_the_candidates_that_each_user_knows():
                          ids=lambda loss: loss.kind)
 def test_a_step_has_every_interaction_once_and_gradients_that_are_finite_differences(loss, candidates):
     settings = MfSettings(embedding_size=4, candidates=candidates, target="choice")
-    head = fitted(settings, loss=loss, epochs=1)
+    head = fit_head(settings, loss=loss, epochs=1)
     head.model.double().zero_grad()
     steps = ChoiceSteps(head.model, head.settings, loss, small().interactions, 10, torch.device("cpu"))
     batches = list(steps.batches(0, np.random.default_rng(3)))
@@ -126,7 +126,7 @@ def test_a_step_has_every_interaction_once_and_gradients_that_are_finite_differe
 
 @every_head
 def test_a_killed_run_goes_on_to_the_same_bits(settings, tmp_path):
-    whole = fitted(settings).state()
+    whole = fit_head(settings).state()
 
     class Killed(Exception):
         pass
@@ -136,19 +136,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(settings, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        fitted(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, log=dying))
-    resumed = fitted(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, resumed=True)).state()
+        fit_head(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, log=dying))
+    resumed = fit_head(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, resumed=True)).state()
     for key, value in whole.items():
         np.testing.assert_array_equal(resumed[key], value, err_msg=key)
 
 
 @every_head
 def test_nothing_of_an_unseen_item_or_user_is_learned_and_neither_is_ahead(settings):
-    head = fitted(settings)
+    head = fit_head(settings)
     scores = head.score(queries(MATRIX.astype(float), list(range(12))))
     if settings.kind != "factorization_machine":  # It has attributes that others have.
         assert (scores[:, 8] == scores[:, :8].min(dim=1).values).all()
-    # A user without training and nobody at all: the average user.
+    # A user without interactions and an empty history both get the average user.
     nobody = head.score(queries(np.zeros((1, 9))))
     torch.testing.assert_close(nobody[0], scores[11])
     assert scores[11, :8].std() > 0
@@ -158,19 +158,19 @@ def test_values_are_fitted_and_told_from_choices():
     values = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
     values[MATRIX[:, :8]] = 0
     data = rated(values)
-    head = fitted(MfSettings(embedding_size=4, l2=0.001), data, MseSettings(), epochs=200, learning_rate=0.05)
+    head = fit_head(MfSettings(embedding_size=4, l2=0.001), data, MseSettings(), epochs=200, learning_rate=0.05)
     assert head.score_meaning == "value"
     assert head.tuned_config().head.target == "value"
     scores = head.score(queries((values > 0).astype(float), list(range(12)))).numpy()
     assert np.abs(scores - values)[values > 0].max() < 0.2
-    # Where there is no value it is still near what the two are worth: a sum of biases.
+    # Predictions without a value are still near the truth, which is a sum of biases.
     truth = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
     assert np.abs(scores - truth)[values == 0].mean() < 0.5
 
 
 def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
     values = np.where(np.arange(8) % 2, 5.0, 1.0) * (np.random.default_rng(1).random((12, 8)) < 0.7)
-    head = fitted(MfSettings(embedding_size=4, l2=0.001), rated(values, likes=4), BceSettings(), epochs=100,
+    head = fit_head(MfSettings(embedding_size=4, l2=0.001), rated(values, likes=4), BceSettings(), epochs=100,
                   learning_rate=0.05)
     assert head.score_meaning == "logit"
     likely = torch.sigmoid(head.score(queries((values > 4).astype(float), list(range(12))))).numpy()
@@ -183,23 +183,23 @@ def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
     (MfSettings(target="opinion"), BceSettings(), "no dislikes")])
 def test_a_target_that_the_data_does_not_have_is_refused(settings, loss, message):
     with pytest.raises(DataError, match=message):
-        fitted(settings, loss=loss)
+        fit_head(settings, loss=loss)
 
 
 def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
-    def found(head, loss):
+    def problem_keys(head, loss):
         return [problem.partition(":")[0] for problem in ModelConfig(head=head, loss=loss).problems()]
 
-    assert found(MfSettings(), SoftmaxSettings()) == found(MfSettings(),
+    assert problem_keys(MfSettings(), SoftmaxSettings()) == problem_keys(MfSettings(),
                                                            SoftmaxSettings(similarity="cosine", temperature=0.3)) == []
-    assert found(MfSettings(), SoftmaxSettings(temperature=0.3)) == ["loss.temperature=0.3"]
-    assert found(MfSettings(), BceSettings(num_negatives=5)) == ["loss.num_negatives=5"]
-    assert found(MfSettings(), BprSettings(scale=3.0)) == ["loss.scale=3.0"]
-    assert found(NeuralCfSettings(), BprSettings(similarity="cosine")) == ["loss.similarity=cosine"]
-    assert found(FactorizationMachineSettings(),
+    assert problem_keys(MfSettings(), SoftmaxSettings(temperature=0.3)) == ["loss.temperature=0.3"]
+    assert problem_keys(MfSettings(), BceSettings(num_negatives=5)) == ["loss.num_negatives=5"]
+    assert problem_keys(MfSettings(), BprSettings(scale=3.0)) == ["loss.scale=3.0"]
+    assert problem_keys(NeuralCfSettings(), BprSettings(similarity="cosine")) == ["loss.similarity=cosine"]
+    assert problem_keys(FactorizationMachineSettings(),
                  SoftmaxSettings(popularity_correction=0.5)) == ["loss.popularity_correction=0.5"]
-    assert found(MfSettings(target="value"), BceSettings()) == ["head.target=value"]
-    assert found(MfSettings(target="opinion"), SoftmaxSettings()) == ["head.target=opinion"]
+    assert problem_keys(MfSettings(target="value"), BceSettings()) == ["head.target=value"]
+    assert problem_keys(MfSettings(target="opinion"), SoftmaxSettings()) == ["head.target=opinion"]
 
 
 def test_memory_grows_with_what_it_is_made_of():
@@ -216,9 +216,9 @@ def test_memory_grows_with_what_it_is_made_of():
                          ids=lambda loss: loss.kind)
 @pytest.mark.parametrize("candidates", [5, 100])
 def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, candidates):
-    data, chosen = small(), replace(settings, candidates=candidates, l2=0.3, target="choice")
-    model = fitted(settings).model.eval()
-    steps = ChoiceSteps(model, chosen, loss, data.interactions, 20, CONTEXT.device)
+    data, changed = small(), replace(settings, candidates=candidates, l2=0.3, target="choice")
+    model = fit_head(settings).model.eval()
+    steps = ChoiceSteps(model, changed, loss, data.interactions, 20, CONTEXT.device)
     batch = next(iter(steps.batches(0, np.random.default_rng(4))))
 
     def gradients(parts):
@@ -232,13 +232,13 @@ def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, c
     for number in (2, 3, 50):
         parts = steps.split(batch, number)
         assert len(parts) == min(number, len(np.unique(data.interactions.user[batch[0]])))
-        found, of_parts = gradients(parts)
-        assert found == pytest.approx(expected, rel=1e-5)
+        actual, of_parts = gradients(parts)
+        assert actual == pytest.approx(expected, rel=1e-5)
         torch.testing.assert_close(of_parts, of_whole, rtol=1e-4, atol=1e-6)
 
 
 def test_under_attack_a_batch_has_no_parts():
-    steps = ChoiceSteps(fitted(HEADS[0]).model, replace(HEADS[0], target="choice"), SoftmaxSettings(),
+    steps = ChoiceSteps(fit_head(HEADS[0]).model, replace(HEADS[0], target="choice"), SoftmaxSettings(),
                         small().interactions,
                         20, CONTEXT.device, AprSettings())
     assert steps.split is None

@@ -1,4 +1,4 @@
-"""The causal transformer: what it may see, what it is trained on, and what it learns."""
+"""The causal transformer: visibility of places, training batches, and learning."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.sequential.model import CausalTransformer, SequenceModel
-from llmrec_cli.heads.sequential.steps import START, SequenceSteps, sequences
+from llmrec_cli.heads.sequential.steps import START, SequenceSteps, cut_sequences
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.settings.head import EaseSettings, PopularitySettings
 from llmrec_cli.settings.heads.sequential import SequentialSettings
@@ -50,11 +50,11 @@ def config_of(settings, loss, batch_size):
 
 def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target_by_hand():
     part = histories([[5, 6, 7, 8], [4]], 9)
-    # Of user 0 the places 2 and 3: after 6 comes 7, after 7 comes 8. Of user 1 place 0: after the start comes 4.
-    laid = sequences(part.matrix, np.array([0, 1]), np.array([2, 0]), np.array([2, 1]))
-    assert laid.inputs.tolist() == [6, 7, START]
-    assert part.matrix.indices[laid.next].tolist() == [7, 8, 4]
-    assert laid.flat.tolist() == [0, 1, 2]  # Two rows of two places, of which the last is padding.
+    # User 0, places 2 and 3: after 6 comes 7, after 7 comes 8. User 1, place 0: after the start comes 4.
+    sequences = cut_sequences(part.matrix, np.array([0, 1]), np.array([2, 0]), np.array([2, 1]))
+    assert sequences.inputs.tolist() == [6, 7, START]
+    assert part.matrix.indices[sequences.next].tolist() == [7, 8, 4]
+    assert sequences.flat.tolist() == [0, 1, 2]  # Two rows of two places; the last place is padding.
 
 
 @pytest.mark.parametrize("changed", [1, 4, 9])
@@ -124,7 +124,7 @@ def test_every_loss_learns_more_than_popularity(shop, loss):
 
 
 def test_order_is_learned(shop):
-    """Everybody goes on from item n to n + 1: after a history the next is foretold, which no bag of items can."""
+    """Everybody goes from item n to n + 1: the next item can be predicted, but not from a bag of items."""
     rng = np.random.default_rng(0)
     rows = [[(start + n) % 20 for n in range(6)] for start in rng.integers(20, size=200)]
     data = shop.data.training("train")
@@ -132,18 +132,18 @@ def test_order_is_learned(shop):
     users = replace(data.users, ids=np.array([f"u{n}" for n in range(200)], object))
     head = build(shop.config(IDS, optim=AdamWSettings(epochs=30, batch_size=256, learning_rate=0.02)))
     head.fit(replace(data, users=users, interactions=part), shop.context(validation=None))
-    queries = shop.new([[str(data.items.ids[n]) for n in (3, 4, 5)], [str(data.items.ids[n]) for n in (5, 4, 3)]])
+    queries = shop.new_users([[str(data.items.ids[n]) for n in (3, 4, 5)], [str(data.items.ids[n]) for n in (5, 4, 3)]])
     scores = head.score(queries)
     assert scores[0].argmax().item() == 6
     assert scores[1].argmax().item() == 4
 
 
 def test_a_cold_item_is_found_by_its_text(shop):
-    """Items c0 to c3 are in no history; users who love a genre are to be shown the one of that genre."""
+    """Items c0 to c3 are in no history; users who love a genre must get the cold item of that genre."""
     head = shop.fit(shop.config(replace(SMALL, id_dropout=0.5), optim=LONGER))
     cold = np.flatnonzero([key.startswith("c") for key in shop.data.items.ids])
     assert np.abs(head.state()["model.item_ids.weight"][cold]).max() == 0
-    queries = shop.new([[f"i{n}" for n in range(genre, 40, 4)][:8] for genre in range(4)])
+    queries = shop.new_users([[f"i{n}" for n in range(genre, 40, 4)][:8] for genre in range(4)])
     scores = head.score(queries)[:, torch.from_numpy(cold)]
     ranks = [(scores[genre] > scores[genre, genre]).sum().item() for genre in range(4)]
     assert np.mean(ranks) < 1.0  # Chance is 1.5.
@@ -173,8 +173,8 @@ def test_hard_negatives_are_never_items_that_the_user_knows(shop, tmp_path):
     mined = mine(settings, data, shop.context())
     assert mined.shape == (60, 8)
     assert (mined >= 0).mean() > 0.9
-    known = data.interactions.matrix.toarray()
-    assert not any(known[user, item] for user in range(60) for item in mined[user] if item >= 0)
+    history = data.interactions.matrix.toarray()
+    assert not any(history[user, item] for user in range(60) for item in mined[user] if item >= 0)
     for head in (SMALL, TwoTowerSettings(embedding_size=16)):
         config = shop.config(head, loss=SoftmaxSettings(num_negatives=5, hard_negatives=settings),
                              optim=AdamWSettings(epochs=1))
@@ -195,7 +195,7 @@ def test_hard_negatives_of_a_model_of_other_data_or_of_the_answers_are_refused(s
     assert mine(HardNegativesSettings(), data, shop.context()).shape == (60, 0)
 
 
-@pytest.mark.parametrize(("head", "loss", "said"), [
+@pytest.mark.parametrize(("head", "loss", "message"), [
     (SMALL, SoftmaxSettings(temperature=0.2), "loss.temperature=0.2: has no effect on head=sequential without"),
     (SMALL, SoftmaxSettings(popularity_correction=0.5), "loss.popularity_correction=0.5"),
     (SMALL, SoftmaxSettings(hard_negatives=HardNegativesSettings(model="m")),
@@ -205,14 +205,14 @@ def test_hard_negatives_of_a_model_of_other_data_or_of_the_answers_are_refused(s
      "loss.learn_temperature=False: has no effect"),
     (SMALL, SoftmaxSettings(num_negatives=9, hard_negatives=HardNegativesSettings(model="m")), None),
     (TwoTowerSettings(), SoftmaxSettings(label_smoothing=0.1, num_negatives=4, learn_temperature=False), None)])
-def test_a_setting_of_the_loss_without_effect_is_named(head, loss, said):
+def test_a_setting_of_the_loss_without_effect_is_named(head, loss, message):
     problems = list(head.problems_with(loss))
-    assert len(problems) == (said is not None)
-    assert all(said in problem for problem in problems)
+    assert len(problems) == (message is not None)
+    assert all(message in problem for problem in problems)
 
 
 def test_a_sparse_history_of_a_query_is_read_newest_last():
     part = histories([[3, 1, 2]], 5)
     assert isinstance(part.matrix, sp.csr_array)
-    laid = sequences(part.matrix, np.array([0]), np.array([1]), np.array([3]))
-    assert laid.inputs.tolist() == [3, 1, 2]
+    sequences = cut_sequences(part.matrix, np.array([0]), np.array([1]), np.array([3]))
+    assert sequences.inputs.tolist() == [3, 1, 2]

@@ -1,4 +1,4 @@
-"""Histories times dense weights: equal to the plain product, whatever the shapes, blocks and columns added later."""
+"""Histories times dense weights: equal to the plain product for all shapes, blocks and columns added later."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.heads.shared import matrix_products as dense_products
-from llmrec_cli.heads.shared.matrix_products import ColumnBlocks, reorder_in_place, turned_in_place
+from llmrec_cli.heads.shared.matrix_products import ColumnBlocks, reorder_in_place, transpose_in_place
 
 
 def generated(num_queries, num_rows, num_columns, seed, ones=True):
@@ -22,10 +22,10 @@ def generated(num_queries, num_rows, num_columns, seed, ones=True):
 @given(st.integers(0, 9), st.integers(0, 20), st.lists(st.integers(0, 150), max_size=3), st.integers(0, 99),
        st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_the_product_is_the_plain_one_also_with_columns_added_and_after_loading(queries, rows, added, seed, ones):
-    history, matrix = generated(queries, rows, sum(added), seed, ones)
+def test_the_product_is_the_plain_one_also_with_columns_added_and_after_loading(queries, rows, columns, seed, ones):
+    history, matrix = generated(queries, rows, sum(columns), seed, ones)
     blocks, start = ColumnBlocks(rows), 0
-    for number in added:
+    for number in columns:
         blocks.append(matrix[:, start:start + number])
         start += number
     loaded = ColumnBlocks.of(blocks.flat(), rows, start)
@@ -39,7 +39,7 @@ def test_the_product_is_the_plain_one_also_with_columns_added_and_after_loading(
 def test_a_matrix_is_turned_and_read_in_its_own_memory(size):
     matrix = np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)
     before = matrix.copy()
-    blocks = ColumnBlocks.of(turned_in_place(matrix), size, size)
+    blocks = ColumnBlocks.of(transpose_in_place(matrix), size, size)
     np.testing.assert_array_equal(blocks.dense(), before.T)
     assert np.shares_memory(blocks.flat(), matrix) or size == 0
     assert all(np.shares_memory(block.numpy(), matrix) for block in blocks.blocks)

@@ -1,4 +1,4 @@
-"""What a knowledge graph's vectors say of items: means, centring, weights, the gate, and that they are kept."""
+"""Entity vectors of items: means, centring, weights, the gate and the cache."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def shelf(triples=None):
     return replace(data, knowledge=knowledge_of(graph() if triples is None else triples))
 
 
-def heard():
+def make_log():
     events = []
     return events, lambda event, **values: events.append((event, values))
 
@@ -51,22 +51,22 @@ def context(**changed) -> Context:
 def test_an_item_is_the_mean_of_its_entities_centred_by_the_items_in_training_of_length_one():
     here = context()
     vectors = entity_vectors(SMALL, graph(), here)
-    found = item_entities(SMALL, shelf(), here, "x")
+    actual = item_entities(SMALL, shelf(), here, "x")
     means = np.stack([vectors[0], vectors[1], (vectors[2] + vectors[3]) / 2])
     by_hand = means - (means[0] + means[2]) / 2
-    np.testing.assert_allclose(found[:3], by_hand / np.linalg.norm(by_hand, axis=1, keepdims=True), atol=1e-5)
-    assert found.dtype == np.float32
-    assert not found[3].any()
+    np.testing.assert_allclose(actual[:3], by_hand / np.linalg.norm(by_hand, axis=1, keepdims=True), atol=1e-5)
+    assert actual.dtype == np.float32
+    assert not actual[3].any()
 
 
 def test_an_entity_that_no_triple_names_is_as_no_link():
     unnamed = replace(graph(), head=np.array([0, 1, 2]), relation=np.zeros(3, np.int64), tail=np.array([4, 4, 5]))
     only_named = LINKS.copy()
     only_named[2, 3] = 0
-    found = item_entities(SMALL, shelf(unnamed), context(), "x")
-    np.testing.assert_array_equal(found, item_entities(
+    actual = item_entities(SMALL, shelf(unnamed), context(), "x")
+    np.testing.assert_array_equal(actual, item_entities(
         SMALL, shelf(replace(unnamed, links=sp.csr_array(only_named))), context(), "x"))
-    assert found.any(axis=1).tolist() == [True, True, True, False]
+    assert actual.any(axis=1).tolist() == [True, True, True, False]
 
 
 def test_features_stand_beside_the_text_with_their_weight_and_new_items_have_zeros():
@@ -82,7 +82,7 @@ def test_features_stand_beside_the_text_with_their_weight_and_new_items_have_zer
 
 
 def test_an_unseen_item_scores_like_the_seen_item_that_its_entity_is_like():
-    # Items 1 and 2 share a maker with item 0 and item 3 another; nobody chose 1, and 2 and 3 are chosen alike.
+    # Items 0, 1 and 2 share a maker, item 3 has another; nobody chose 1, and 2 and 3 are equally popular.
     links = np.zeros((4, 8), np.float32)
     links[np.arange(4), np.arange(4)] = 1
     many = [(0, 4), (1, 4), (2, 4), (3, 5), (0, 6), (1, 6), (2, 6), (3, 7)]
@@ -99,17 +99,17 @@ def test_an_unseen_item_scores_like_the_seen_item_that_its_entity_is_like():
 
 
 def test_vectors_are_learned_once_and_kept_across_runs(tmp_path):
-    for settings, seed, triples, learned in (
+    for settings, seed, triples, is_learned in (
             (SMALL, 1, graph(), True), (SMALL, 1, graph(), False), (SMALL, 2, graph(), True),
             (replace(SMALL, margin=1.0), 1, graph(), True),
             (ComplExSettings(embedding_size=8, epochs=2), 1, graph(), True),
             (SMALL, 1, replace(graph(), tail=np.array([4, 5, 5, 5])), True),
             (SMALL, 1, graph(np.eye(6, dtype=np.float32)), False)):
-        events, log = heard()
-        found = entity_vectors(settings, triples, context(seed=seed, cache=tmp_path, log=log))
-        assert [("read" not in values) for _, values in events] == [learned]
+        events, log = make_log()
+        actual = entity_vectors(settings, triples, context(seed=seed, cache=tmp_path, log=log))
+        assert [("read" not in values) for _, values in events] == [is_learned]
         again = entity_vectors(settings, triples, context(seed=seed))
-        assert found.tobytes() == again.tobytes()
+        assert actual.tobytes() == again.tobytes()
     assert len(list((tmp_path / "entities").glob("*.safetensors"))) == 5
 
 
@@ -119,14 +119,14 @@ def test_a_damaged_file_of_the_cache_is_learned_again_with_a_line_that_says_so(t
     whole = file.read_bytes()
     for content in (whole[:40], whole[:-1] + bytes([whole[-1] ^ 1])):
         file.write_bytes(content)
-        found = entity_vectors(SMALL, graph(), context(cache=tmp_path))
-        assert found.tobytes() == expected.tobytes()
+        actual = entity_vectors(SMALL, graph(), context(cache=tmp_path))
+        assert actual.tobytes() == expected.tobytes()
         assert "damaged, so it is removed and its vectors are learned again" in capsys.readouterr().err
         assert file.read_bytes() == whole
 
 
 def test_a_fit_and_its_refit_learn_them_once():
-    events, log = heard()
+    events, log = make_log()
     here = context(log=log)
     item_entities(SMALL, shelf(), here, "x")
     item_entities(SMALL, shelf(), here.inside("refit"), "x")
@@ -141,10 +141,10 @@ def test_a_gate_at_zero_leaves_the_text_and_an_open_one_adds_the_entity():
         gate.gate.bias.fill_(-1000.0)
         torch.testing.assert_close(gate(text), text)
         gate.gate.bias.fill_(1000.0)
-        added = gate(text) - text
-    torch.testing.assert_close(added[0], vectors[0] @ gate.entity.weight.T)
-    # Neither an item without an entity nor one that came later has anything to add.
-    assert not added[1:].any()
+        difference = gate(text) - text
+    torch.testing.assert_close(difference[0], vectors[0] @ gate.entity.weight.T)
+    # The gate adds nothing for an item without an entity or an item added later.
+    assert not difference[1:].any()
 
 
 def test_the_gate_starts_half_open_and_rows_are_those_of_the_whole():
@@ -175,14 +175,14 @@ def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_l
     state = head.state()
     copy = build(config)
     copy.load(state, data.users, data.items, shop.context())
-    queries = shop.known([0, 1, 2])
+    queries = shop.known_users([0, 1, 2])
     torch.testing.assert_close(copy.score(queries), head.score(queries), rtol=0, atol=0)
     name = next(name for name in state if name.endswith("entities.vectors_ND"))
     blind = build(config)
     blind.load(state | {name: np.zeros_like(state[name])}, data.users, data.items, shop.context())
     assert not torch.allclose(blind.score(queries), head.score(queries))
     head.add_items(unknown(1, kind="new"))
-    assert head.score(shop.known([0], num_added=1)).shape == (1, num_items + 1)
+    assert head.score(shop.known_users([0], num_added=1)).shape == (1, num_items + 1)
 
 
 def test_without_a_graph_or_links_the_setting_is_named():
@@ -191,14 +191,14 @@ def test_without_a_graph_or_links_the_setting_is_named():
         ItemFeatures(FeatureWeightsSettings(entities=3.0), ModelConfig(head=ContentSettings(), entities=SMALL),
                      CPU).fit(bare, context())
     unlinked = shelf(graph(np.zeros_like(LINKS)))
-    with pytest.raises(DataError, match=r"head.entity_gate=true: the knowledge graph has 4 triples, and 0 links"):
+    with pytest.raises(DataError, match=r"head.entity_gate=true: the knowledge graph has 4 triples and 0 links"):
         item_entities(SMALL, unlinked, context(), "head.entity_gate=true")
     features = ItemFeatures(FeatureWeightsSettings(entities=3.0), ModelConfig(head=ContentSettings()), CPU)
     with pytest.raises(ConfigError, match=r"features.entities=3.0: needs vectors of entities; choose entities=transe"):
         features.fit(shelf(), context())
 
 
-@pytest.mark.parametrize(("typed", "told"), [
+@pytest.mark.parametrize(("typed", "message"), [
     (["head=ease", "entities=rotate"], "entities=rotate: has no effect, since head=ease does not use it; leave it out, "
                                        "set head.features.entities above 0, or choose another head"),
     (["head=two_tower", "entities=rotate"], "set head.entity_gate=true, or choose"),
@@ -207,12 +207,12 @@ def test_without_a_graph_or_links_the_setting_is_named():
      "entities.embedding_size=5: must be even"),
     (["head=ease", "head.features.entities=1", "entities.learning_rate=0"], "entities.learning_rate=0.0: must be"),
     (["head=sequential", "head.text_scale=0", "head.id_dropout=0", "head.entity_gate=true"],
-     "head.entity_gate=true: joins the text, so it has no effect with text_scale=0"),
+     "head.entity_gate=true: has no effect with text_scale=0"),
 ])
-def test_what_has_no_effect_or_cannot_be_is_refused(typed, told):
+def test_what_has_no_effect_or_cannot_be_is_refused(typed, message):
     with pytest.raises(ConfigError) as caught:
         compose("finetune", typed)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_member_of_a_fusion_has_its_gate_and_its_own_model_of_the_graph():

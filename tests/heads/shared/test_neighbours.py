@@ -24,14 +24,14 @@ def scores(settings, matrix, history, user=None):
     return fit(settings, training(matrix)).score(queries(history, user)).numpy()
 
 
-def weights_by_hand(rows, known, settings):
-    """Return rows with the weights of their features, the formulas written out densely."""
-    idf = np.log1p(len(known) / np.maximum((known > 0).sum(0), 1))
+def weights_by_hand(rows, candidates, settings):
+    """Return the rows with weighted features, by the formulas written out densely."""
+    idf = np.log1p(len(candidates) / np.maximum((candidates > 0).sum(0), 1))
     if settings.weighting == "none":
         return rows * 1.0
     if settings.weighting == "tfidf":
         return rows * idf
-    average, length = max(known.sum() / len(known), 1e-9), rows.sum(1, keepdims=True)
+    average, length = max(candidates.sum() / len(candidates), 1e-9), rows.sum(1, keepdims=True)
     damping = settings.k1 * (1 - settings.b + settings.b * length / average) + rows
     return rows * idf * (settings.k1 + 1) / np.where(rows > 0, damping, 1)
 
@@ -45,12 +45,12 @@ def similarities_by_hand(targets, others, settings):
 
 
 def nearest_by_hand(similarity, k):
-    """Return each row with all but its k highest set to 0; of equal ones, the first stay."""
-    kept = np.zeros_like(similarity)
+    """Return each row with all but its k highest values set to 0; the first wins a tie."""
+    nearest = np.zeros_like(similarity)
     for row, values in enumerate(similarity):
         near = np.argsort(-values, kind="stable")[:k]
-        kept[row, near] = values[near]
-    return kept
+        nearest[row, near] = values[near]
+    return nearest
 
 
 def item_knn(matrix, history, settings):
@@ -58,15 +58,15 @@ def item_knn(matrix, history, settings):
     similarity_TH = similarities_by_hand(items, items, settings)
     np.fill_diagonal(similarity_TH, 0)
     if settings.neighbours_of == "target":
-        kept_TH = nearest_by_hand(similarity_TH, settings.k)
+        nearest_TH = nearest_by_hand(similarity_TH, settings.k)
     else:
-        kept_TH = nearest_by_hand(similarity_TH.T, settings.k).T
-    return history @ (kept_TH ** settings.exponent).T
+        nearest_TH = nearest_by_hand(similarity_TH.T, settings.k).T
+    return history @ (nearest_TH ** settings.exponent).T
 
 
 def user_knn(matrix, history, user, settings):
-    rows, known = weights_by_hand(history, matrix, settings), weights_by_hand(matrix, matrix, settings)
-    similarity_QU = similarities_by_hand(rows, known, settings)
+    rows, users = weights_by_hand(history, matrix, settings), weights_by_hand(matrix, matrix, settings)
+    similarity_QU = similarities_by_hand(rows, users, settings)
     for query, own in enumerate(user):
         if own >= 0:
             similarity_QU[query, own] = 0
@@ -75,31 +75,31 @@ def user_knn(matrix, history, user, settings):
 
 def test_items_bought_together_score_their_cosine():
     # i0 has users {0, 1}, i1 {0, 1, 2}, i2 {1, 2}: cos(0,1) = 2/sqrt(6), cos(0,2) = 1/2, cos(0,3) = 0.
-    found = scores(ItemKnnSettings(shrinkage=0), MATRIX, np.array([[1, 0, 0, 0]]))
-    np.testing.assert_allclose(found, [[0, 2 / np.sqrt(6), 0.5, 0]], rtol=1e-6)
+    actual = scores(ItemKnnSettings(shrinkage=0), MATRIX, np.array([[1, 0, 0, 0]]))
+    np.testing.assert_allclose(actual, [[0, 2 / np.sqrt(6), 0.5, 0]], rtol=1e-6)
 
 
 def test_shrinkage_damps_and_the_exponent_sharpens():
-    found = scores(ItemKnnSettings(shrinkage=2, exponent=2), MATRIX, np.array([[1, 0, 0, 0]]))
-    np.testing.assert_allclose(found, [[0, (2 / (np.sqrt(6) + 2))**2, (1 / (2 + 2))**2, 0]], rtol=1e-6)
+    actual = scores(ItemKnnSettings(shrinkage=2, exponent=2), MATRIX, np.array([[1, 0, 0, 0]]))
+    np.testing.assert_allclose(actual, [[0, (2 / (np.sqrt(6) + 2))**2, (1 / (2 + 2))**2, 0]], rtol=1e-6)
 
 
 def test_only_the_k_nearest_of_each_item_count():
-    found = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="history"), MATRIX, np.array([[1, 0, 1, 0]]))
+    actual = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="history"), MATRIX, np.array([[1, 0, 1, 0]]))
     # Both i0 and i2 have i1 as their nearest.
-    np.testing.assert_allclose(found, [[0, 4 / np.sqrt(6), 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(actual, [[0, 4 / np.sqrt(6), 0, 0]], rtol=1e-6)
 
 
 def test_users_alike_give_their_items_and_oneself_is_no_neighbour():
-    found = scores(UserKnnSettings(shrinkage=0), MATRIX, MATRIX[[0]], user=[0])
+    actual = scores(UserKnnSettings(shrinkage=0), MATRIX, MATRIX[[0]], user=[0])
     # User 0 {0, 1}: cos with user 1 {0, 1, 2} = 2/sqrt(6), with user 2 {1, 2} = 1/2.
     near, far = 2 / np.sqrt(6), 0.5
-    np.testing.assert_allclose(found, [[near, near + far, near + far, 0]], rtol=1e-6)
+    np.testing.assert_allclose(actual, [[near, near + far, near + far, 0]], rtol=1e-6)
 
 
 def test_a_new_user_with_the_same_history_has_that_user_as_the_nearest():
-    found = scores(UserKnnSettings(shrinkage=0, k=1), MATRIX, MATRIX[[0]])
-    np.testing.assert_allclose(found, [[1, 1, 0, 0]], rtol=1e-6)
+    actual = scores(UserKnnSettings(shrinkage=0, k=1), MATRIX, MATRIX[[0]])
+    np.testing.assert_allclose(actual, [[1, 1, 0, 0]], rtol=1e-6)
 
 
 @st.composite
@@ -125,7 +125,7 @@ def random_matrix(seed, num_users, num_items):
 
 
 def random_weights(seed, num_users, num_items, weighted):
-    """Return a matrix of values, 1s unless `weighted`, and what they weigh: the average interaction 1."""
+    """Return a matrix of values, 1s unless `weighted`, and its weights, whose average is 1."""
     values = random_matrix(seed, num_users, num_items)
     if weighted:
         values *= np.random.default_rng(seed + 1).choice([1.0, 5.0, 30.0], values.shape)
@@ -133,7 +133,7 @@ def random_weights(seed, num_users, num_items, weighted):
 
 
 def sure(similarity, k):
-    """Whether no rounding can change who is among the k nearest: none that is left out is as near as one that is in."""
+    """Return True if rounding cannot change the k nearest: the k-th similarity is clearly above the next one."""
     ordered = -np.sort(-similarity, axis=1)
     return k >= ordered.shape[1] or bool((ordered[:, k - 1] - ordered[:, k] > 1e-5 * ordered[:, k - 1])[
         ordered[:, k] > 0].all())
@@ -181,8 +181,8 @@ def test_blocks_and_dense_features_change_no_score(monkeypatch, settings, cells,
 @given(similarity=arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)),
                          elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])), k=st.integers(1, 10))
 def test_of_equally_near_ones_the_first_are_kept_and_zeros_never(similarity, k):
-    found = np.where(_highest(similarity, k), similarity, 0)
-    np.testing.assert_array_equal(found, nearest_by_hand(similarity, k))
+    actual = np.where(_highest(similarity, k), similarity, 0)
+    np.testing.assert_array_equal(actual, nearest_by_hand(similarity, k))
 
 
 @given(share=st.floats(0, 1), most=st.integers(0, 60), seed=st.integers(0, 10**6))
@@ -199,28 +199,28 @@ def test_a_product_is_the_same_however_much_of_it_is_dense(share, most, seed):
 
 
 def test_the_share_of_the_target_in_the_norm_is_the_asymmetry():
-    # i0 has users {0, 1}, i1 {0, 1, 2}: two in common. Scored is i1, from a history of i0.
+    # i0 has users {0, 1}, i1 {0, 1, 2}: two in common. The history is i0, the scored item i1.
     for asymmetry in (0.0, 0.15, 0.5, 1.0):
-        found = scores(ItemKnnSettings(shrinkage=0, asymmetry=asymmetry), MATRIX, np.array([[1, 0, 0, 0]]))
-        np.testing.assert_allclose(found[0, 1], 2 / (3**asymmetry * 2**(1 - asymmetry)), rtol=1e-6)
+        actual = scores(ItemKnnSettings(shrinkage=0, asymmetry=asymmetry), MATRIX, np.array([[1, 0, 0, 0]]))
+        np.testing.assert_allclose(actual[0, 1], 2 / (3**asymmetry * 2**(1 - asymmetry)), rtol=1e-6)
 
 
 def test_the_share_of_the_user_who_asks_is_the_asymmetry():
-    # User 1 {0, 1, 2} asks; user 0 {0, 1} has 2 in common and no item that user 1 lacks; i0 has user 0 alone beside.
-    found = scores(UserKnnSettings(shrinkage=0, asymmetry=0.3), MATRIX, MATRIX[[1]], user=[1])
-    np.testing.assert_allclose(found[0, 0], 2 / (3**0.3 * 2**0.7), rtol=1e-6)
+    # The query is user 1 {0, 1, 2}; user 0 {0, 1} has 2 in common and no other item; besides user 1, i0 has user 0.
+    actual = scores(UserKnnSettings(shrinkage=0, asymmetry=0.3), MATRIX, MATRIX[[1]], user=[1])
+    np.testing.assert_allclose(actual[0, 0], 2 / (3**0.3 * 2**0.7), rtol=1e-6)
 
 
 def test_without_normalisation_the_common_users_are_counted():
-    found = scores(ItemKnnSettings(shrinkage=0, normalisation=0), MATRIX, np.array([[1, 0, 0, 0]]))
-    np.testing.assert_allclose(found, [[0, 2, 1, 0]], rtol=1e-6)
+    actual = scores(ItemKnnSettings(shrinkage=0, normalisation=0), MATRIX, np.array([[1, 0, 0, 0]]))
+    np.testing.assert_allclose(actual, [[0, 2, 1, 0]], rtol=1e-6)
 
 
 def test_each_scored_item_takes_the_sum_over_its_own_neighbours():
-    # i0's nearest is i1, i2's is i1, and so a history of i1 alone gives to both, each being asked for its own nearest.
-    found = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="target"), MATRIX, np.array([[0, 1, 0, 0]]))
+    # The nearest of i0 and of i2 is i1, so a history of i1 alone scores both by their own nearest neighbours.
+    actual = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="target"), MATRIX, np.array([[0, 1, 0, 0]]))
     near = 2 / np.sqrt(6)
-    np.testing.assert_allclose(found, [[near, 0, near, 0]], rtol=1e-6)
+    np.testing.assert_allclose(actual, [[near, 0, near, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("settings", "words"), [
@@ -247,17 +247,17 @@ def test_memory_is_told_from_shapes_and_grows_with_what_is_kept():
 def test_tfidf_is_the_logarithm_of_one_over_the_share():
     # Of 4 rows, features 0 to 3 are in 2, 3, 2 and 1.
     weighting = Weighting(sp.csr_array(MATRIX), UserKnnSettings(weighting="tfidf"))
-    found = weighting(sp.csr_array(MATRIX[[1, 3]].astype(np.float32))).toarray()
-    np.testing.assert_allclose(found, [[np.log(3), np.log(7 / 3), np.log(3), 0], [0, 0, 0, np.log(5)]], rtol=1e-6)
+    actual = weighting(sp.csr_array(MATRIX[[1, 3]].astype(np.float32))).toarray()
+    np.testing.assert_allclose(actual, [[np.log(3), np.log(7 / 3), np.log(3), 0], [0, 0, 0, np.log(5)]], rtol=1e-6)
 
 
 def test_bm25_damps_long_rows_by_the_average_length_of_those_known():
     # Rows of 2, 3, 2 and 1 items: 2 on average. k1 = 1.2, b = 0.75.
     weighting = Weighting(sp.csr_array(MATRIX), UserKnnSettings(weighting="bm25"))
-    found = weighting(sp.csr_array(MATRIX[[1]].astype(np.float32))).toarray()
+    actual = weighting(sp.csr_array(MATRIX[[1]].astype(np.float32))).toarray()
     damping = 2.2 / (1.2 * (0.25 + 0.75 * 3 / 2) + 1)
     idf = np.array([np.log(3), np.log(7 / 3), np.log(3), 0])
-    np.testing.assert_allclose(found, [idf * damping], rtol=1e-6)
+    np.testing.assert_allclose(actual, [idf * damping], rtol=1e-6)
 
 
 @pytest.mark.parametrize("weighting", ["none", "tfidf", "bm25"])

@@ -22,11 +22,11 @@ def test_the_bytes_are_those_of_safetensors(tmp_path):
 
 def test_what_is_read_is_what_safetensors_reads(tmp_path):
     write_tensors(tmp_path / "a", ARRAYS)
-    found, wanted = read_tensors(PinnedFolder(tmp_path, "again"), "a"), load_file(tmp_path / "a")
-    assert found.keys() == wanted.keys() == ARRAYS.keys()
-    for name, array in wanted.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array)
+    actual, expected = read_tensors(PinnedFolder(tmp_path, "again"), "a"), load_file(tmp_path / "a")
+    assert actual.keys() == expected.keys() == ARRAYS.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype
+        np.testing.assert_array_equal(actual[name], array)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:20],
@@ -37,23 +37,23 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
         read_tensors(PinnedFolder(tmp_path, "again"), "a")
 
 
-MEASURED = """
+MEMORY_SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.heads.memory import taken_by
+from llmrec_cli.heads.memory import measure_memory_growth
 write_tensors(Path(sys.argv[1]), {"x": np.ones(9)})
 read = lambda: read_tensors(PinnedFolder(Path(sys.argv[1]).parent, ""), "a")
 read()
 arrays = {"x": np.ones(2**24, np.float32)}
-print(taken_by(lambda: write_tensors(Path(sys.argv[1]), arrays)), taken_by(read))
+print(measure_memory_growth(lambda: write_tensors(Path(sys.argv[1]), arrays)), measure_memory_growth(read))
 """
 
 
 def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
-    done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path / "a")], check=True, capture_output=True,
+    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path / "a")], check=True, capture_output=True,
                           text=True)
     written, read = map(int, done.stdout.split())
     assert written < 2**22

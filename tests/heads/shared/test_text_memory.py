@@ -1,4 +1,4 @@
-"""Stated memory of texts grows with all that it is made of: texts, trained layers, a step, the encoder."""
+"""Estimated memory of texts grows with its parts: texts, trained layers, a step, the encoder."""
 
 from dataclasses import replace
 
@@ -39,30 +39,30 @@ from llmrec_cli.settings.peft import (
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = [f"robot number {n} and the moon" for n in range(100)]
-RECIPE = ModelConfig(head=TwoTowerSettings(), encoder=MiniLMSettings(), peft=LoraSettings(), loss=SoftmaxSettings(),
+CONFIG = ModelConfig(head=TwoTowerSettings(), encoder=MiniLMSettings(), peft=LoraSettings(), loss=SoftmaxSettings(),
                      optim=AdamWSettings())
 
 
 def with_peft(peft):
-    return replace(RECIPE, peft=peft)
+    return replace(CONFIG, peft=peft)
 
 
 def test_a_frozen_encoder_is_stated_with_its_files_and_the_vectors():
-    found = encoder_memory(with_peft(FrozenSettings()), TEXTS, 10)
-    assert found == ENCODING_BYTES + MINILM_SHAPE.weights + VECTOR_COPIES * 4 * 100 * 384
-    # Where layers could be trained but are not in this place, as for the texts of users.
-    assert encoder_memory(RECIPE, TEXTS, 10, FrozenSettings()) == found
+    estimate = encoder_memory(with_peft(FrozenSettings()), TEXTS, 10)
+    assert estimate == ENCODING_BYTES + MINILM_SHAPE.weights + VECTOR_COPIES * 4 * 100 * 384
+    # The config trains layers, but not for these texts, as for the texts of users.
+    assert encoder_memory(CONFIG, TEXTS, 10, FrozenSettings()) == estimate
 
 
 def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
     def beside(texts):
-        return encoder_memory(RECIPE, texts, 1) - encoder_memory(with_peft(FrozenSettings()), texts, 1)
+        return encoder_memory(CONFIG, texts, 1) - encoder_memory(with_peft(FrozenSettings()), texts, 1)
 
     lengths = [num_tokens(MiniLMSettings(), text) for text in TEXTS]
-    step = step_memory(RECIPE, LoraSettings(), 1, np.mean(lengths), max(lengths))
+    step = step_memory(CONFIG, LoraSettings(), 1, np.mean(lengths), max(lengths))
     assert beside(TEXTS) == pytest.approx(4 * 384 * sum(lengths) + step, abs=1)
     assert beside([*TEXTS, *TEXTS]) == beside(TEXTS)
-    assert encoder_memory(RECIPE, [*TEXTS, *TEXTS], 1) > encoder_memory(RECIPE, TEXTS, 1)
+    assert encoder_memory(CONFIG, [*TEXTS, *TEXTS], 1) > encoder_memory(CONFIG, TEXTS, 1)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", 2), ("abcdef", 4), ("太空", 4), ("x" * 10_000, 64)])
@@ -72,7 +72,7 @@ def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
 
 def test_a_step_grows_with_texts_layers_and_an_adversary():
     def step(num_texts=8, peft=None, **changed):
-        return step_memory(replace(RECIPE, **changed), peft or LoraSettings(), num_texts, 24, 32)
+        return step_memory(replace(CONFIG, **changed), peft or LoraSettings(), num_texts, 24, 32)
 
     # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
     assert step(peft=LoraSettings(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
@@ -87,14 +87,14 @@ def test_a_step_grows_with_texts_layers_and_an_adversary():
 
 def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets():
     # 2,048 tokens with the padding, then twice as many.
-    assert step_memory(RECIPE, LoraSettings(), 32, 48, 64) == step_memory(RECIPE, LoraSettings(), 32, 64, 64)
-    assert step_memory(RECIPE, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
+    assert step_memory(CONFIG, LoraSettings(), 32, 48, 64) == step_memory(CONFIG, LoraSettings(), 32, 64, 64)
+    assert step_memory(CONFIG, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
 
 
 def test_buckets_that_are_run_again_hold_less():
-    few, many = (step_memory(RECIPE, LoraSettings(), num, 64, 64) for num in (12 * 32, 13 * 32))
+    few, many = (step_memory(CONFIG, LoraSettings(), num, 64, 64) for num in (12 * 32, 13 * 32))
     assert many < few
-    assert step_memory(RECIPE, LoraSettings(), 10 * 13 * 32, 64, 64) - many == (
+    assert step_memory(CONFIG, LoraSettings(), 10 * 13 * 32, 64, 64) - many == (
         (2 + 2 * HELD_WHILE_RUN_AGAIN) * 4 * 384 * 64 * 9 * 13 * 32)
 
 
@@ -122,7 +122,7 @@ def sizes(tmp_path):
 
 def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
     def stated(width, layers, peft):
-        return encoder_memory(replace(RECIPE, encoder=sizes(width, layers), peft=peft), TEXTS, 50)
+        return encoder_memory(replace(CONFIG, encoder=sizes(width, layers), peft=peft), TEXTS, 50)
 
     assert stated(64, 2, FrozenSettings()) > stated(32, 2, FrozenSettings())
     assert stated(32, 4, FrozenSettings()) > stated(32, 2, FrozenSettings())
@@ -130,14 +130,14 @@ def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
         wider, deeper, plain = (stated(*size, peft) for size in ((64, 2), (32, 4), (32, 2)))
         assert wider > plain
         assert deeper > plain
-    # Two layers hold what two layers hold, however many lie below them.
+    # Two trained layers take the same memory, independent of the number of layers below them.
     top = LoraSettings(num_layers=2)
     assert (stated(32, 4, top) - stated(32, 4, FrozenSettings())) == (stated(32, 2, top) - stated(32, 2,
                                                                                                   FrozenSettings()))
 
 
 def test_pairs_of_texts_are_stated_by_the_step():
-    config = replace(RECIPE, loss=BceSettings())
+    config = replace(CONFIG, loss=BceSettings())
     assert pairs_memory(config, 2048) - pairs_memory(config, 1024) > 1024 * 64 * 384 * 4
 
 
@@ -148,8 +148,8 @@ def test_pairs_of_texts_are_stated_by_the_step():
 def test_every_head_that_reads_texts_states_the_encoder(shop, head):
     loss = BceSettings() if head.kind == "interest" else SoftmaxSettings()
     built = build(shop.config(head, peft=LoraSettings(num_layers=1), loss=loss))
-    found = built.estimate_memory(shop.data.training("train"))
-    assert found > ENCODING_BYTES
+    estimate = built.estimate_memory(shop.data.training("train"))
+    assert estimate > ENCODING_BYTES
 
 
 def test_tuned_texts_are_stated_with_their_step(shop):

@@ -13,7 +13,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.interest.head import Interest
 from llmrec_cli.heads.interest.pairs import Pairs
-from llmrec_cli.heads.shared.training_history import earlier_items, newest_entries, resolved_history
+from llmrec_cli.heads.shared.training_history import earlier_items, newest_entries, resolve_history
 from llmrec_cli.heads.two_tower import steps as two_tower_steps
 from llmrec_cli.heads.two_tower import towers as towers_module
 from llmrec_cli.heads.two_tower.steps import TowerSteps
@@ -39,7 +39,7 @@ def rows_of(*histories, times=None, num_items=8):
 
 
 def data_of(interactions, **facts):
-    """Return training data with times, of a split by time, with texts that say little."""
+    """Return training data with times, of a split by time, with uninformative texts."""
     items = entities(interactions.num_items)
     items = replace(items, texts=np.array([f"thing {n % 7} {n % 7}" for n in range(len(items))], object))
     usual = {"has_order": True, "split": "leave_last_out"}
@@ -54,9 +54,9 @@ def config_of(head, **changed):
 
 
 def chains(seed=0):
-    """Return NUM_USERS histories of LENGTH items (U, LENGTH) and the item after each: its kind is what the last says.
+    """Return NUM_USERS histories of LENGTH items (U, LENGTH) and the next item of each.
 
-    Each item has a kind, and a kind drawn at random that follows it. No item comes twice.
+    Each item has a kind and a random next kind: the next item has the next kind of the last item. No item repeats.
     """
     rng = np.random.default_rng(seed)
     following_N = rng.integers(NUM_KINDS, size=NUM_ITEMS)
@@ -78,7 +78,7 @@ def hits(head, data, next_U):
 
 
 def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_before():
-    """Five of about ten unseen items of the right kind: .5 is what can be had, .13 what guessing gets."""
+    """Five of about ten unseen items of the right kind: .5 is the optimum, .13 is chance."""
     histories, next_U = chains()
     data = data_of(rows_of(*histories, num_items=NUM_ITEMS))
     values = {}
@@ -97,21 +97,21 @@ def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_befor
 def test_histories_end_before_the_target_where_the_split_goes_by_time(has_order, split, expected):
     data, logged = data_of(rows_of([0, 1], [2]), has_order=has_order, split=split), []
     context = replace(CONTEXT, log=lambda event, **values: logged.append((event, values["chosen"])))
-    assert resolved_history("auto", data, context) == expected
+    assert resolve_history("auto", data, context) == expected
     assert logged == [("training_history", expected)]
-    assert resolved_history("others", data, context) == "others"
+    assert resolve_history("others", data, context) == "others"
 
 
 def test_histories_may_be_asked_to_end_before_the_target_under_any_split_with_times():
-    assert resolved_history("before", data_of(rows_of([0, 1]), split="given"), CONTEXT) == "before"
+    assert resolve_history("before", data_of(rows_of([0, 1]), split="given"), CONTEXT) == "before"
 
 
 @pytest.mark.parametrize("facts", [{"has_order": False}, {"times": [np.zeros(3), np.ones(2)]}], ids=["none", "equal"])
 def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal(facts):
     data = data_of(rows_of([0, 1, 2], [3, 4], times=facts.get("times")), has_order=facts.get("has_order", True))
-    assert resolved_history("auto", data, CONTEXT) == "others"
+    assert resolve_history("auto", data, CONTEXT) == "others"
     with pytest.raises(DataError, match=r"head\.training_history=before: .* dataset\.columns\.timestamp"):
-        resolved_history("before", data, CONTEXT)
+        resolve_history("before", data, CONTEXT)
 
 
 def test_recency_without_times_is_refused():
@@ -134,7 +134,7 @@ def test_newest_entries_are_the_last_of_each_row():
 
 
 def towers_at_random(settings, num_items):
-    """Return towers whose attention tells items and ages apart, and item vectors."""
+    """Return towers with attention weights that differ between items and ages, and item vectors."""
     generator = torch.Generator().manual_seed(1)
     towers = Towers(3, num_items, 4, settings, SoftmaxSettings())
     if towers.pooling is not None:
@@ -150,20 +150,20 @@ def towers_at_random(settings, num_items):
     ids=["recency", "attention", "sum"])
 def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_each_target(settings, most_entries,
                                                                                         monkeypatch):
-    """60 items of one user, 40 of them targets: 40 x 30 entries on average, if each target read all before it."""
+    """One user has 60 items, 40 of them targets: 40 x 30 entries on average if each target read all earlier items."""
     monkeypatch.setattr(two_tower_steps, "MOST_WITH_RECENCY", 16)
     towers, items = towers_at_random(settings, 64)
     data = rows_of(np.arange(60), [5, 1, 0], [2], num_items=64)
     rows = np.random.default_rng(0).permutation(np.concatenate([np.arange(20, 60), [60, 62, 63]]))
-    read, sums = [], towers_module.history_sums
+    num_entries, sums = [], towers_module.history_sums
     for module in (two_tower_steps, towers_module):
-        monkeypatch.setattr(module, "history_sums", lambda items_NE, indices, *rest: read.append(len(indices)) or
+        monkeypatch.setattr(module, "history_sums", lambda items_NE, indices, *rest: num_entries.append(len(indices)) or
                             sums(items_NE, indices, *rest))
     steps = TowerSteps(towers, None, config_of(settings), data, None, np.empty((3, 0), np.int64),
                        torch.device("cpu"), is_causal=True)
-    found = steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])])
-    assert sum(read) <= most_entries + 2
-    for row, vector in zip(rows, found, strict=True):
+    actual = steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])])
+    assert sum(num_entries) <= most_entries + 2
+    for row, vector in zip(rows, actual, strict=True):
         before = data.item[data.matrix.indptr[data.user[row]]:row]
         before = before[-16:] if settings.recency else before
         alone = towers.histories(items, torch.from_numpy(before), torch.tensor([0, len(before)]))[0]
@@ -174,7 +174,7 @@ def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_eac
                          [ATTENTION, replace(ATTENTION, recency=False), TwoTowerSettings(embedding_size=16)],
                          ids=["recency", "attention", "sum"])
 def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
-    """Against the history of a list that ends before the target, and bit by bit under another future."""
+    """Histories equal those of lists that end before the target, and are bit-identical under another future."""
     past, future, other = [4, 0, 6], [1, 2, 3], [7, 5, 2]
     generator = torch.Generator().manual_seed(1)
     towers = Towers(2, 8, 4, settings, SoftmaxSettings())
@@ -184,15 +184,15 @@ def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
             if towers.pooling.ages is not None:
                 towers.pooling.ages.normal_(generator=generator)
     items = torch.randn(8, 16, generator=generator)
-    rows, found = np.array([3, 0, 8]), []
+    rows, histories = np.array([3, 0, 8]), []
     for later in (future, other):
         data = rows_of(past + later, [5, 1, 0])
         steps = TowerSteps(towers, None, config_of(settings), data, None, np.empty((2, 0), np.int64),
                            torch.device("cpu"), is_causal=True)
-        found.append(steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])]))
-    assert torch.equal(*found)
+        histories.append(steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])]))
+    assert torch.equal(*histories)
     alone = towers.histories(items, torch.tensor([*past, 5, 1]), torch.tensor([0, 3, 3, 5]))
-    torch.testing.assert_close(found[0], alone)
+    torch.testing.assert_close(histories[0], alone)
     assert ages(torch.tensor([0, 3])).tolist() == [2, 1, 0]  # From the target: the item just before it has age 0.
 
 
@@ -207,9 +207,9 @@ def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history()
 def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
     encoder = HuggingFaceSettings(path=str(tiny_encoder), max_length=24)
     loss = SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
-    fitted = build(config_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
-    fitted.fit(data_of(rows_of([0, 1, 2], [2, 3])), CONTEXT)
-    assert fitted.tuned_config().head.training_history == "before"
+    model = build(config_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
+    model.fit(data_of(rows_of([0, 1, 2], [2, 3])), CONTEXT)
+    assert model.tuned_config().head.training_history == "before"
 
 
 def test_interest_reads_beside_a_pair_what_came_before_it():
@@ -219,13 +219,13 @@ def test_interest_reads_beside_a_pair_what_came_before_it():
                             8)
     data = replace(data_of(likes), negatives=dislikes)
     pairs = Pairs(data, "opinion", 10, is_causal=True)
-    # The like at the dislike's own time is not known to have come before it.
-    assert pairs.known.num_before.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert Pairs(data, "opinion", 10).known.num_before.tolist() == [3, 3, 3, 1, 3, 3, 1]
+    # The like at the time of the dislike does not count as before it.
+    assert pairs.labelled.num_before.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert Pairs(data, "opinion", 10).labelled.num_before.tolist() == [3, 3, 3, 1, 3, 3, 1]
     head = Interest(config_of(InterestSettings(candidates="popularity", history_items=2), loss=BceSettings()))
     head.titles = np.array([f"t{n}" for n in range(8)], object)
     texts = [head._user_text(likes.matrix, user, item, num) for user, item, num in
-             zip(pairs.known.user, pairs.known.item, pairs.known.num_before, strict=True)]
+             zip(pairs.labelled.user, pairs.labelled.item, pairs.labelled.num_before, strict=True)]
     assert texts == ["", "t4", "t0; t4", "", "t4", "t0; t4", ""]
 
 
@@ -235,11 +235,11 @@ def test_an_item_drawn_for_interest_has_the_history_of_the_interaction_that_it_i
     liked = batch.target > 0
     before = dict(zip(zip(batch.user[liked], batch.item[liked], strict=True), batch.num_before[liked], strict=True))
     assert before == {(0, 4): 0, (0, 0): 1, (0, 6): 2, (1, 1): 0, (1, 3): 1}
-    # Drawn items come behind, in the order of those they are drawn beside.
-    drawn = list(zip(batch.user[~liked], batch.num_before[~liked], strict=True))
-    beside = list(zip(batch.user[liked], batch.num_before[liked], strict=True))
-    assert all(pair in beside for pair in drawn)
-    assert drawn == [pair for pair in beside if pair in drawn]
+    # Negatives come last, in the order of their interactions.
+    negatives = list(zip(batch.user[~liked], batch.num_before[~liked], strict=True))
+    positives = list(zip(batch.user[liked], batch.num_before[liked], strict=True))
+    assert all(pair in positives for pair in negatives)
+    assert negatives == [pair for pair in positives if pair in negatives]
 
 
 @pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)

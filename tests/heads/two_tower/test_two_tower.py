@@ -1,4 +1,4 @@
-"""The two towers: what they learn, with every loss, adapter and adversary."""
+"""Two towers: learning with every loss, adapter and adversary."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -66,28 +66,28 @@ def test_training_the_encoder_changes_the_vectors_of_the_texts(shop):
 def test_an_adversary_adds_the_loss_under_attack_and_changes_what_is_learned(shop, peft):
     plain, head = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=NoAdversarySettings()))
     attacked, other = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=FgmSettings(epsilon=0.1)))
-    # The first step is from the same weights: the clean loss, and one that the attack made no smaller.
+    # The first step starts from the same weights: the clean loss, and the adversarial loss, which is no smaller.
     assert attacked[0] > 1.9 * plain[0]
     assert (head.state()["towers.text.weight"] != other.state()["towers.text.weight"]).any()
 
 
 def test_cold_items_are_reachable(shop):
     head = shop.fit(shop.config(SMALL))
-    lists = recommend_lists(head.score, shop.known(), 10, item_hash_ranks(shop.data.items.ids))
+    lists = recommend_lists(head.score, shop.known_users(), 10, item_hash_ranks(shop.data.items.ids))
     cold = np.flatnonzero([key.startswith("c") for key in shop.data.items.ids])
     assert len(cold) == 4
     assert np.isin(lists.items_QK, cold).any()
 
 
 def test_an_items_place_in_the_catalogue_does_not_matter_when_it_is_added(shop):
-    """A new item with the text of a known one scores as that one does without its id."""
+    """A new item with the text of a known item scores like the known item without its id."""
     head = deepcopy(shop.fit(shop.config(replace(SMALL, id_scale=0.0), loss=MseSettings())))
     items = shop.data.items
     known = type(items)(np.array(["new"], object), items.titles[:1], items.texts[:1], items.attributes[:1],
                         items.attribute_names)
     head.add_items(known)
-    scores = head.score(shop.known(num_added=1))
-    # The encoder pads a text differently in other company, which changes the last digits.
+    scores = head.score(shop.known_users(num_added=1))
+    # The encoder's padding depends on the other texts of a batch, which changes the last digits.
     torch.testing.assert_close(scores[:, -1], scores[:, 0], atol=1e-3, rtol=0)
     assert (scores[:, 1] - scores[:, 0]).abs().max() > 0.05
 
@@ -185,7 +185,7 @@ def test_ages_are_in_buckets_that_double():
 
 
 def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
-    """The history of a row is that of the user as if the target had never been, ages of the others apart."""
+    """The history of a row is the user's history without the target, except for the ages of the other items."""
     settings = replace(SMALL, history="attention")
     config = shop.config(settings, optim=AdamWSettings(epochs=1, batch_size=100))
     part = shop.data.part("train")
@@ -214,7 +214,7 @@ def test_every_part_of_the_user_tower_learns_far_more_than_popularity(shop):
 
 
 def with_profiles(shop):
-    """Return the shop's training data with a text of each user that says the genre they love."""
+    """Return the shop's training data with a text of each user that names the genre they love."""
     data = shop.data.training("train")
     words = np.array([" ".join(str(data.items.texts[user % 4]).split()[:6]) for user in range(60)], object)
     return replace(data, users=replace(data.users, texts=words))
@@ -232,7 +232,7 @@ def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
     again = build(head.tuned_config())
     again.load(head.state(), data.users, data.items, shop.context())
     torch.testing.assert_close(again.score_text(data.users.texts[:4]), scores, rtol=1e-4, atol=1e-4)
-    assert torch.equal(again.score(shop.known()), head.score(shop.known()))
+    assert torch.equal(again.score(shop.known_users()), head.score(shop.known_users()))
 
 
 def test_profiles_without_a_text_of_any_user_are_refused(shop):

@@ -156,8 +156,8 @@ def test_a_unit_that_is_wrong_is_named_beside_the_right_one(tmp_path: Path, unit
 
 
 @pytest.mark.parametrize(("pattern", "said"), [
-    ("%d/%m", "has no year"), ("%Q", "'%Q' is not read"), ("%Y-%m-%d %I:%M", "%I (hours to 12) and %p"),
-    ("%Y-%m-%d %Y", "is there twice"), ("%Y-%m-%d %", "'%' is not read")])
+    ("%d/%m", "has no year"), ("%Q", "'%Q' is not supported"), ("%Y-%m-%d %I:%M", "%I (hours 1 to 12) and %p"),
+    ("%Y-%m-%d %Y", "occurs twice"), ("%Y-%m-%d %", "'%' is not supported")])
 def test_a_pattern_that_reads_no_whole_date_is_refused(pattern: str, said: str) -> None:
     [problem] = FilesSettings(interactions="x.csv", timestamp_format=pattern).problems()
     assert problem.startswith(f"timestamp_format={pattern}: ")
@@ -214,7 +214,7 @@ def test_the_name_of_a_zone_is_never_part_of_a_pattern_that_is_advised(text: str
 
 def test_a_pattern_with_the_name_of_a_zone_is_refused() -> None:
     [problem] = format_problems("%Y-%m-%d %H:%M:%S Europe/Berlin")
-    assert "'Europe/Berlin' would be read as mere words, and the times as UTC" in problem
+    assert "'Europe/Berlin' would be read as literal text, and the times as UTC" in problem
     assert not [*format_problems("%d/%b/%Y:%H:%M:%S"), *format_problems("%d/%m/%Y um %H:%M Uhr")]
 
 

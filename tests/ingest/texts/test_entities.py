@@ -41,6 +41,15 @@ def test_lists_in_jsonl_are_lists(tmp_path: Path) -> None:
     assert (item["item_id"], item["text"], item["attributes"]) == ("7", "A: x|y, z", ["tags=x|y", "tags=z"])
 
 
+def test_the_time_column_of_interactions_is_asked_of_no_file_of_users(tmp_path: Path) -> None:
+    write(tmp_path, "uid,sku,ts\nu,b,1600000000\nv,a,1600000001\n")
+    write(tmp_path, "uid,age\nu,30\nv,40\n", "users.csv")
+    columns = {"user_id": "uid", "item_id": "sku", "timestamp": "ts"}
+    prepared = prepare_with(tmp_path, FilesSettings(interactions=str(tmp_path / "clicks.csv"), columns=columns,
+                                                    users=str(tmp_path / "users.csv")))
+    assert prepared.column("users", "age") == ["30", "40"]
+
+
 def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_shown(tmp_path: Path) -> None:
     rows = "a,Shirt,S,\na,,M,\na, ,S,red\nz,Z,,\nz,Z,,\n"
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title,option,colour\n" + rows)
