@@ -193,7 +193,7 @@ def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
 
 
 def test_links_to_look_at_are_shown_once() -> None:
-    note = "linked, to look at: item 7 is entity m.1"
+    note = "example link to check: item 7 is entity m.1"
     assert note not in render(make_audit(notes=[note]), ABOUT)
     assert note in render({key: value for key, value in make_audit(notes=[note]).items() if key != "links"}, ABOUT)
 
