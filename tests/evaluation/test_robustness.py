@@ -101,7 +101,7 @@ def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_ane
                                                                 denoise=0.0, blend=1.0))
     result = run(model, candidates="cold")["robustness"]
     one = result["models"]["content"]
-    assert one["texts"] == "items without training interactions, as if they came new"
+    assert one["texts"] == "items without training interactions, added as new items"
     assert one["truncated"]["metrics"]["ndcg@10"]["mean"] != one["clean"]["ndcg@10"]["mean"]
     assert result["unaffected"] == []
 
@@ -171,7 +171,7 @@ FOUND = {"texts": {kind: {"strength": 0.2, "changed": 0.75} for kind in ("typos"
 
 def test_the_tables_show_what_is_lost_and_that_it_is_worse():
     table = robustness_table(FOUND, 10)
-    assert [row.name for row in table.rows] == ["two_tower", "Typos", "Synonyms", "Cut short"]
+    assert [row.name for row in table.rows] == ["two_tower", "Typos", "Synonyms", "Truncated"]
     assert table.rows[1].note == "strength 0.2, 75% of the texts changed"
     assert (table.rows[1].cells[-1].value, table.rows[1].cells[-1].kind) == ("-0.0500", "worse")
     lines = robustness_lines(FOUND, 10).splitlines()

@@ -93,7 +93,7 @@ def test_lines_of_python_are_named_and_the_command_that_converts_them_works(llmr
     rows = [{"user_id": f"u{n}", "item_id": "i'1", "early": False, "note": None, "text": "ça \"va\""} for n in range(9)]
     message = refused(llmrec, pack("\n".join(map(repr, rows)).encode()), name=name)
     text, command = message.split("\n")
-    assert text == (f"{name}: line 1 is a Python dictionary and not JSON, as are all others; convert the file and name "
+    assert text == (f"{name}: line 1 and all others are Python dictionaries, not JSON; convert the file and name "
                     f"the new one:")
     command = command.strip().replace("python3", shlex.quote(sys.executable), 1)
     subprocess.run(["bash", "-c", command], check=True)

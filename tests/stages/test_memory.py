@@ -106,7 +106,7 @@ def test_a_command_that_does_not_fit_into_memory_ends_before_anything_is_loaded(
         raise AssertionError("began to load")
 
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
-    monkeypatch.setattr(stage, "load_entrants" if command == "evaluate" else "load_recommender", load)
+    monkeypatch.setattr(stage, "load_models" if command == "evaluate" else "load_recommender", load)
     done = fitted(command, "model=fit", "run_dir=run", *(["queries=all"] if command == "recommend" else []))
     assert done.code == 5
     assert f"{command}: takes about" in done.err

@@ -95,5 +95,5 @@ def test_each_process_has_a_gpu_of_its_own_or_none_is_started(second_of_two, mon
     with pytest.raises(ConfigError, match="device=cuda:0: is a single GPU, but each of the 2 processes needs its own"):
         device.choose_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match="2 processes and 1 GPUs"):
+    with pytest.raises(ConfigError, match="2 processes but 1 GPUs"):
         device.choose_device("cuda")

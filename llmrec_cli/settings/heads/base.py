@@ -77,7 +77,7 @@ class HeadSettings(OptionSettings):
         yield from self.check("decay", above=0)
         for key in ("weight", "decay") if not self.weighs else ():
             if getattr(self, key) is not None:
-                remedy = (f"; since each member has its own, set members.<name>.{key}" if self.combines
+                remedy = (f", since each member has its own; set members.<name>.{key}" if self.combines
                           else "; leave it out")
                 yield f"{key}={getattr(self, key)}: has no effect on head={self.kind}{remedy}"
 
