@@ -176,7 +176,7 @@ def test_the_tables_show_what_is_lost_and_that_it_is_worse():
     assert (table.rows[1].cells[-1].value, table.rows[1].cells[-1].kind) == ("-0.0500", "worse")
     lines = robustness_lines(FOUND, 10).splitlines()
     assert "-0.0500  -0.0700 to -0.0300" in lines[3]
-    assert lines[-1] == "reads no item text when asked: ease"
+    assert lines[-1] == "not perturbed, no item text read at recommendation time: ease"
 
 
 def test_the_page_has_a_section_for_it():

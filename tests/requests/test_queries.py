@@ -118,7 +118,8 @@ def test_a_query_of_a_user_and_of_a_group_at_once_is_refused_with_its_line() -> 
     ("q.jsonl", '{"user_id": "u"}\nnot json\n', "q.jsonl: line 2: not JSON"),
     ("q.csv", "user_id,text\nu\n", "line 2: 1 fields where the header has 2"),
     ("q.csv", "user_id,text\n", "has a header but no rows"), ("q.csv", "", "is empty"),
-    ("q.csv", "user_id,user_id\nu,v\n", "two columns are called 'user_id'"), ("q.jsonl", '{"user_id": "u"}\n{"user_id', "truncated")])
+    ("q.csv", "user_id,user_id\nu,v\n", "two columns are called 'user_id'"),
+    ("q.jsonl", '{"user_id": "u"}\n{"user_id', "truncated")])
 def test_a_file_with_a_bad_row_is_refused_with_its_place(name: str, content: str, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         read_queries(write(name, content))

@@ -125,7 +125,7 @@ def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
     beside = FilesSettings(interactions="x.csv", synthetic_groups="random", cluster_users=on)
     assert any("synthetic_groups=random" in problem for problem in beside.problems())
     own = FilesSettings(interactions="x.csv", groups="g.csv", cluster_users=on)
-    assert any("groups of dataset.groups" in problem for problem in own.problems())
+    assert any("cannot be combined with dataset.groups" in problem for problem in own.problems())
 
 
 @pytest.mark.parametrize(("sources", "group", "mode", "said"), [
