@@ -228,8 +228,8 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
     clicks = CLICKS.replace(",", ";") if name == "b.csv" else CLICKS
     line = 3 if name == "b.csv" else 2
     message = refused(llmrec, clicks, *sentence, "dataset.attributes.shelves=list")
-    assert message == (f"{name}: line {line}: 'shelves', an attribute, is an array of objects with the keys count, "
-                       f"name, which would be one value as a whole; take one of them with "
+    assert message == (f"{name}: line {line}: the attribute 'shelves' is an array of objects with the keys count, "
+                       f"name, and each object would count as one value; use one key with "
                        f"'dataset.attributes.shelves[].name=list'")
     assert "'dataset.attributes.by.name=category'" in refused(llmrec, clicks, *sentence,
                                                               "dataset.attributes.by=category")
