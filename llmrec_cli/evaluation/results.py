@@ -213,7 +213,7 @@ def report_content(results: EvaluationResults, metrics: dict[str, Any], models: 
 
 def _disagreements(results: EvaluationResults, data: PreparedData,
                    cutoff: int) -> tuple[tuple[str, str], list[Disagreement]]:
-    """Return the names of the first and the best other model, and the users on whom they differ most."""
+    """Return the names of the first model and of the best other one, and the users with the largest differences."""
     first = next(iter(results.models))
     other = next((name for name in results.ranking.names if name in results.models and name != first), None)
     if other is None:

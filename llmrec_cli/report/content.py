@@ -48,7 +48,7 @@ class ModelLists:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A user on whom two models differ: example with the first model's list, the second's list, and both metrics."""
+    """An example of two models that differ: a user, both models' lists and both metrics."""
 
     example: Example
     other: list[Entry]
@@ -76,7 +76,8 @@ class EvaluationReport:
     counts_N, exposure : training interactions of each candidate item, and number of lists of each recommender with it
     curves : loss and validation curves, empty if the model has none
     examples : a few users, chosen independently of their results
-    disagreements, compared_models : users on whom the two models differ most, first those that favour the first model
+    disagreements : users with the largest differences between two models, first those that favour the first model
+    compared_models : names of these two models
     """
 
     model: str
@@ -104,7 +105,7 @@ def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Catalogue,
 
 def find_disagreements(task: HeldOut, ours: ModelLists, theirs: ModelLists, items: Catalogue,
                        cutoff: int) -> list[Disagreement]:
-    """Return the users on whom two models differ most, _NUM_DISAGREEMENTS in favour of each model."""
+    """Return the users with the largest differences between two models, _NUM_DISAGREEMENTS in favour of each."""
     difference_Q = ours.values_Q - theirs.values_Q
     order = np.argsort(-difference_Q, kind="stable")
     rows = [*order[:_NUM_DISAGREEMENTS][difference_Q[order[:_NUM_DISAGREEMENTS]] > 0],

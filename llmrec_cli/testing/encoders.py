@@ -1,7 +1,7 @@
 """Conformance checks of text encoders."""
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.testing.shop import CPU
 from llmrec_cli.testing.suite import Check
@@ -122,23 +123,29 @@ def the_identity_changes_with_the_vectors_and_only_then(case: EncoderCase) -> No
 
 
 def another_process_gives_the_same_vectors_and_identity(case: EncoderCase) -> None:
-    """Nothing hangs on the process, as Python's `hash` of a text does: vectors are cached and models are shared."""
+    """Vectors are cached and models shared, so nothing may depend on the process, as Python's `hash` of a text does."""
     if case.begins_at_random:
         return
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "77"}
-    done = subprocess.run([sys.executable, "-c", _ELSEWHERE], input=pickle.dumps(case.settings), env=environment,
-                          capture_output=True, check=False)
-    assert done.returncode == 0, f"another process cannot open it: {done.stderr.decode(errors='replace')[-300:]}"
-    vectors, identity = pickle.loads(done.stdout)  # Written by the lines of _ELSEWHERE.
-    np.testing.assert_array_equal(vectors, case.encoder.encode(_TEXTS))
+    cls = type(case.settings)
+    typed = json.dumps([cls.__module__, cls.__qualname__, to_plain(case.settings)])
+    done = subprocess.run([sys.executable, "-c", _ELSEWHERE, typed], env=environment, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, f"another process cannot open it: {done.stderr[-300:]}"
+    vectors, identity = json.loads(done.stdout)
+    np.testing.assert_array_equal(np.array(vectors, np.float32), case.encoder.encode(_TEXTS))
     assert identity == case.encoder.identity, "another identity in another process"
 
 
 _ELSEWHERE = """
-import pickle, sys
+import json, sys
+from importlib import import_module
+from llmrec_cli.settings.base import Builder
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.testing.encoders import EncoderCase, _TEXTS
-encoder = EncoderCase(pickle.load(sys.stdin.buffer)).encoder
-sys.stdout.buffer.write(pickle.dumps((encoder.encode(_TEXTS), encoder.identity)))
+module, name, plain = json.loads(sys.argv[1])
+encoder = EncoderCase(Builder(CONFIG_GROUPS).settings(getattr(import_module(module), name), plain)).encoder
+print(json.dumps([encoder.encode(_TEXTS).tolist(), encoder.identity]))
 """
 
 ENCODER_CHECKS: tuple[Check[EncoderCase], ...] = (

@@ -1,8 +1,7 @@
 """Faults that the tests must catch, as the silent mistakes that a change of the code could bring.
 
-`text` stands exactly once in `file`, a path in llmrec_cli, and `fault` takes its place. `tests` are files (or node ids
-without parameters), divided by blanks, of which one test at least must fail then. Several for one fault are run
-together; the quickest that catch it are enough.
+`text` occurs exactly once in `file`, a path in llmrec_cli, and is replaced by `fault`. `tests` lists files (or node ids
+without parameters), separated by blanks; at least one of their tests must fail. The quickest such tests are enough.
 """
 
 from dataclasses import dataclass

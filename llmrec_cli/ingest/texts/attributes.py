@@ -51,7 +51,7 @@ def fit_edges(rows: Table, columns: Mapping[str, str]) -> dict[str, list[float]]
 
 
 def _edges(values: np.ndarray, sizes: np.ndarray) -> list[float]:
-    """Return the edges for ascending `values` (num_values,), each of which occurs `sizes` times."""
+    """Return the edges for ascending `values` (num_values,); `sizes` counts the rows of each value."""
     if not len(values):
         return []
     up_to = np.cumsum(sizes)
