@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a tiny shop that is prepared once, and `llmrec` in this process."""
+"""Shared fixtures: one thread, a tiny shop that is prepared once per worker, and `llmrec` in this process."""
 
 import os
 
@@ -30,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
