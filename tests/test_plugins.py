@@ -244,3 +244,8 @@ def test_a_package_that_cannot_be_used_is_refused_with_the_reason(package, llmre
 
 def test_a_mistyped_plugins_is_suggested(llmrec, tiny_prepared):
     assert "did you mean 'plugins'?" in finetune(llmrec, tiny_prepared, "plugin=[my_shop]").err
+
+
+@pytest.mark.parametrize("typed", [["plugins=[my_shop]", "plugins=[nowhere]"], ["plugins=[nowhere]", "plugins=[my_shop]"]])
+def test_packages_named_in_two_settings_are_all_loaded(package, llmrec, tiny_prepared, typed):
+    assert "plugins=nowhere: no such package" in finetune(llmrec, tiny_prepared, *typed, "head=nearest").err

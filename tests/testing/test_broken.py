@@ -1,5 +1,7 @@
 """Each check of the conformance suites catches a part with one fault."""
 
+import re
+
 import pytest
 
 from llmrec_cli.settings.encoder import ScratchSettings, TfIdfSettings
@@ -77,6 +79,17 @@ def name_of(value):
 @pytest.mark.parametrize(("check", "fault"), HEADS, ids=name_of)
 def test_a_broken_head_is_caught(club, check, fault):
     assert broken([check], case_of(club, fault))
+
+
+def test_an_exception_of_a_head_is_named_with_its_type_and_line(club):
+    class Raises(parts.Sound):
+        def score_users(self, queries):
+            raise KeyError("stock")
+
+    case = case_of(club, parts.Sound)
+    case.__dict__["head"] = Raises(case.config)
+    (problem,) = broken([heads.scoring_twice_gives_the_same_bits], case)
+    assert re.search(r"KeyError in test_broken\.py, line \d+: 'stock'", problem)
 
 
 def test_a_sound_head_passes_every_check(club):

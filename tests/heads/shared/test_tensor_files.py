@@ -58,3 +58,10 @@ def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
     written, read = map(int, done.stdout.split())
     assert written < 2**22
     assert read < 2**26 + 2**22
+
+
+@pytest.mark.parametrize("array", [np.ones(2, ">f4"), np.array(["a", 1], object)], ids=["byte order", "objects"])
+def test_what_no_reader_could_read_is_not_written(tmp_path, array):
+    with pytest.raises(TypeError, match=r"the tensor scale has the type .* a file of tensors holds uint64"):
+        write_tensors(tmp_path / "x.safetensors", {"scale": array})
+    assert not list(tmp_path.iterdir())
