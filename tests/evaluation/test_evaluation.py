@@ -194,7 +194,7 @@ def test_figures_keep_their_names_their_order_and_their_values():
         "stratified_recall@4": 0.67373615, "novelty@2": 2.324643729, "arp@2": 5.0, "tail_share@2": 0.5, "novelty@4":
         2.566884612, "arp@4": 4.0, "tail_share@4": 0.75, "diversity@2": 1.0, "diversity@4": 1.0, "coverage@2":
         0.666666667, "gini@2": 0.444444444, "coverage@4": 0.833333333, "gini@4": 0.305555556}
-    assert [name for name in (*result.values, *result.whole) if name in before] == list(before)
+    assert [name for name in (*result.values, *result.pooled) if name in before] == list(before)
     assert {name: result.mean(name) for name in before} == pytest.approx(before, abs=1e-9)
     assert [name for name in result.slices["item:tail"] if name in before] == [
         "recall@2", "recall@4", "hit@2", "hit@4", "ndcg@2", "ndcg@4", "mrr@2", "mrr@4"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.common import ROWS, START, counted, prepared_ids, refused, split_of
+from tests.faults.common import ROWS, START, manifest_counts, prepared_ids, refused, split_of
 from tests.tiny import write_tiny
 
 GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
@@ -22,7 +22,7 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     result = []
     for order in (rows, rows[::-1], rows[2:] + rows[:2]):
         prepared_ids(llmrec, ROWS + "".join(order), f"dataset.duplicates={policy}")
-        assert counted()["duplicates"] == 5
+        assert manifest_counts()["duplicates"] == 5
         result += [(row["value"], row["timestamp"]) for row in pq.read_table(
             "data/prepared/fault/interactions.parquet").to_pylist() if row["user_id"] == "u"]
     assert result == [(value, (START + time) * 1000)] * 3
@@ -166,7 +166,7 @@ def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
     result = split_of(llmrec, content, "leave_last_out")
     assert {split: {item for (_, item), part in result.items() if part == split} for split in ("train", "test")} == {
         "train": {"i0"}, "test": {"i1"}}
-    assert counted()["not_positive"] == 16
+    assert manifest_counts()["not_positive"] == 16
 
 
 def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
@@ -183,7 +183,7 @@ def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
 def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
     assert result["one", "i0"] == "train"
-    assert counted()["users_with_one_interaction"] == 1
+    assert manifest_counts()["users_with_one_interaction"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
@@ -191,7 +191,7 @@ def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split)
 def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
     assert result["one", "i0"] == "test"
-    assert (counted()["users_with_one_interaction"], counted()["users_cold"]) == (1, 1)
+    assert (manifest_counts()["users_with_one_interaction"], manifest_counts()["users_cold"]) == (1, 1)
 
 
 @pytest.mark.parametrize("split", ["cold_users", "temporal"])
@@ -230,7 +230,7 @@ def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(ll
     assert [(row["title"], row["text"]) for row in items][:4] == [("Alien", "Alien. in space"), ("i1", ""),
                                                                  ("i2", ""), ("i3", "")]
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
-    counts = counted()
+    counts = manifest_counts()
     assert (audit["texts"]["item"]["empty"], counts["items_without_text"], counts["items_not_in_file"]) == (6, 6, 4)
     assert "6 items (85.7%) have no text" in audit["notes"]
     assert "4 items of the interactions are not in dataset.items; they are kept, without text" in audit["notes"]
@@ -260,7 +260,7 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
     members = pq.read_table("data/prepared/fault/groups.parquet").to_pylist()
     assert sorted((row["group_id"], row["user_id"]) for row in members) == [
         ("duo", "u0"), ("duo", "u1"), ("lost", "x"), ("lost", "y"), ("solo", "u2")]
-    counts = counted()
+    counts = manifest_counts()
     assert {key: counts[key] for key in ("groups", "groups_of_one", "group_members", "group_members_repeated",
                                          "users_without_interactions", "groups_without_members")} == {
         "groups": 3, "groups_of_one": 1, "group_members": 5, "group_members_repeated": 1,

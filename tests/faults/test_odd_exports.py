@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.common import counted, prepared_ids, refused
+from tests.faults.common import manifest_counts, prepared_ids, refused
 
 MANY = "".join(f"u{n % 9},i{n % 7}\n" for n in range(40))
 
@@ -30,7 +30,7 @@ def test_80_a_header_again_in_the_middle_is_a_reject_with_its_line_and_stops_not
     ids = prepared_ids(llmrec, content, name=name)
     assert (len(ids), {"v", "w"} <= set(ids)) == (42, True)
     assert rejects() == [(42, "", "is the header again"), (44, "", "is the header again")]
-    assert counted()["rejected"] == 2
+    assert manifest_counts()["rejected"] == 2
 
 
 def test_80_a_header_again_of_mapped_and_blank_padded_columns_is_found_too(llmrec):

@@ -125,7 +125,7 @@ def test_values_lie_within_the_bounds_and_have_the_shape_of_the_entry(metric, ca
     for seed in SEEDS:
         source = case(np.random.default_rng(seed))[0]
         values = values_of(metric, source)
-        assert values.ndim == metric.by_length + (not metric.whole)
+        assert values.ndim == metric.by_length + (not metric.pooled)
         if metric.by_length:
             assert values.shape[-1] == len(CUTOFFS)
         defined = values[~np.isnan(values)]
@@ -149,9 +149,9 @@ def test_the_better_direction_is_that_of_better_lists_and_predictions(metric, ca
                                               (values_case, likes_case)])
 def test_an_empty_list_has_the_value_of_the_entry(metric, case):
     source = case(np.random.default_rng(0))[0]
-    if metric.whole:
+    if metric.pooled:
         source = RecommendedLists(np.full((Q, K), -1), np.arange(N), np.ones(N, bool), CUTOFFS)
-    for value in np.atleast_1d(values_of(metric, source) if metric.whole else values_of(metric, source)[0]):
+    for value in np.atleast_1d(values_of(metric, source) if metric.pooled else values_of(metric, source)[0]):
         assert value == pytest.approx(metric.empty, nan_ok=True)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmrec_cli.errors import DataError, counted
+from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.readers.decompression_limits import has_checksums
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
@@ -92,7 +92,7 @@ def _unchecked(sources: list[Source]) -> list[str]:
                           if source.compression == "zstd" and not has_checksums(source.path))
     if not paths:
         return []
-    return [f".zst files without a checksum, so damage may go unnoticed: {counted(len(paths), list(paths))}; the "
+    return [f".zst files without a checksum, so damage may go unnoticed: {format_count(len(paths), list(paths))}; the "
             f"command `zstd` adds checksums"]
 
 

@@ -16,13 +16,13 @@ from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import GROUPS, Shop
 from llmrec_cli.testing.suite import examples_of, promise
-from tests.heads.conftest import OF_USERS, Configs, configs
+from tests.heads.conftest import USER_HEADS, Configs, configs
 
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
 AGGREGATES = tuple(f"group_aggregate_{strategy}" for strategy in STRATEGIES)
-FOR_GROUPS = tuple(examples_of("head", [name for name in HEADS if name not in OF_USERS]))
+FOR_GROUPS = tuple(examples_of("head", [name for name in HEADS if name not in USER_HEADS]))
 # A user head's group behaviour does not depend on encoder and loss, so its first example is enough.
-PLAIN = tuple(next(iter(examples_of("head", [name]))) for name in OF_USERS)
+PLAIN = tuple(next(iter(examples_of("head", [name]))) for name in USER_HEADS)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
-from llmrec_cli.heads.shared.pair_targets import mask_known, weights_of_choices
+from llmrec_cli.heads.shared.pair_targets import mask_interactions, weights_of_choices
 from llmrec_cli.settings.adversarial import AprSettings
 from llmrec_cli.settings.head import (
     FactorizationMachineSettings,
@@ -95,7 +95,7 @@ def test_a_block_of_neural_scores_is_the_network_of_the_paper_pair_by_pair():
 
 def test_known_among_finds_the_candidates_that_each_user_knows():
     matrix = sp.csr_array(np.array([[1, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]))
-    mask = mask_known(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
+    mask = mask_interactions(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
     assert mask.tolist() == [[True, False, True], [False, False, False], [False, False, True]]
 
 
