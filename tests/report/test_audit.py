@@ -18,6 +18,7 @@ from llmrec_cli.report.audit import render, write_audit
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 NASTY = "<script>alert('1')</script>\"&=cmd"
 ABOUT = {"name": NASTY, "fingerprint": "0123456789abcdef0123", "split": {"kind": "random", "valid": 0.1, "seed": 42}}
+LINK_NOTE = "example link to check: item 7 is entity m.1"
 SUMMARY = {"num": 3, "min": 1, "q1": 1, "median": 2, "q3": 3, "max": 3, "mean": 2.0}
 
 
@@ -56,17 +57,21 @@ def make_audit(**changes: Any) -> dict[str, Any]:
             "knowledge": {"triples": 3, "relations": 2, "entities": 4, "largest_relations": [], "items_linked": 2,
                           "items_linked_share": 0.5, "linked_without_triples": 1},
             "links": {"counts": {}, "association": None,
-                      "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY]}],
+                      "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY],
+                                    "note": LINK_NOTE}],
                       "differences": [{"column": "year", "entities": "film.year", "pairs": 9, "different": 2,
                                        "examples": [("7", "1995", "m.1", NASTY)]}]},
             "ties": {"users": {"rule": ["timestamp", "salted hash"], "interactions": 3, "share": 0.75,
                                "held_out_users": 1, "held_out_share": 0.5}},
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
-                         "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]},
+                         "verdict": "warning", "note": "a note", "not_checked": "",
+                         "examples": [{"user_id": NASTY, "title": "千と"}]},
                         {"name": "y", "meaning": "Titles told.", "count": 0, "checked": 0, "share": 0.0,
-                         "verdict": "ok", "note": "not checked: no user has a text", "examples": []},
+                         "verdict": "ok", "note": "not checked: no user has a text",
+                         "not_checked": "no user has a text", "examples": []},
                         {"name": "z", "meaning": "Older ones.", "count": 0, "checked": 3, "share": 0.0,
-                         "verdict": "ok", "note": "split=random is not a forecast.", "examples": []}],
+                         "verdict": "ok", "note": "split=random is not a forecast.", "not_checked": "",
+                         "examples": []}],
             "warnings": [NASTY], "notes": [NASTY], **changes}
 
 
@@ -193,9 +198,9 @@ def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
 
 
 def test_links_to_look_at_are_shown_once() -> None:
-    note = "example link to check: item 7 is entity m.1"
-    assert note not in render(make_audit(notes=[note]), ABOUT)
-    assert note in render({key: value for key, value in make_audit(notes=[note]).items() if key != "links"}, ABOUT)
+    audit = make_audit(notes=[LINK_NOTE])
+    assert LINK_NOTE not in render(audit, ABOUT)
+    assert LINK_NOTE in render({key: value for key, value in audit.items() if key != "links"}, ABOUT)
 
 
 def test_ties_in_time_are_shown_with_what_puts_them_in_order() -> None:
