@@ -131,7 +131,7 @@ def test_nothing_in_a_summary_is_nan_also_where_lists_are_empty():
     assert "gini@4" not in summary
 
 
-def test_slices_of_items_are_the_metrics_of_their_hits_alone():
+def test_item_slices_count_only_hits_on_their_items():
     """Compare with the metrics of lists in which only hits on the slice's items count."""
     result = results()
     for number, name in enumerate(ITEM_SLICES):
@@ -143,14 +143,14 @@ def test_slices_of_items_are_the_metrics_of_their_hits_alone():
             np.testing.assert_allclose(values, np.where(wanted > 0, expected[metric], np.nan), err_msg=metric)
 
 
-def test_gauc_is_auc_weighted_by_what_there_was_to_find():
+def test_gauc_is_auc_weighted_by_the_number_of_relevant_items():
     result = results()
     auc = result.values["auc"]
     assert result.mean("gauc") == pytest.approx((2 * auc[0] + 2 * auc[1] + auc[2]) / 5)
     assert result.summary()["gauc"]["mean"] == pytest.approx(result.mean("gauc"))
 
 
-def test_seeds_are_averaged_user_by_user_and_their_spread_is_told():
+def test_seeds_are_averaged_per_user_and_their_spread_is_reported():
     one, other = results(), results(scores=-SCORES)
     both = average_seeds([one, other])
     assert both.mean("ndcg@4") == pytest.approx((one.mean("ndcg@4") + other.mean("ndcg@4")) / 2)
