@@ -99,12 +99,12 @@ def test_37_a_decimal_comma_in_a_time_is_named_too(llmrec):
         "decimal point: 45290.25 for '45290,25'")
 
 
-def test_37_a_decimal_comma_among_other_bad_rows_is_named_beside_what_is_said_of_them(llmrec):
+def test_37_a_decimal_comma_among_other_bad_rows_is_named_before_the_other_advice(llmrec):
     message = refused(llmrec, ROWS + 'u1,i9,"4,5",1\nu1,i8,high,1\n')
     assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in message
 
 
-def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmrec):
+def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_set(llmrec):
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (
         "timestamps are in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
@@ -116,7 +116,7 @@ def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmre
     assert len(prepared_ids(llmrec, content, "dataset.timestamp_unit=ms")) == 41
 
 
-def test_38_of_equal_times_a_hash_of_the_row_decides_and_never_the_id_or_the_file(llmrec):
+def test_38_equal_times_are_ordered_by_a_row_hash_not_by_id_or_file(llmrec):
     rows = [f"u{user},{item},1,{START}\n" for user in range(60) for item in "abcde"]
     result = []
     for order in (rows, rows[::-1]):
@@ -160,7 +160,7 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert told in Path("measured/report.html").read_text()
 
 
-def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
+def test_77_values_of_zero_and_below_are_not_positives(llmrec):
     content = "user_id,item_id,value,timestamp\n" + "".join(
         f"u{n},i{item},{value},{START + item}\n" for n in range(8) for item, value in ((0, 2), (1, 1), (2, 0), (3, -1)))
     result = split_of(llmrec, content, "leave_last_out")
@@ -188,7 +188,7 @@ def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split)
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
-def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
+def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_it(llmrec):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
     assert result["one", "i0"] == "test"
     assert (manifest_counts()["users_with_one_interaction"], manifest_counts()["users_cold"]) == (1, 1)

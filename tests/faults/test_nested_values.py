@@ -262,7 +262,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
 
 
 @pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
-def test_a_title_in_another_case_is_the_title_and_a_note_says_so(llmrec, name):
+def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
     rows = [{"Item_ID": f"i{n}", "Title": f"Mug {n}", "Genre": "g"} for n in range(7)]
     if name == "items.csv":
         Path(name).write_text("Item_ID,Title,Genre\n" + "".join(",".join(row.values()) + "\n" for row in rows))
@@ -280,7 +280,7 @@ def test_a_title_in_another_case_is_the_title_and_a_note_says_so(llmrec, name):
         f"{name}: column 'Title' is read as title"]
 
 
-def test_of_two_columns_that_differ_by_case_none_is_taken_and_an_exact_name_counts(llmrec):
+def test_columns_that_differ_only_by_case_are_ambiguous_unless_one_is_exact(llmrec):
     Path("items.csv").write_text("item_id,Title,TITLE\n" + "".join(f"i{n},a,b\n" for n in range(7)))
     prepared_ids(llmrec, CLICKS, "dataset.items=items.csv")
     assert pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()[0] == "i0"
