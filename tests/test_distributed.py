@@ -145,7 +145,7 @@ def test_only_the_first_process_goes_on_prints_and_logs(second_of_two, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_preparing_is_refused_before_anyone_is_met(second_of_two):
+def test_prepare_is_refused_under_torchrun_before_processes_connect(second_of_two):
     with pytest.raises(ConfigError, match="without torchrun"):
         join("prepare")
 
