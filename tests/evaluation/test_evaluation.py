@@ -21,7 +21,7 @@ from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import recommend_lists
 
-# Three users, six items of which the last is cold. Counts make item 0 head, 1 to 4 tail, 5 cold.
+# Three users and six items. By their counts, item 0 is head, 1 to 4 are tail, 5 is cold.
 COUNTS = np.array([9, 5, 3, 2, 1, 0])
 RELEVANT = np.array([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]], np.float32)
 SCORES = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])

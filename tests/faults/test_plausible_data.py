@@ -114,7 +114,7 @@ def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     assert done.code == 0
     note = "3 new rows repeat a pair that is in the data with the same time or a later one"
     assert any(note in n for n in after["notes"])
-    # What is kept otherwise than by adding up takes them again without harm.
+    # With other policies than sum, repeated rows are harmless.
     one = prepare(llmrec, "dataset.interactions=1.csv", "split=none", name="last")[1]
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", "mode=append", name="last")[0].code == 0
     assert one["counts"]["interactions"] + 1 >= len(table("interactions", "last"))
@@ -149,7 +149,7 @@ def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newes
     _, manifest = prepare(llmrec, "dataset.interactions=2.csv", "dataset.items=i2.csv", "split=none", "mode=append")
     assert {row["item_id"]: row["price"] for row in table("items") if row["price"]} == {"i0": "10", "i1": "11",
                                                                                         "i2": "9"}
-    # Of i3 nothing was known before, and the second file does not speak of the stock.
+    # i3 is new, and the second file has no column `stock`.
     [note] = [note for note in manifest["notes"] if "empty cell" in note]
     assert note == ("items have an empty cell in the newest file that lists them; empty cells erase nothing, so the "
                     "older value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")

@@ -189,7 +189,7 @@ def test_histories_have_interaction_values_and_other_matrices_ones():
                       times=data.part("train").times[:3], latest=False)
     assert rows_of(result.queries.history) == [[1, 0], [1]]
     assert result.queries.history.data.tolist() == [2, 3, 9]
-    # A user whom the model does not know has the times of the data, which has none.
+    # A user unknown to the model has the times of the data, which has none.
     assert result.queries.times.data.tolist() == [0, 1, UNTIMED]
     assert (result.queries.seen.data == 1).all()
     assert (result.relevant_QN.data == 1).all()

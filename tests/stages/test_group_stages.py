@@ -27,9 +27,9 @@ def write(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 
 def write_groups(folder: Path) -> None:
-    """Write groups of four users of one taste, what they chose together, and a graph that knows the genres.
+    """Write groups of four users with one taste, their group interactions, and a graph with the genres.
 
-    Group g15 has only members of whom no file says anything, group g14 has one of them.
+    All members of group g15 are unknown to the other files, and one member of g14 is.
     """
     names = ["小组 0", *(f"g{n}" for n in range(1, GROUPS))]
     members = [[f"u{4 * ((3 * n + m) % 15) + n % 4}" for m in range(4)] for n in range(GROUPS)]

@@ -64,7 +64,7 @@ def test_groups_without_members_or_descriptions_are_counted(plain: Prepared) -> 
     assert "1 groups of dataset.group_info ignored: no members" in plain.manifest["notes"]
     groups = "3 groups (1 standing, with training interactions, and 2 occasional)"
     assert any(groups in n for n in plain.manifest["notes"])
-    assert "groups" not in plain.manifest  # Which would say that they are synthetic.
+    assert "groups" not in plain.manifest  # The key marks synthetic groups.
 
 
 def test_group_descriptions_are_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
@@ -147,7 +147,7 @@ def test_settings_without_effect_are_refused() -> None:
 
 
 def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alone_are_counted(tmp_path: Path) -> None:
-    """Of the groups in the test, `known` has a member with a history, `standing` has training, `lost` has neither."""
+    """Group `known` has a member with a history, `standing` has training interactions, `lost` has neither."""
     files = {"train": CLICKS, "test": "user_id,item_id\nu,b\n",
              "groups": "group_id,user_id\nknown,u\nknown,x\nstanding,y\nlost,x\nlost,z\n",
              "group_train": "group_id,item_id\nstanding,a\n",

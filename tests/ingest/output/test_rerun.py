@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[3]
 CLICKS = "user_id,item_id,value\nu,a,3\nu,b,4\nv,a,5\n"
 SHOP = PREPARED / "shop"
 SCRATCH = Path("scratch")
-# What would make a run that does nothing slow.
+# Imports that would slow down a rerun without changes.
 HEAVY = {"duckdb", "ibis", "pyarrow", "numpy", "pandas", "scipy", "torch", "rich", "matplotlib"}
 
 
