@@ -66,7 +66,7 @@ def test_scores_are_the_ridge_regressions_of_each_item_on_the_others(l2, form):
 
 
 @every_form
-def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
+def test_a_feature_counts_as_one_more_user_with_its_items(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
     actual = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(actual, MATRIX @ by_column(rows, 5), atol=1e-5)
@@ -150,7 +150,7 @@ def test_the_form_with_the_smaller_matrix_is_chosen(num_users, num_items, form):
 
 
 @every_form
-def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
+def test_dense_features_such_as_text_vectors_count_as_users(form, shop):
     head = shop.fit(shop.config(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
     features, matrix = head.features, shop.data.part("train").matrix.toarray()
     rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
@@ -160,7 +160,7 @@ def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
 
 
 @every_form
-def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
+def test_a_loaded_model_scores_the_same_bits_also_with_new_items(form):
     data = training(MATRIX, ATTRIBUTES)
     ease = EaseSettings(l2=5, features=FEATURES, form=form)
     head, loaded = fit(ease, data), build(ModelConfig(head=ease))
@@ -219,7 +219,7 @@ print(head.estimate_memory(data), measure_memory_growth(lambda: head.fit(data, C
 
 
 @pytest.mark.parametrize(("form", "num_users", "num_items"), [("primal", 3000, 4000), ("dual", 2000, 6000)])
-def test_the_memory_that_is_stated_is_what_is_taken(form, num_users, num_items):
+def test_the_estimated_memory_is_the_memory_used(form, num_users, num_items):
     done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, form, str(num_users), str(num_items)], check=True,
                           capture_output=True, text=True)
     stated, growth = map(int, done.stdout.split())
@@ -237,7 +237,7 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
 
 @every_form
 @pytest.mark.parametrize("l2", [1e-7, 1e-20])
-def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_not(l2, form):
+def test_a_penalty_too_small_to_solve_is_refused_with_one_that_works(l2, form):
     # The first two items always go together, so without a penalty each is the other.
     matrix = np.column_stack([MATRIX[:, 0], MATRIX])
     if form == "dual" and l2 == 1e-7:
