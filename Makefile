@@ -7,6 +7,8 @@ EXPERIMENT ?=
 PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Hundreds of tests start a process: each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo demo-groups test test-slow test-faults lint bench table retrain docs clean
 
@@ -33,7 +35,7 @@ test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)
 	$(BIN)/python -m pytest -m faults

@@ -6,6 +6,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import contextlib
+import fcntl
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -37,12 +38,23 @@ class Done:
     err: str
 
 
+def once_per_run(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder of this name that `make` fills in the first worker that asks, for all workers."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            made = tmp_path_factory.mktemp(name)
+            make(made)
+            made.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with interactions.csv and items.csv."""
-    folder = tmp_path_factory.mktemp("tiny")
-    write_tiny(folder)
-    return folder
+    return once_per_run(tmp_path_factory, "tiny", write_tiny)
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +70,11 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[s
     """The prepared data of the tiny shop: 60 users, 44 items of which 4 are cold."""
     from llmrec_cli import cli
 
-    folder = tmp_path_factory.mktemp("prepared")
-    with contextlib.chdir(folder), own_sigterm():
-        assert cli.run(["prepare", *prepare_tiny]) == 0
-    return folder / "data" / "prepared" / "tiny"
+    def prepare(folder: Path) -> None:
+        with contextlib.chdir(folder), own_sigterm():
+            assert cli.run(["prepare", *prepare_tiny]) == 0
+
+    return once_per_run(tmp_path_factory, "prepared", prepare) / "data" / "prepared" / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +82,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a BERT of four layers with random weights."""
     from tests.tiny_models import save_tiny
 
-    return save_tiny(tmp_path_factory.mktemp("encoder") / "bert")
+    return once_per_run(tmp_path_factory, "encoder", lambda folder: save_tiny(folder / "bert")) / "bert"
 
 
 @pytest.fixture
@@ -90,6 +103,18 @@ def llmrec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
     with own_sigterm():
         yield call
+
+
+@pytest.fixture(autouse=True)
+def audit_only_where_it_is_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the audit of `prepare`, a third of its time, in tests of data faults that are not marked `audited`.
+
+    Mark a test that reads notes, warnings or the audit: what the audit says is not there without the mark.
+    """
+    folders = {"ingest", "faults"} & set(request.path.parts)
+    if folders and request.node.get_closest_marker("audited") is None:
+        monkeypatch.setattr("llmrec_cli.ingest.build.audit", lambda *_: {})
+        monkeypatch.setattr("llmrec_cli.report.audit.write_audit", lambda *_: None)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A model with all that there is, and one whose scores are what a test says."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import ModelConfig, PopularitySettings
+from tests.conftest import once_per_run
 from tests.faults.common import CONTEXT
 
 TOWER = ["finetune", "device=cpu", "encoder=hf", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
@@ -20,11 +22,11 @@ def tower_model(tmp_path_factory, tiny_prepared, tiny_encoder):
     """A model folder with all that there is: ids, texts, an encoder and its adapter."""
     from llmrec_cli import cli
 
-    run = tmp_path_factory.mktemp("run") / "tower"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        cli.run([*TOWER, f"prepared={tiny_prepared}", f"run_dir={run}", f"encoder.path={tiny_encoder}"])
-    return run / "model"
+    def fit(folder):
+        with contextlib.chdir(folder):
+            cli.run([*TOWER, f"prepared={tiny_prepared}", "run_dir=tower", f"encoder.path={tiny_encoder}"])
+
+    return once_per_run(tmp_path_factory, "fit", fit) / "tower" / "model"
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ def test_92_values_of_the_manifest_of_prepared_data_are_checked_too(tiny_prepare
         read_prepared(data)
 
 
+@pytest.mark.audited
 def test_92_a_tensor_out_of_range_ends_a_command_with_4_and_its_name(llmrec, model):
     def beyond(arrays):
         arrays["history_indices"][0] = 2**40

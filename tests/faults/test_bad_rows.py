@@ -28,6 +28,7 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     assert result == [(value, (START + time) * 1000)] * 3
 
 
+@pytest.mark.audited
 def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     content = ROWS + f"u0,i0,1,{START}\n" * 3
     Path("clicks.csv").write_text(content)
@@ -116,6 +117,7 @@ def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_set(llmrec
     assert len(prepared_ids(llmrec, content, "dataset.timestamp_unit=ms")) == 41
 
 
+@pytest.mark.audited
 def test_38_equal_times_are_ordered_by_a_row_hash_not_by_id_or_file(llmrec):
     rows = [f"u{user},{item},1,{START}\n" for user in range(60) for item in "abcde"]
     result = []
@@ -133,6 +135,7 @@ def test_38_equal_times_are_ordered_by_a_row_hash_not_by_id_or_file(llmrec):
     assert any("300 interactions (100.0%) have the same user and time" in text for text in manifest["warnings"])
 
 
+@pytest.mark.audited
 def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec):
     rows = [(f"u{user}", item, n * 7 % 5) for user in range(9) for n, item in enumerate("abcde")]
     for time in (f",{START}", ""):
@@ -179,6 +182,7 @@ def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
     assert sides == {0: {"train"}, 5: {"train"}, 6: {"train"}, 7: {"train"}, 8: {"valid"}, 9: {"test"}}
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("split", ["random", "leave_last_out"])
 def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
@@ -188,12 +192,14 @@ def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split)
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
+@pytest.mark.audited
 def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_it(llmrec):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
     assert result["one", "i0"] == "test"
     assert (manifest_counts()["users_with_one_interaction"], manifest_counts()["users_cold"]) == (1, 1)
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("split", ["cold_users", "temporal"])
 def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
     # Everybody's interactions are on one day of their own, so that the newest users are new.
@@ -223,6 +229,7 @@ def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_
     assert told == {"item_knn": True, "ease": False}
 
 
+@pytest.mark.audited
 def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(llmrec):
     Path("items.csv").write_text("item_id,title,plot\ni0,Alien,in space\ni1,,\ni2, ,\n")
     prepared_ids(llmrec, ROWS, "dataset.items=items.csv")
@@ -239,6 +246,7 @@ def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(ll
 # 42, a text of a megabyte: ingest/test_entities.py, in a process of its own, for its memory is measured.
 
 
+@pytest.mark.audited
 def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmrec, model):
     Path("queries.jsonl").write_text("".join(json.dumps({"query_id": name, **query}) + "\n" for name, query in {
         "known": {"user_id": "u3"}, "nobody": {"user_id": "nobody"}, "words": {"user_id": "nobody", "text": "robot"},
@@ -253,6 +261,7 @@ def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmr
     assert "history items ignored, unknown to the model: 1 ('unseen')" in done.err
 
 
+@pytest.mark.audited
 def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):
     Path("groups.csv").write_text(GROUPED)
     Path("joint.csv").write_text("group_id,item_id,timestamp\nduo,i0,1600000000\nnoone,i1,1600000000\n")

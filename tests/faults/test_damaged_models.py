@@ -68,6 +68,7 @@ def test_19_an_invalid_manifest_is_refused(model, content):
         load_recommender(model, CONTEXT)
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("command", [["evaluate"], ["recommend", "queries=all"]])
 def test_18_a_damaged_model_ends_a_command_with_4_and_the_remedy(llmrec, model, command):
     (model / "model.safetensors").write_bytes(b"")
@@ -79,6 +80,7 @@ def test_18_a_damaged_model_ends_a_command_with_4_and_the_remedy(llmrec, model, 
     assert "Traceback" not in done.err
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("command", [["evaluate", "model=model"], ["evaluate", "models=[model]"],
                                      ["recommend", "model=model", "queries=all", "output=lists.csv"],
                                      ["recommend", "model=model", "query.user_id=u1"]], ids=" ".join)
@@ -105,6 +107,7 @@ def check_20(done, file):
     assert done.out == ""
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("missing", ["interactions.parquet", "items.parquet", "users.parquet"])
 @pytest.mark.parametrize("command", [["finetune", "head=popularity", "prepared=data"],
                                      ["evaluate", "model=model", "prepared=data"]], ids=lambda words: words[0])
@@ -114,6 +117,7 @@ def test_20_a_missing_table_of_prepared_data_is_refused(llmrec, model, tiny_prep
     check_20(llmrec(*command), Path("data") / missing)
 
 
+@pytest.mark.audited
 def test_20_a_missing_or_an_extra_file_of_an_adapter_is_refused(llmrec, model, tower_model, tiny_prepared,
                                                               tiny_encoder):
     start = [*TOWER, f"prepared={tiny_prepared}", f"encoder.path={tiny_encoder}", "peft.adapter=adapter"]
@@ -142,6 +146,7 @@ def test_24_an_adapter_on_another_base_model_of_the_same_shape_is_refused(llmrec
     assert not Path("run/model").exists()
 
 
+@pytest.mark.audited
 def test_24_a_models_encoder_exchanged_for_another_of_the_same_shape_is_refused(llmrec, model, tmp_path):
     folder, = (model / "encoders").iterdir()
     other = other_encoder(tmp_path / "other", folder)

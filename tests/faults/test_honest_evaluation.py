@@ -50,6 +50,7 @@ def test_71_ties_among_sampled_candidates_are_expected_among_these_alone(llmrec,
     assert result == pytest.approx((2 / (5 + relevant[relevant > 0])).mean())
 
 
+@pytest.mark.audited
 def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, counting, monkeypatch):
     monkeypatch.setattr(evaluate, "render", lambda content: "report")
     data = counting(lambda counts_N: None)

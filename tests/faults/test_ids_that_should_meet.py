@@ -30,6 +30,7 @@ def warnings():
     return json.loads(Path("data/prepared/fault/manifest.json").read_text())["warnings"]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("cause", WRITTEN)
 def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(llmrec, cause):
     ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
@@ -42,6 +43,7 @@ def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(
         llmrec, clicks(ours), *message, "dataset.audit=strict")
 
 
+@pytest.mark.audited
 def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
     ids = [f"A{n}" for n in range(20)]
     prepared_ids(llmrec, clicks([*ids[:17], *map(str.lower, ids[17:])]), catalogue(ids),
@@ -54,6 +56,7 @@ def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
         "numbers: a column with gaps became floating point"]
 
 
+@pytest.mark.audited
 def test_81_few_common_ids_give_a_warning_but_a_catalogue_with_gaps_does_not(llmrec):
     ids = [f"A{n}" for n in range(20)]
     prepared_ids(llmrec, clicks(ids), catalogue(["A3", *(f"x{n}" for n in range(30))]))
@@ -63,6 +66,7 @@ def test_81_few_common_ids_give_a_warning_but_a_catalogue_with_gaps_does_not(llm
     assert warnings() == []
 
 
+@pytest.mark.audited
 def test_81_group_members_and_links_are_compared_with_the_catalogues_ids(llmrec):
     Path("groups.csv").write_text("group_id,user_id\n" + "".join(f"g,{n}.0\n" for n in range(9)))
     Path("kg.csv").write_text("head,relation,tail\n" + "".join(f"e{n},is,thing\n" for n in range(20)))
@@ -75,6 +79,7 @@ def test_81_group_members_and_links_are_compared_with_the_catalogues_ids(llmrec)
     assert "20 of 20 entities of dataset.links are not in dataset.knowledge, but 20 of these would match in" in result
 
 
+@pytest.mark.audited
 def test_81_held_out_ids_of_a_given_split_are_compared_with_training_ids(llmrec):
     Path("train.csv").write_text(clicks([f"{n}" for n in range(20)]))
     Path("test.csv").write_text("user_id,item_id\n" + "".join(f"u{n},{n}.0\n" for n in range(9)))
@@ -85,6 +90,7 @@ def test_81_held_out_ids_of_a_given_split_are_compared_with_training_ids(llmrec)
     assert any(result in warning for warning in warnings())
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("kind", ["items", "users"])
 def test_a_published_cold_split_gets_no_advice_to_change_it(llmrec, kind):
     train = [(f"u{n % 30}", f"i{n % 40}") for n in range(600)]
@@ -108,6 +114,7 @@ def test_a_published_cold_split_gets_no_advice_to_change_it(llmrec, kind):
     assert f"split 'test': 100% of the interactions have {kind} that are not in training" in notes
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("again", "words"), [("{}.0", "without '.0' at the end"), ("{}\u00a0", "without blanks at the "
                                               "ends")])
 def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_of(llmrec, again, words):
@@ -121,6 +128,7 @@ def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_o
     assert done.code == 3
 
 
+@pytest.mark.audited
 def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
     prepared_ids(llmrec, clicks(IDS))
     Path("more.csv").write_text("user_id,item_id\n" + "".join(f"u{n}.0,{item}\n" for n in range(9) for item in IDS))
@@ -130,6 +138,7 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
                for warning in warnings())
 
 
+@pytest.mark.audited
 def test_81_ids_of_another_script_are_shown_as_they_are_written(llmrec):
     message = catalogue([f"商品S{n}" for n in range(20)])
     prepared_ids(llmrec, clicks([f"商品s{n}" for n in range(20)]), message)

@@ -44,6 +44,7 @@ def files(folder):
             if file.is_file()}
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("number", "code", "message"), [(signal.SIGTERM, 143, ""),
                                                          (signal.SIGINT, 130, "interrupted")])
 def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it_goes_on_to_the_same_bytes(
@@ -76,6 +77,7 @@ def test_6_a_run_without_room_for_checkpoints_ends_with_5_within_seconds(llmrec,
     assert not Path("run/model").exists()
 
 
+@pytest.mark.audited
 def test_7_a_run_directory_that_cannot_be_written_ends_with_5_before_training(llmrec, tiny_prepared):
     done = llmrec("finetune", f"prepared={tiny_prepared}", *FACTORS, "run_dir=/proc/run")
     assert done.code == 5
@@ -104,6 +106,7 @@ def test_23_a_checkpoint_of_a_newer_format_is_refused_and_one_of_the_format_befo
     assert llmrec("finetune", "resume=run").code == 0
 
 
+@pytest.mark.audited
 def test_18_19_a_checkpoint_that_is_cut_short_or_has_a_flipped_bit_is_refused_with_4(llmrec, tiny_prepared,
                                                                                   monkeypatch):
     with monkeypatch.context() as patch:
@@ -144,6 +147,7 @@ def test_53_a_loss_that_is_not_a_number_ends_with_6_and_leaves_the_last_finite_c
     assert llmrec("finetune", "resume=run").code == 0
 
 
+@pytest.mark.audited
 def test_54_out_of_memory_splits_the_steps_of_a_run_and_is_logged(llmrec, tiny_prepared, monkeypatch):
     measure, limit = ChoiceSteps.loss, [30]
 
@@ -167,6 +171,7 @@ def test_54_out_of_memory_splits_the_steps_of_a_run_and_is_logged(llmrec, tiny_p
     assert "mf: out of memory at step 1, and the step cannot be made smaller" in done.err
 
 
+@pytest.mark.audited
 def test_54_out_of_memory_anywhere_else_ends_with_5_and_no_traceback(llmrec, tiny_prepared, monkeypatch):
     def fail(*_):
         raise MemoryError("Unable to allocate 9 TiB")
@@ -191,6 +196,7 @@ def test_12_a_reader_that_leaves_ends_the_command_without_a_traceback(tmp_path):
     assert process.wait() == 141
 
 
+@pytest.mark.audited
 def test_12_without_a_terminal_nothing_but_plain_lines_is_written(llmrec, tiny_prepared, tiny_encoder):
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=two_tower", "head.embedding_size=8", "encoder=hf",
                   f"encoder.path={tiny_encoder}", "encoder.max_length=16", "peft=frozen", "optim.epochs=1",
@@ -201,6 +207,7 @@ def test_12_without_a_terminal_nothing_but_plain_lines_is_written(llmrec, tiny_p
     assert len(done.err.splitlines()) == 5
 
 
+@pytest.mark.audited
 def test_13_a_second_run_in_the_same_folder_ends_with_75(llmrec, tiny_prepared):
     with lock(Path("run/.lock"), "the first"):
         done = llmrec("finetune", "head=popularity", f"prepared={tiny_prepared}", "run_dir=run")

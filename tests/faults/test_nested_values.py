@@ -47,6 +47,7 @@ def files_of_baskets():
 NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv", "numpy.csv", "tuple.csv"]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("name", NAMES)
 def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_rows_of_it(llmrec, name, tmp_path):
     content = files_of_baskets()[name]
@@ -125,6 +126,7 @@ MAPPED = ["dataset.columns.user_id=user.id", "dataset.columns.item_id=cart.items
           "dataset.columns.value=cart.items[].qty", "dataset.columns.timestamp=at"]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.parquet", "x.csv"])
 def test_79_paths_read_nested_events_and_columns_of_one_array_stay_together(llmrec, name):
     content = jsonl(EVENTS)
@@ -178,6 +180,7 @@ def test_79_ids_in_brackets_that_are_no_arrays_are_ids(llmrec):
     assert sorted(prepared_ids(llmrec, content, "dataset.delimiter=|")) == sorted(names)
 
 
+@pytest.mark.audited
 def test_79_explode_without_an_array_and_paths_of_two_arrays_are_refused(llmrec):
     Path("clicks.csv").write_text("user_id,item_id\nu,i\nv,i\n")
     done = llmrec("prepare", "dataset=files", "dataset.interactions=clicks.csv", "dataset.explode=item_id",
@@ -250,6 +253,7 @@ def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
         "genre[][]=Books", "genre[][]=SF"]
 
 
+@pytest.mark.audited
 def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_example(llmrec):
     Path("b.jsonl").write_text(jsonl(BOOKS))
     prepared_ids(llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.pages=number")
@@ -261,6 +265,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
             "(b.jsonl, line 4)") in audit["notes"]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
 def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
     rows = [{"Item_ID": f"i{n}", "Title": f"Mug {n}", "Genre": "g"} for n in range(7)]
@@ -280,6 +285,7 @@ def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
         f"{name}: column 'Title' is read as title"]
 
 
+@pytest.mark.audited
 def test_columns_that_differ_only_by_case_are_ambiguous_unless_one_is_exact(llmrec):
     Path("items.csv").write_text("item_id,Title,TITLE\n" + "".join(f"i{n},a,b\n" for n in range(7)))
     prepared_ids(llmrec, CLICKS, "dataset.items=items.csv")
@@ -294,6 +300,7 @@ def test_columns_that_differ_only_by_case_are_ambiguous_unless_one_is_exact(llmr
     assert pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()[0] == "a0"
 
 
+@pytest.mark.audited
 def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     Path("q.jsonl").write_text(jsonl([{"user_id": ["u1", "u2"], "history": ["i1"]}]))
     done = llmrec("recommend", f"model={model}", "queries=q.jsonl", "output=lists.jsonl")
@@ -302,6 +309,7 @@ def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     assert "write one user_id per row" in done.err
 
 
+@pytest.mark.audited
 def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_take_is_named(llmrec):
     items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
     Path("items.jsonl").write_text(jsonl(items))

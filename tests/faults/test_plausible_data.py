@@ -30,6 +30,7 @@ def table(name, file="night"):
     return pq.read_table(f"data/prepared/{file}/{name}.parquet").to_pylist()
 
 
+@pytest.mark.audited
 def test_82_placeholder_users_give_a_warning_and_can_be_dropped(llmrec):
     rows = [f"u{n},i{n * 7 % 40},{START + n}\n" for n in range(120)]
     rows += [f"{name},i{n},{START + n}\n" for name, num in (("GUEST", 40), ("nan", 2), ("0", 1), ("' '", 1))
@@ -50,6 +51,7 @@ def test_82_placeholder_users_give_a_warning_and_can_be_dropped(llmrec):
     assert "dataset.drop_users has ids that are in no row: 'NULL'" in manifest["notes"]
 
 
+@pytest.mark.audited
 def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shell(llmrec):
     odd = ["null", "' '", "[guest]", '"nan"', "n/a ", "<unknown>\u200b", "\tanon"]
     outsized = 'the, "$HOME" one\n'
@@ -67,6 +69,7 @@ def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shel
         assert left & {*odd, outsized} == {*odd, outsized} - set(ids)
 
 
+@pytest.mark.audited
 def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec):
     Path("o.csv").write_text(HEADER + "".join(f"{n % 30},{n % 7},{START + n}\n" for n in range(300)))
     assert prepare(llmrec, "dataset.interactions=o.csv", "split=none")[1]["warnings"] == []
@@ -99,6 +102,7 @@ def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, pol
         assert after == before
 
 
+@pytest.mark.audited
 def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
     # The last three rows of the day before, once more.
@@ -120,6 +124,7 @@ def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     assert one["counts"]["interactions"] + 1 >= len(table("interactions", "last"))
 
 
+@pytest.mark.audited
 def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     Path("1.csv").write_text(DAYS[0])
     Path("2.csv").write_text(DAYS[1])
@@ -140,6 +145,7 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
             "a file the first row that is not empty") in manifest["notes"]
 
 
+@pytest.mark.audited
 def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newest_file_has_the_column(llmrec):
     for n, day in enumerate(DAYS[:2], 1):
         Path(f"{n}.csv").write_text(day)
@@ -168,6 +174,7 @@ def test_85_data_smaller_than_half_of_the_previous_needs_force(llmrec):
     assert prepare(llmrec, "dataset.interactions=short.csv", "split=none", "force=true")[1]["counts"]["read"] == 29
 
 
+@pytest.mark.audited
 def test_one_row_of_a_wrong_clock_is_named_and_can_be_cut(llmrec):
     late = START + 10 * 365 * 86_400
     rows = [f"u{n % 9},i{n % 7},{START + n * 8_640}\n" for n in range(300)]
@@ -196,6 +203,7 @@ def clock_warnings(llmrec, times, name="clock", *settings):
     return [text for text in manifest["warnings"] if "wrong clock" in text], manifest
 
 
+@pytest.mark.audited
 def test_several_wrong_clocks_at_both_ends_are_reported_together(llmrec):
     (late, early), manifest = clock_warnings(llmrec, [START + 3000 * DAY, START + 20_000 * DAY, 1, 400 * DAY])
     assert manifest["counts"]["interactions"] == 204
@@ -207,6 +215,7 @@ def test_several_wrong_clocks_at_both_ends_are_reported_together(llmrec):
     assert (again, manifest["counts"]["outside_times"], manifest["counts"]["interactions"]) == ([], 4, 200)
 
 
+@pytest.mark.audited
 def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
     [early], _ = clock_warnings(llmrec, [0] * 150)
     assert early.startswith("150 interactions have the time 1970-01-01T00:00:00Z or earlier (the first: clock.csv line")
@@ -214,6 +223,7 @@ def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
     assert early.endswith("dataset.oldest=2020-09-13T12:26:40 drops earlier interactions")
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("gap", [1.2, 6.5])
 def test_new_days_of_a_short_history_are_not_reported_as_wrong_clocks(llmrec, gap):
     young = [START + n * 500 for n in range(200)]

@@ -39,6 +39,7 @@ def test_52_a_gpu_that_is_not_there_is_refused_and_the_cpu_not_taken_instead(llm
     assert not Path("runs/finetune/latest").exists()
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 def test_53_a_loss_that_is_no_number_ends_with_6_and_publishes_nothing(llmrec, tiny_prepared, tiny_encoder, similarity):
     assert llmrec("finetune", "head=popularity", f"prepared={tiny_prepared}", "run_dir=before").code == 0
@@ -72,6 +73,7 @@ def test_55_batches_are_the_same_however_many_threads_there_are():
     assert sorted(row for rows, _ in result[0] for row in rows) == list(range(90))
 
 
+@pytest.mark.audited
 def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmrec, changed):
     def near_overflow(head):
         head.similarity_NN.data[:] = 3e38

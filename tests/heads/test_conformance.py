@@ -7,7 +7,7 @@ import torch
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.testing.heads import HEAD_CHECKS, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import copies
-from llmrec_cli.testing.suite import promise
+from llmrec_cli.testing.suite import require_all
 from tests.heads.conftest import EXAMPLES, NAMES, configs
 
 # The properties of the heads, repeated here: a head with a wrong property would skip checks.
@@ -22,10 +22,9 @@ BY_ATTRIBUTES = ("factorization_machine",)
 CHECKS = [check for check in HEAD_CHECKS if check is not values_and_ages_of_interactions_change_the_scores]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=promise)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_head_keeps_every_promise(case, name, check):
-    check(case(name))
+def test_every_head_keeps_every_promise(case, name):
+    require_all({name: case(name)}, CHECKS)
 
 
 def test_every_head_of_the_table_has_an_example():

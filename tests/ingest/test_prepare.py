@@ -67,6 +67,7 @@ def test_the_manifest_counts_rows_and_hashes_files(tmp_path: Path) -> None:
     assert set(prepared.manifest["files"]) == {p.name for p in prepared.folder.iterdir()} - {"manifest.json"}
 
 
+@pytest.mark.audited
 def test_read_prepared_returns_what_prepare_wrote(tmp_path: Path) -> None:
     prepared = prepare_with(tmp_path, tiny(), RandomSettings())
     data = read_prepared(prepared.folder)

@@ -15,7 +15,7 @@ from llmrec_cli.settings.head import HEADS, STRATEGIES, EaseSettings, GroupAggre
 from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import GROUPS, Shop
-from llmrec_cli.testing.suite import examples_of, promise
+from llmrec_cli.testing.suite import examples_of, require_all
 from tests.heads.conftest import USER_HEADS, Configs, configs
 
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
@@ -55,30 +55,23 @@ def group_case(club: Shop) -> Callable[[str], HeadCase]:
 
 
 @pytest.fixture(scope="module")
-def taught(club: Shop) -> Callable[[str], Head]:
+def taught(group_case: Callable[[str], HeadCase]) -> Callable[[str], Head]:
     """Return a function from an example's name to its head, fitted once on the club's data."""
-    by_name, heads = configs(club), {}
-
-    def head(name: str) -> Head:
-        if name not in heads:
-            heads[name] = HeadCase(club, by_name[name]).head
-        return heads[name]
-
-    return head
+    return lambda name: group_case(name).head
 
 
-@pytest.mark.parametrize("check", GROUP_CHECKS, ids=promise)
 @pytest.mark.parametrize("name", [*PLAIN, *FOR_GROUPS])
-def test_every_head_keeps_its_promises_about_groups(group_case, name, check):
-    check(group_case(name))
+def test_every_head_keeps_its_promises_about_groups(group_case, name):
+    require_all({name: group_case(name)}, GROUP_CHECKS)
 
 
 # tests/heads/test_interaction_weights.py tests weights and ages.
-@pytest.mark.parametrize("check", [check for check in HEAD_CHECKS
-                                   if check is not values_and_ages_of_interactions_change_the_scores], ids=promise)
+CHECKS = [check for check in HEAD_CHECKS if check is not values_and_ages_of_interactions_change_the_scores]
+
+
 @pytest.mark.parametrize("name", FOR_GROUPS)
-def test_every_head_for_groups_keeps_every_promise(group_case, name, check):
-    check(group_case(name))
+def test_every_head_for_groups_keeps_every_promise(group_case, name):
+    require_all({name: group_case(name)}, CHECKS)
 
 
 def test_learns_groups_is_true_exactly_for_trained_group_heads(group_case):

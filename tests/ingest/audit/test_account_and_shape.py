@@ -16,6 +16,7 @@ ROWS: list[Row] = [("u1", "a", 5.0, 0, "train"), ("u1", "b", 3.0, 10 * DAY, "tra
                    ("u2", "b", 1.0, 60 * DAY - 1, "test")]
 
 
+@pytest.mark.audited
 def test_every_row_read_is_counted_exactly_once(tmp_path: Path) -> None:
     filtered = pa.table({"reason": ["below_core", "below_min_value", "below_core"]})
     folder = write_folder(tmp_path, ROWS, filtered=filtered, negatives=[("u1", "c", 0.0, 5, "train")])
@@ -26,6 +27,7 @@ def test_every_row_read_is_counted_exactly_once(tmp_path: Path) -> None:
     assert account.warnings == []
 
 
+@pytest.mark.audited
 def test_an_uncounted_row_gives_a_warning(tmp_path: Path) -> None:
     result, account = audited(write_folder(tmp_path, ROWS), read=10, rejected=1, below_core=2)
     assert (result["rows"]["filtered"], result["rows"]["unaccounted"]) == (2, 1)
@@ -34,6 +36,7 @@ def test_an_uncounted_row_gives_a_warning(tmp_path: Path) -> None:
     assert "4 rows too many" in audited(tmp_path, read=2)[1].warnings[0]
 
 
+@pytest.mark.audited
 def test_rejects_are_grouped_by_reason_without_quoted_values(tmp_path: Path) -> None:
     lines = [("a.csv", 1, "value", "'x' is not a number"), ("a.csv", 2, "value", "'it's 'q' is' is not a number"),
              ("b.csv", 3, "timestamp", "'now' is not a time in 's'"), ("b.csv", 4, "", "5 fields"),
@@ -95,6 +98,7 @@ def test_few_values_are_counted_each_and_many_in_spans(tmp_path: Path) -> None:
     assert values["train"] == [2] * 19 + [3]
 
 
+@pytest.mark.audited
 def test_texts_are_described(tmp_path: Path) -> None:
     items = [{"item_id": "a", "title": "Alien", "text": "Same text"}, {"item_id": "b", "text": "Same text"},
              {"item_id": "c", "title": "c", "text": "Солярис, 1972"}, {"item_id": "d", "text": ""}]
@@ -110,6 +114,7 @@ def test_texts_are_described(tmp_path: Path) -> None:
     assert "2 items (67% of the items with a text) have the same text as another item" in account.notes
 
 
+@pytest.mark.audited
 def test_scripts_of_many_texts_are_looked_at_in_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = [{"item_id": f"i{n:02}", "text": f"text {n}"} for n in range(30)]
     folder = write_folder(tmp_path, ROWS, items)
@@ -135,6 +140,7 @@ def test_groups_and_knowledge_are_counted(tmp_path: Path) -> None:
                                                            {"relation": "in", "triples": 1}]}
 
 
+@pytest.mark.audited
 def test_probable_faults_give_warnings(tmp_path: Path) -> None:
     rows = [(f"u{n}", "empty", 1.0, 7, "train") for n in range(150)]
     rows += [(f"other{n}", f"i{n}", 1.0, 7, "test") for n in range(120)]
@@ -150,6 +156,7 @@ def test_probable_faults_give_warnings(tmp_path: Path) -> None:
     assert len(account.warnings) == 6
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("first", "warned"), [(1_500_000_000, True), (86_400_000, False), (1_500_000_000_000, False)])
 def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: int, warned: bool) -> None:
     rows = [(user, item, value, first + n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
@@ -159,6 +166,7 @@ def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: i
          "seconds were read as milliseconds; see dataset.timestamp_unit"] if warned else [])
 
 
+@pytest.mark.audited
 def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ROWS)
     for split in (GivenSettings(), RandomSettings(), LeaveLastOutSettings(), NoSplitSettings()):

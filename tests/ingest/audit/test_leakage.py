@@ -14,6 +14,7 @@ CHECKS = ("held_out_pairs_in_training", "validation_pairs_in_test", "training_af
           "items_described_after_cutoff", "held_out_titles_in_user_texts")
 
 
+@pytest.mark.audited
 def test_a_clean_split_gives_no_warning(tmp_path: Path) -> None:
     result, account = audited(write_folder(tmp_path, CLEAN), TemporalSettings())
     assert [c["verdict"] for c in result["leakage"]] == ["ok"] * 5
@@ -21,6 +22,7 @@ def test_a_clean_split_gives_no_warning(tmp_path: Path) -> None:
     assert account.warnings == result["warnings"] == []
 
 
+@pytest.mark.audited
 def test_a_held_out_pair_that_is_in_training_is_found(tmp_path: Path) -> None:
     rows = [*CLEAN, ("v", "a", 1.0, 5000, "test"), ("u", "b", 1.0, 3000, "valid")]
     result, account = audited(write_folder(tmp_path, rows, items=[{"item_id": "a", "title": "Alien"}]))
@@ -33,6 +35,7 @@ def test_a_held_out_pair_that_is_in_training_is_found(tmp_path: Path) -> None:
                                 "items cannot recommend them; split.leaks=drop removes them from validation and test"]
 
 
+@pytest.mark.audited
 def test_a_validation_pair_that_is_in_the_test_is_found(tmp_path: Path) -> None:
     result, account = audited(write_folder(tmp_path, [*CLEAN, ("v", "c", 1.0, 5000, "test")]))
     leak = check(result, "validation_pairs_in_test")
@@ -41,6 +44,7 @@ def test_a_validation_pair_that_is_in_the_test_is_found(tmp_path: Path) -> None:
     assert "1 validation pairs are also in the test (50.00% of it)" in account.warnings[0]
 
 
+@pytest.mark.audited
 def test_leak_checks_in_blocks_of_users_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(f"u{n:03}", item, 1.0, n, split) for n in range(100) for item, split in (("a", "train"), ("b", "valid"))]
     rows += [(f"u{n:03}", "a", 1.0, 500, "test") for n in range(0, 100, 3)]
@@ -51,6 +55,7 @@ def test_leak_checks_in_blocks_of_users_find_the_same(tmp_path: Path, monkeypatc
     assert check(whole, "held_out_pairs_in_training")["count"] == 34
 
 
+@pytest.mark.audited
 def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
     rows = [*CLEAN, ("v", "d", 1.0, 3000, "train"), ("u", "d", 1.0, 9000, "valid")]
     result, account = audited(write_folder(tmp_path, rows), TemporalSettings())
@@ -61,6 +66,7 @@ def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
     assert "2 training or validation interactions" in account.warnings[0]
 
 
+@pytest.mark.audited
 def test_a_random_split_has_a_note_about_forecasting_but_no_warning(tmp_path: Path) -> None:
     rows = [*CLEAN, ("u", "d", 1.0, 1500, "valid")]
     result, account = audited(write_folder(tmp_path, rows), RandomSettings())
@@ -72,6 +78,7 @@ def test_a_random_split_has_a_note_about_forecasting_but_no_warning(tmp_path: Pa
             "does not measure forecasting") in account.notes
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("text", "count"), [
     ("my favourite is THE MATRIX.", 1), ("thematrix", 0), ("The Matrix Reloaded, Alien", 0),
     ("The Matrix Reloaded and The Matrix", 1), ("likes films", 0)])
@@ -87,6 +94,7 @@ def test_a_held_out_title_in_the_users_text_is_found(tmp_path: Path, text: str, 
     assert bool(account.warnings) == bool(count)
 
 
+@pytest.mark.audited
 def test_only_some_users_are_looked_at_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("t", "1", 1.0, 1000, "train"), *((f"u{n}", "1", 1.0, 2000, "test") for n in range(9))]
     users = [{"user_id": f"u{n}", "text": "saw Heat"} for n in range(9)]
@@ -103,6 +111,7 @@ def test_words_in_scripts_without_spaces_match_inside_a_text() -> None:
     assert contains_title("theatre, heat", "heat")
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("times", [("2", "3"), ("1970-01-01T00:00:02Z", "1970-01-01T00:00:03Z")])
 def test_items_of_training_described_after_the_cutoff_are_found(tmp_path: Path, times: tuple[str, str]) -> None:
     items = [{"item_id": "a", "timestamp": times[0]}, {"item_id": "b", "title": "Late", "timestamp": times[1]},
@@ -119,6 +128,7 @@ def test_unreadable_times_of_items_are_counted(tmp_path: Path) -> None:
     assert check(result, "items_described_after_cutoff")["note"].startswith("1 of these timestamps cannot be read")
 
 
+@pytest.mark.audited
 def test_held_out_pairs_disliked_in_training_are_counted(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, CLEAN, negatives=[("v", "c", 0.0, 1000, "train"), ("u", "c", 0.0, 9000, "test")])
     result, account = audited(folder, GivenSettings())

@@ -77,6 +77,7 @@ def test_a_cluster_has_items_of_enough_members_valued_by_their_share_in_training
     assert {split for split, _ in written.values()} >= {"train"}
 
 
+@pytest.mark.audited
 def test_synthetic_groups_are_labelled_in_manifest_notes_and_audit(prepared: Prepared) -> None:
     assert prepared.manifest["groups"] == {"synthetic": "clusters"}
     assert any("synthetic (clusters)" in note for note in prepared.manifest["notes"])
@@ -87,6 +88,7 @@ def test_synthetic_groups_are_labelled_in_manifest_notes_and_audit(prepared: Pre
     assert groups.sizes.tolist() == [20, 20]
 
 
+@pytest.mark.audited
 def test_only_training_is_clustered(prepared: Prepared) -> None:
     data = read_training(prepared.folder)
     assert len(data.interactions) == prepared.counts["train"]
@@ -96,6 +98,7 @@ def test_only_training_is_clustered(prepared: Prepared) -> None:
     assert list(data.users.texts[:2]) == ["a baker", "a smith"]
 
 
+@pytest.mark.audited
 def test_clusters_are_made_of_the_tables_that_prepare_writes_and_of_nothing_else(prepared: Prepared) -> None:
     clusters = members_of(cluster_users(ClusterUsersSettings(on=True, num_clusters=2), prepared.folder))
     written = {(int(row["group_id"].removeprefix("cluster")), row["user"]) for row in prepared.rows("groups")}

@@ -63,6 +63,7 @@ def test_31_32_43_members_of_any_script_come_out_as_they_went_in_from_any_format
     assert [(r["group_id"], r["item_id"]) for r in prepared.rows("group_interactions")] == [("👪", "a")]
 
 
+@pytest.mark.audited
 def test_35_45_exact_duplicates_are_merged_and_counted_and_groups_of_one_kept(tmp_path: Path) -> None:
     files = {"groups": FILES["groups"] + "duo,v\nduo,v\n",
              "group_interactions": FILES["group_interactions"] + "duo,a,5\n"}
@@ -95,6 +96,7 @@ def test_35_36_duplicates_are_resolved_by_time_not_row_order(tmp_path: Path) -> 
     assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in result[0].rows("group_interactions")} == newest
 
 
+@pytest.mark.audited
 def test_44_items_and_users_named_only_by_groups_are_kept_without_a_core(
         tmp_path: Path) -> None:
     files = {"groups": FILES["groups"] + "duo,stranger\n",
@@ -108,6 +110,7 @@ def test_44_items_and_users_named_only_by_groups_are_kept_without_a_core(
     assert any("ignored: item not among the items" in n for n in prepared.manifest["notes"])
 
 
+@pytest.mark.audited
 def test_46_a_group_with_interactions_but_no_members_is_dropped_with_a_warning(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, group_interactions=FILES["group_interactions"] + "nobody,a,7\nnobody,b,7\n")
     assert (prepared.counts["groups_without_members"], prepared.counts["group_interactions_without_members"]) == (1, 2)

@@ -57,6 +57,7 @@ def test_without_a_template_a_text_is_all_columns_and_without_a_file_there_is_no
     assert not (prepared.folder / "group_texts.parquet").exists()
 
 
+@pytest.mark.audited
 def test_groups_without_members_or_descriptions_are_counted(plain: Prepared) -> None:
     assert [plain.counts[k] for k in ("groups_read", "groups_not_in_file", "groups_left_out", "groups_without_text",
                                          "groups_standing", "groups_occasional")] == [3, 1, 1, 1, 1, 2]
@@ -67,6 +68,7 @@ def test_groups_without_members_or_descriptions_are_counted(plain: Prepared) -> 
     assert "groups" not in plain.manifest  # The key marks synthetic groups.
 
 
+@pytest.mark.audited
 def test_group_descriptions_are_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
     other = prepared_of(tmp_path / "2", info=INFO.replace("Hikers", "Climbers"))
     assert plain.manifest["fingerprint"] != other.manifest["fingerprint"]
@@ -115,6 +117,7 @@ def test_27_31_32_43_files_of_groups_may_have_any_format_mark_and_script(tmp_pat
                                                                                 "null": "👪"}
 
 
+@pytest.mark.audited
 def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"info\.csv: no column 'group_id'; .* map it with dataset\.group_columns"):
         prepared_of(tmp_path, info="team,name\nduo,x\n")
@@ -146,6 +149,7 @@ def test_settings_without_effect_are_refused() -> None:
         "group_columns: has an effect only with dataset.group_info=<file>"]
 
 
+@pytest.mark.audited
 def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alone_are_counted(tmp_path: Path) -> None:
     """Group `known` has a member with a history, `standing` has training interactions, `lost` has neither."""
     files = {"train": CLICKS, "test": "user_id,item_id\nu,b\n",

@@ -100,6 +100,7 @@ def read(connection: BaseBackend, folder: Path, members: str = MEMBERS, rows: st
     return Read(connection, groups, folder / "out", account)
 
 
+@pytest.mark.audited
 def test_repeated_members_are_merged_and_groups_of_one_kept(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, MEMBERS + "duo,v\n")
     members, rows = result.written()
@@ -233,6 +234,7 @@ def test_groups_that_were_there_before_keep_their_numbers(connection: BaseBacken
     assert [(m["group"], m["group_id"]) for m in members] == [(0, "solo"), (1, "duo"), (1, "duo")]
 
 
+@pytest.mark.audited
 def test_unknown_members_are_dropped_and_reported(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, MEMBERS + "solo,stranger\n",
                  "group_id,item_id\nduo,a\nduo,unknown\nnobody,a\nnobody,b\n")

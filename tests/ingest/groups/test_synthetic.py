@@ -51,6 +51,7 @@ def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], 
     return result
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("kind", "split", "share"), [
     ("random", RandomSettings(valid=0.2, test=0.2), 0.5), ("similar", TemporalSettings(valid=0.2, test=0.2), 0.7)])
 def test_a_group_gets_an_item_in_the_split_in_which_enough_members_have_it(tmp_path: Path, kind: str,
@@ -112,6 +113,7 @@ def test_a_user_who_has_an_item_twice_counts_once_from_the_earliest_split() -> N
     assert [len(column) for column in nothing] == [0, 0, 0, 0]
 
 
+@pytest.mark.audited
 def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_are_synthetic(tmp_path: Path) -> None:
     rows = rows_of()
     prepared = prepared_of(tmp_path / "1", "similar", rows=rows)

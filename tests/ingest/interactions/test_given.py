@@ -141,6 +141,7 @@ def test_shares_and_a_seed_without_effect_are_refused() -> None:
     assert list(GivenSettings(valid=0.1, seed=7).problems()) == []
 
 
+@pytest.mark.audited
 def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], GivenSettings(valid=0.5))
     assert any("split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
@@ -167,6 +168,7 @@ def household(num: int, copied: float) -> tuple[str, list[tuple[str, str]], list
     return members, users, groups
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("leaks", ["auto", "drop"])
 def test_pairs_in_a_members_training_are_not_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
     members, users, groups = household(30, copied=0.7)
@@ -193,6 +195,7 @@ def test_pairs_in_a_members_training_are_validation_if_requested(tmp_path: Path)
     assert prepared.counts["group_copies_kept_in_train"] == 0
 
 
+@pytest.mark.audited
 def test_groups_with_only_copied_pairs_have_no_validation_and_a_warning(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=1.0)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
@@ -243,6 +246,7 @@ def camra(tmp_path: Path) -> Camra2011Settings:
     return Camra2011Settings(path=str(tmp_path / "camra"))
 
 
+@pytest.mark.audited
 def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: Path, camra: Camra2011Settings) -> None:
     prepared = prepare_with(tmp_path, camra, GivenSettings())
     assert (prepared.counts["held_out_also_in_train"], prepared.counts["group_held_out_also_in_train"]) == (1, 2)
@@ -253,6 +257,7 @@ def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: 
     assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
 
 
+@pytest.mark.audited
 def test_leaked_pairs_can_be_dropped_from_held_out_data(tmp_path: Path, camra: Camra2011Settings) -> None:
     prepared = prepare_with(tmp_path, camra, GivenSettings(leaks="drop"))
     assert prepared.in_split("test") == {("11", "502"), ("13", "503")}

@@ -31,6 +31,7 @@ ROWS = [(0, 2, "train"), (0, 0, "train"), (0, 1, "train"), (0, 3, "valid"), (1, 
 TITLES = ["Alien", "Brazil", "Clue", "Dune"]
 
 
+@pytest.mark.audited
 def test_a_history_is_the_newest_titles_of_training_oldest_first(tmp_path: Path) -> None:
     assert list(read(tmp_path, ROWS, TITLES, 2).between(0, 4)) == ["Alien; Brazil", "", "Alien", ""]
     assert list(read(tmp_path, ROWS, TITLES, 20).between(0, 1)) == ["Clue; Alien; Brazil"]
@@ -38,6 +39,7 @@ def test_a_history_is_the_newest_titles_of_training_oldest_first(tmp_path: Path)
     assert list(read(tmp_path, [], TITLES, 20).between(0, 2)) == ["", ""]
 
 
+@pytest.mark.audited
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.sampled_from(["train", "test"])), max_size=40),
        st.integers(1, 4), st.integers(1, 7), st.integers(1, 30))
 @settings(deadline=None)
@@ -53,6 +55,7 @@ def test_no_size_of_batches_changes_a_history(tmp_path_factory: pytest.TempPathF
         assert list(result.between(3, 5)) == expected[3:5]
 
 
+@pytest.mark.audited
 def test_the_template_of_a_user_may_name_it_with_and_without_a_file(tmp_path: Path) -> None:
     result = read(tmp_path, ROWS, TITLES, 2)
     users = {"u": 0, "v": 1, "w": 2}
@@ -75,6 +78,7 @@ def test_only_user_texts_can_use_the_history(tmp_path: Path) -> None:
         described(tmp_path, None, {"a": 0}, "user", user_text="{histry}")
 
 
+@pytest.mark.audited
 def test_long_titles_do_not_fill_the_memory(tmp_path: Path) -> None:
     titles = [letter * 20_000 for letter in "abcdefgh"]
     rows = [(user, item, "train") for user in range(5000) for item in range(8)]

@@ -65,6 +65,7 @@ def test_what_is_no_number_is_rejected(tmp_path: Path) -> None:
     assert prepared.column("interactions", "value") == [-1500.0]
 
 
+@pytest.mark.audited
 def test_values_of_0_and_below_are_filtered_by_default_and_listed(tmp_path: Path) -> None:
     rows = HEADER + "u,a,2,1\nu,b,0,2\nu,c,-2,3\nv,a,2,1\nv,a,-2,9\nv,b,1,2\n"
     prepared = prepare_text(tmp_path, rows, LeaveLastOutSettings())
@@ -95,6 +96,7 @@ def test_dislikes_of_0_and_below_are_dislikes_with_explicit_feedback(tmp_path: P
 EVENTS = "user_id,item_id,event,timestamp\nu,a,view,1\nu,a,buy,2\nu,a,buy,3\nu,a,view,4\nu,b,view,1\n"
 
 
+@pytest.mark.audited
 def test_with_event_weights_the_earliest_strongest_event_is_kept(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
     assert [(r["item_id"], r["value"], r["event"], r["timestamp"]) for r in prepared.rows("interactions")] == [
@@ -115,6 +117,7 @@ def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_p
     assert 15 < sum(value == 1 for value in first.column("interactions", "value")) < 45
 
 
+@pytest.mark.audited
 def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     rows = ("user_id,item_id,timestamp\nguest,a,2024-03-05\nu,test,2024-03-05\nu,a,2024-03-09T23:59:59\n"
             "u,b,2024-03-10\nu,c,2024-02-01\n")

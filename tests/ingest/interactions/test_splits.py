@@ -26,6 +26,7 @@ def sizes_of(prepared: Prepared, user: str) -> tuple[int, ...]:
     return tuple(sum(u == user for u, _ in prepared.in_split(split)) for split in ("train", "valid", "test"))
 
 
+@pytest.mark.audited
 def test_random_holds_out_a_share_of_each_user_and_always_leaves_one_to_train_on(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, interactions({"a": 1, "b": 2, "c": 3, "d": 10, "e": 29, "f": 100}),
                             RandomSettings())
@@ -55,6 +56,7 @@ def test_leave_last_out_takes_the_newest_two_and_one_of_equal_times(tmp_path: Pa
     assert {("u", "a"), ("w", "z")} < prepared.in_split("train")
 
 
+@pytest.mark.audited
 def test_temporal_cuts_all_users_at_one_time_and_reports_cutoff_and_cold_ids(tmp_path: Path) -> None:
     start = 1_600_000_000
     rows = "".join(f"u{n % 3},i{n},1,{start + n}\n" for n in range(10))
@@ -137,6 +139,7 @@ def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: TemporalSetting
         prepare_text(tmp_path, "user_id,item_id\nu,i\n", split)
 
 
+@pytest.mark.audited
 def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "user_id,item_id\nu,a\nu,b\nu,b\n", "train.csv")
     write(tmp_path, "user_id,item_id\nu,b\nu,c\nv,a\n", "test.csv")

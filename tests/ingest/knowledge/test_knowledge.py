@@ -61,6 +61,7 @@ class Written:
         return [tuple(row.values()) for row in pq.read_table(self.folder / f"{name}.parquet").to_pylist()]
 
 
+@pytest.mark.audited
 def test_triples_and_links_are_written_once_and_in_order(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path)
     assert written.rows("triples") == [("m1", "by", "y"), ("m2", "by", "x"), ("z", "part_of", "m1")]
@@ -77,6 +78,7 @@ def test_triples_and_links_are_written_once_and_in_order(connection: BaseBackend
     assert written.account.warnings == []
 
 
+@pytest.mark.audited
 def test_the_share_of_linked_items_is_reported_with_example_links(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path, entities="entity_id,name\nm1,Alien (film)\nunused,Nothing\n")
     notes = written.account.notes
@@ -90,6 +92,7 @@ def test_the_share_of_linked_items_is_reported_with_example_links(connection: Ba
     assert len(written.graph.report["examples"]) == 2
 
 
+@pytest.mark.audited
 def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path: Path) -> None:
     def turned(text: str) -> str:
         header, *rows = text.splitlines()
@@ -101,6 +104,7 @@ def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path:
     assert one.account.notes == two.account.notes
 
 
+@pytest.mark.audited
 def test_links_that_are_ambiguous_are_left_out_with_a_warning(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path, links="item_id,entity_id\na,m1\na,m2\nb,x\nc,y\n")
     assert written.rows("links") == [(1, "b", "x"), (2, "c", "y")]
@@ -113,6 +117,7 @@ def test_a_link_file_may_say_that_two_items_are_one_thing(connection: BaseBacken
     assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m1")]
 
 
+@pytest.mark.audited
 def test_links_of_another_data_set_are_warned_of(connection: BaseBackend, tmp_path: Path) -> None:
     items = "item_id,genres\n" + "".join(f"i{n},{'|'.join(GENRES[n])}\n" for n in range(NUMBER))
     for name, order in (("right", list(range(NUMBER))), ("wrong", shuffled())):
@@ -127,6 +132,7 @@ def test_links_of_another_data_set_are_warned_of(connection: BaseBackend, tmp_pa
             assert warning.endswith("look at links.parquet; is this the link file of another data set?")
 
 
+@pytest.mark.audited
 def test_entities_with_other_titles_are_warned_of(connection: BaseBackend, tmp_path: Path) -> None:
     entities = "entity_id,title\nm1,Brazil\nm2,Alien\n"
     [warning] = Written(connection, tmp_path, entities=entities).account.warnings
@@ -135,6 +141,7 @@ def test_entities_with_other_titles_are_warned_of(connection: BaseBackend, tmp_p
                        "of another data set?")
 
 
+@pytest.mark.audited
 def test_without_a_link_anywhere_the_next_step_is_told(connection: BaseBackend, tmp_path: Path) -> None:
     [warning] = Written(connection, tmp_path / "1", links="").account.warnings
     assert "set dataset.links=<file>, or dataset.knowledge.link_on=[title,year]" in warning
@@ -150,6 +157,7 @@ def test_items_are_linked_by_their_titles(connection: BaseBackend, tmp_path: Pat
     assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m2")]
 
 
+@pytest.mark.audited
 def test_an_entity_joined_to_itself_is_left_out_and_counted(connection: BaseBackend, tmp_path: Path) -> None:
     circle = "m1,next,m2\nm2,next,m3\nm3,next,m1\n"  # A cycle is sound.
     written = Written(connection, tmp_path, triples=f"head,relation,tail\n{circle}m1,next,m1\nq,next,q\n")

@@ -89,6 +89,7 @@ def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: Sp
     assert appended.manifest["data_cutoff"] == whole.manifest["data_cutoff"]
 
 
+@pytest.mark.audited
 @settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),

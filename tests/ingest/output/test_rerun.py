@@ -74,6 +74,7 @@ def clicks() -> Path:
 
 # --- the stage
 
+@pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 def test_an_unchanged_rerun_changes_nothing_and_reports_it(
         capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +90,7 @@ def test_an_unchanged_rerun_changes_nothing_and_reports_it(
     assert sorted(os.listdir(PREPARED)) == [".other.lock", ".shop.lock", "latest", "other", "shop"]
 
 
+@pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
@@ -117,6 +119,7 @@ def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
     assert prepared(interactions="in/*.csv")["counts"]["users"] == 3  # type: ignore[index]
 
 
+@pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 @pytest.mark.parametrize(("damage", "problem"), [
     (lambda: (SHOP / "items.parquet").unlink(), r"items\.parquet: missing"),
@@ -134,6 +137,7 @@ def test_damaged_data_is_prepared_again_and_it_says_why(
     read_prepared(SHOP)
 
 
+@pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 def test_a_folder_may_move_with_its_files_when_their_names_are_relative(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +172,7 @@ def test_output_folder_and_engine_settings_do_not_cause_a_rerun() -> None:
         assert signed(**settings) == same
 
 
+@pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 def test_every_setting_of_the_data_and_the_split_counts_also_the_order_of_a_mapping() -> None:
     settings = [{}, {"name": "x"}, {"min_value": 4}, {"split": RandomSettings()}, {"split": RandomSettings(seed=1)},

@@ -65,6 +65,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
+@pytest.mark.audited
 def test_the_data_is_downloaded_once_with_its_terms_of_use(tmp_path: Path, pip: list[list[str]],
                                                            capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(2):

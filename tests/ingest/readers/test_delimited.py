@@ -96,6 +96,7 @@ def test_a_header_again_in_another_case_is_no_row(tmp_path: Path, again: str) ->
     assert rows == [(2, ["u", "a", "1", "2"]), (3, "is the header again"), (4, ["v", "b", "3", "4"])]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("again", ["uid,sku,qty,ts", "UID,SKU,QTY,TS"])
 @pytest.mark.parametrize("places", [[0, 1, 2, 3], [0, 1, 2], [0, 1, 3]])
 def test_a_header_again_with_two_columns_swapped_is_refused_whichever_columns_are_read(

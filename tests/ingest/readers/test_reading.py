@@ -30,6 +30,7 @@ def test_ids_that_look_like_numbers_or_nothing_stay_apart_and_unchanged(tmp_path
         {(name, f"i{n}") for n, name in enumerate(IDS)}
 
 
+@pytest.mark.audited
 def test_the_same_rows_in_any_format_give_the_same_data(tmp_path: Path) -> None:
     rows = [("u1", "007", 3, 1_600_000_000), ("u2", "7", 4, 1_600_000_001), ("u1", "NA", 5, 1_600_000_002)]
     csv = HEADER + "".join(",".join(map(str, row)) + "\n" for row in rows)

@@ -61,6 +61,7 @@ def test_a_mark_before_a_header_or_a_first_row_is_no_part_of_it(tmp_path: Path) 
     assert rows(source(tmp_path, b"\xef\xbb\xbfu,i\n", names=IDS), tmp_path) == [(1, "u", "i")]
 
 
+@pytest.mark.audited
 def test_a_list_of_globs_in_several_formats_is_one_data_set(tmp_path: Path) -> None:
     write(tmp_path, "user_id,item_id\na,1\n", "part-0.csv")
     write(tmp_path, gzip.compress(b"item_id,user_id\n2,b\n"), "part-1.csv.gz")

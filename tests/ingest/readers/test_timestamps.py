@@ -99,6 +99,7 @@ PATTERNS = [("%d/%m/%Y %H:%M", "01/01/2023 14:05"), ("%d/%m/%Y %H:%M", "1/1/2023
             ("%Y年%m月%d日 %H:%M", "2023年1月1日 14:05"), ("%F %R %z", "2023-01-01 10:35 -03:30")]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize(("pattern", "text"), PATTERNS)
 def test_a_pattern_reads_times_written_with_it(tmp_path: Path, pattern: str, text: str) -> None:
     prepared = prepare_text(tmp_path, f'user_id,item_id,timestamp\nu,i,"{text}"\n', timestamp_format=pattern)
@@ -107,6 +108,7 @@ def test_a_pattern_reads_times_written_with_it(tmp_path: Path, pattern: str, tex
     assert not any("taken for" in note for note in prepared.manifest["notes"])
 
 
+@pytest.mark.audited
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2068, 12, 30)), st.sampled_from([
     "%d/%m/%Y %H:%M:%S", "%m-%d-%y %I:%M:%S %p", "%a %d %B %Y %H:%M:%S", "%Y%m%d %H%M%S", "%H:%M:%S %b %d %Y"]))
 def test_the_proposed_pattern_reads_times_that_python_writes(at: datetime, pattern: str) -> None:

@@ -49,6 +49,7 @@ def test_the_command_zstd_adds_checksums_and_pyarrow_does_not(tmp_path):
     assert not has_checksums(tmp_path / "x.csv.zst")
 
 
+@pytest.mark.audited
 def test_prepare_names_the_files_in_which_damage_can_go_unseen(llmrec, tmp_path):
     rows = "user_id,item_id,timestamp\n" + "".join(f"u{n % 9},i{n % 7},{1_600_000_000 + n}\n" for n in range(60))
     (tmp_path / "clicks.csv.zst").write_bytes(pa.compress(rows.encode(), "zstd", asbytes=True))

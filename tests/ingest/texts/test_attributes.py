@@ -52,6 +52,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert "-0.0" not in json.dumps(expected.texts)
 
 
+@pytest.mark.audited
 def test_83_a_value_that_is_not_a_number_empties_its_cell_not_its_row(tmp_path: Path) -> None:
     values = ["1", "abc", "", "nan", "1.5e3", " 2 ", "1e999", "$5", "7", "8", "9", "12d", " "]
     file = "item_id,price,brand\n" + "".join(f"{chr(97 + n)},{value},B\n" for n, value in enumerate(values))
@@ -68,6 +69,7 @@ def test_83_a_value_that_is_not_a_number_empties_its_cell_not_its_row(tmp_path: 
                            f"first is 'abc' ({tmp_path}/about.csv, line 3)"]
 
 
+@pytest.mark.audited
 @pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_000", "１", "0x10", "12d", "$5", "-"])
 def test_a_column_with_few_numbers_gives_a_warning_with_the_right_type(tmp_path: Path, text: str) -> None:
     result = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},

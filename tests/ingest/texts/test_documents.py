@@ -72,6 +72,7 @@ def test_documents_without_an_item_or_entity_id_are_refused(tmp_path):
         prepared(tmp_path, {"d.csv": "entity_id,text\nm1,words\n"})
 
 
+@pytest.mark.audited
 def test_documents_of_unknown_items_give_a_warning(tmp_path, capsys):
     result = prepared(tmp_path, {"d.csv": "item_id,text\nx,words\n"})
     assert result.counts["documents"] == 0

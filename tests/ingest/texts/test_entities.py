@@ -17,6 +17,7 @@ CLICKS = "user_id,item_id\nu,b\nv,a\nv,z\n"
 ITEMS = "item_id,title,genres\na,Alien,Horror|Sci-Fi\nb,,\nc,Clue,Comedy\n"
 
 
+@pytest.mark.audited
 def test_items_are_all_those_of_either_file_and_the_gaps_are_counted(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS, items=ITEMS, item_text="{title}. {genres}", attributes={"genres": "list"})
     rows = prepared.rows("items")
@@ -50,6 +51,7 @@ def test_the_time_column_of_interactions_is_not_required_in_user_files(tmp_path:
     assert prepared.column("users", "age") == ["30", "40"]
 
 
+@pytest.mark.audited
 def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_shown(tmp_path: Path) -> None:
     rows = "a,Shirt,S,\na,,M,\na, ,S,red\nz,Z,,\nz,Z,,\n"
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title,option,colour\n" + rows)
@@ -132,6 +134,7 @@ def test_texts_of_twenty_scripts_come_through(tmp_path: Path) -> None:
     assert sorted(data.items.ids) == sorted(data.items.texts) == sorted(data.items.titles) == sorted(words)
 
 
+@pytest.mark.audited
 def test_items_without_text_have_an_empty_text_and_their_share_is_reported(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title\na,Alien\nb, \n", item_text="{title}")
     assert [(row["item_id"], row["title"], row["text"]) for row in prepared.rows("items")] == [
@@ -139,6 +142,7 @@ def test_items_without_text_have_an_empty_text_and_their_share_is_reported(tmp_p
     assert "2 items (66.7%) have no text" in prepared.manifest["notes"]
 
 
+@pytest.mark.audited
 def test_repeats_that_say_the_same_are_counted_apart(tmp_path: Path) -> None:
     rows = ["a,Beta,x", "a,Alpha,y", "a,Beta,x", "a,Alpha,y", "a,Alpha,", "z,Z,z", "z,Z,z", "b,B,b"]
     for n, (given, row) in enumerate(((rows, ("Beta", "x")), (rows[::-1], ("Alpha", "y")))):
