@@ -49,7 +49,7 @@ example:
 
 
 def main() -> None:
-    """Run `llmrec` with the arguments of the process and exit with the code of the fault matrix."""
+    """Run `llmrec` with the arguments of the process; exit with 0, or with the exit code of the error's class."""
     arguments = sys.argv[1:]
     # Before torch is loaded: spinning threads take the cores from working threads, which is 3 to 4 times slower on a
     # shared machine (docs/experiments.md).
