@@ -33,12 +33,13 @@ commands, in the order of use:
 
 options:
   llmrec <command> --help      print the inputs, outputs and main settings of a command
-  llmrec <command> --cfg job   print the composed configuration and stop
+  llmrec <command> --cfg job   print the complete configuration and stop
   llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
   llmrec <command> --config-dir=<folder>
-                               use your own options and experiments, <folder>/<group>/<name>.yaml (data, no code)
+                               use your own options and experiments in YAML files, <folder>/head/<name>.yaml,
+                               <folder>/experiment/<name>.yaml, ... (runs no code)
   llmrec <command> plugins=[<package>]
-                               use heads, losses, encoders ... of your own Python package (runs its code)
+                               use heads, losses, encoders, ... of your own Python package (runs its code)
   llmrec --version             print the version
   llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
 
@@ -48,7 +49,7 @@ example:
 
 
 def main() -> None:
-    """Run `llmrec` with the arguments of the process and exit with the code of the fault matrix."""
+    """Run `llmrec` with the arguments of the process; exit with 0, or with the exit code of the error's class."""
     arguments = sys.argv[1:]
     # Before torch is loaded: spinning threads take the cores from working threads, which is 3 to 4 times slower on a
     # shared machine (docs/experiments.md).

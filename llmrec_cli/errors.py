@@ -61,7 +61,7 @@ class DivergedError(LlmrecError):
 
 
 class GateRefused(LlmrecError):
-    """A gate refused to publish."""
+    """A safety check refused to replace prepared data."""
 
     exit_code = 7
     kind = "refused"

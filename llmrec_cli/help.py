@@ -120,7 +120,7 @@ def help_text(command: str, summary: str) -> str:
     lines += ["", "settings of every command:",
               *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>.", 34),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
-              *_entry("plugins=[]", "Your own packages with options to use, for example plugins=[my_package].", 34),
+              *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),
               "", f"all settings and their values: llmrec {command} --cfg job", "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"

@@ -43,9 +43,12 @@ MODEL_CONFIG_GROUPS = [f.name for f in dataclasses.fields(ModelConfig) if f.name
 class Change:
     """One change of the composed defaults.
 
-    Attributes ---------- path : key of the setting value : the value; for an option of llmrec its name text : the
-    override as typed, with a single value in a multirun action : `choose` an option of llmrec, `replace` by an option
-    of --config-dir, `set` a value, or `delete`
+    Attributes
+    ----------
+    path : key of the setting
+    value : the value; for an option of llmrec its name
+    text : the override as typed, with a single value in a multirun
+    action : `choose` an option of llmrec, `replace` by an option of --config-dir, `set` a value, or `delete`
     """
 
     path: tuple[str, ...]

@@ -37,9 +37,11 @@ class MissingError(ArtifactError):
 class PinnedFolder:
     """An open folder; its files are opened by `pin`, or when they are first read.
 
-    Attributes ---------- path : the folder as requested, for messages and manifests place : the path without links at
-    the time of opening hashes : SHA-256 of files by name relative to the folder; files without one get it when they are
-    first read
+    Attributes
+    ----------
+    path : the folder as requested, for messages and manifests
+    place : the path without links at the time of opening
+    hashes : SHA-256 of files by name relative to the folder; files without one get it when they are first read
     """
 
     def __init__(self, path: Path, remedy: str, links: bool = False) -> None:

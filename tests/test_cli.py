@@ -62,7 +62,7 @@ def test_every_example_of_the_help_composes():
 def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
     out = llmrec("finetune", "--help").out
     assert "monitor=ndcg@10" in out
-    assert "optim.epochs=20                    Most passes over the training data, at least 1." in out
+    assert "optim.epochs=20                    Maximum number of passes over the training data, at least 1." in out
     assert f"Choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
 
 

@@ -30,7 +30,7 @@ def lengthened(matrix: sp.csr_array, num_rows: int) -> sp.csr_array:
 
 
 def select_rows(matrix: sp.csr_array, row_Q: np.ndarray) -> sp.csr_array:
-    """Return the rows `row_Q`; an empty row for -1."""
+    """Return the rows `row_Q` of the matrix; a row number of -1 gives an empty row."""
     return lengthened(matrix, matrix.shape[0] + 1)[np.where(row_Q < 0, matrix.shape[0], row_Q)]
 
 

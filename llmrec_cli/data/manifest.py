@@ -99,19 +99,19 @@ _MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**
 
 
 def record(**facts: Fact) -> Fact:
-    """Return the requirement of a mapping with these keys and values."""
+    """Return the requirement that a value is a mapping with these keys, whose values meet the given requirements."""
     must = ", ".join(f"{key} ({fact.must})" for key, fact in facts.items())
     return Fact(f"a mapping with {must}", lambda v: not problems(v, facts))
 
 
 def among(*values: Any) -> Fact:
-    """Return the requirement of one of these values."""
+    """Return the requirement that a value is one of `values`."""
     listed = ", ".join(str(value) or "nothing" for value in values)
     return Fact(f"one of {listed}", lambda v: isinstance(v, str) and v in values)
 
 
 def integer(low: int, high: int = 2**53) -> Fact:
-    """Return the requirement of an integer in a range."""
+    """Return the requirement that a value is an integer in a range."""
     return Fact(f"an integer from {low} to {high}", lambda v: is_integer(v, low, high))
 
 

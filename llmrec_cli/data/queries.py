@@ -136,8 +136,8 @@ def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: 
                 users: Catalogue | None = None, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known user.
 
-    `user` (num_queries,) are integer ids for `ids` (num_users,), the rows of `history`, `times` and `seen`
-    (num_users, num_items), and `users`, whose attributes and texts heads may use.
+    `user` (num_queries,) are integer ids: positions in `ids` (num_users,) and in the catalogue `users`, whose
+    attributes and texts heads may use, and rows of `history`, `times` and `seen` (num_users, num_items).
     """
     names = ids[user]
     return Queries(names, names, user, history[user], seen[user], np.full(len(user), "", object),

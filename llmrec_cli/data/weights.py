@@ -151,7 +151,9 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
 
 
 def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = False) -> str | None:
-    """Return the reason why a head ignores differing values of users, or with `groups` of groups; None if it does not.
+    """Return the reason why a head does not weight interactions of users by their values, though the values differ.
+
+    None if it does weight by them or they are equal. With `groups`, the same for interactions of groups.
     """
     if groups and data.groups is None:
         return None
@@ -161,15 +163,16 @@ def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = Fal
             _kind(data, interactions, settings) != "none":
         return None
     whose = "groups' " if groups else ""
-    span = f"values of {whose}interactions differ ({values.min():g} to {values.max():g}) and are not used"
+    span = f"the values of {whose}interactions ({values.min():g} to {values.max():g}) are not used as weights"
     if settings.weight is not None:
-        return f"{span}, as head.weight={settings.weight} says"
+        return f"{span}: head.weight={settings.weight}"
     if values.min() <= 0:
         return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which cannot be weights; prepare "
-                f"with dataset.min_value above 0 to weight the others")
+                f"with dataset.min_value above 0 to weight by the others")
     if data.value_kind == "rating":
-        return f"{span}: they are ratings (dataset.values), all of them positives; head.weight=value uses them"
-    return f"{span}: their kind is unknown in this data; prepare it again, or use them with head.weight=value"
+        return (f"{span}: they are ratings (dataset.values), which all count the same; head.weight=value weights by "
+                f"them")
+    return f"{span}: their kind is unknown in this data; prepare it again, or set head.weight=value"
 
 
 def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings) -> str:

@@ -94,7 +94,7 @@ class FullPeft(Peft[NoPeftSettings]):
     trains_weights = True
 
     def adapt(self, model: Any) -> AdaptedModel:
-        """Mark all parameters."""
+        """Mark all parameters as trainable."""
         model.requires_grad_(True)
         return AdaptedModel(model, BelowAll(model))
 
@@ -105,7 +105,7 @@ class TopLayersPeft(Peft[TopLayersSettings]):
     trains_weights = True
 
     def adapt(self, model: Any) -> AdaptedModel:
-        """Mark the parameters of the top layers."""
+        """Mark the parameters of the top layers as trainable."""
         cut = layer_cut(model, self.settings)
         assert isinstance(cut, Between)
         cut.layers.layers[cut.first:].requires_grad_(True)
@@ -131,7 +131,7 @@ class LoraPeft(Peft[LoraSettings]):
         return AdaptedModel(model, cut)
 
     def places(self, model: Any) -> tuple[Cut, dict[str, Any]]:
-        """Return the cut, and the peft library's settings that all low-rank updates share."""
+        """Return the cut between frozen and trained layers, and the peft library's settings of all low-rank updates."""
         cut = layer_cut(model, self.settings)
         names = linear_layers(model, cut)
         return cut, {"lora_alpha": self.settings.alpha, "lora_dropout": self.settings.dropout, "target_modules": names,

@@ -68,7 +68,7 @@ class Pooler(nn.Module):
         return vectors
 
     def modules_now(self, prompts: dict[str, str]) -> Modules:
-        """Return the modules with the current weights."""
+        """Return pooling, dense layers and prompts for saving, with the current weights."""
         query = self.query.detach().cpu().numpy() if self.pooling == "attention" else None
         dense = tuple(Dense(linear.weight.detach().cpu().numpy(), None if linear.bias is None
                             else linear.bias.detach().cpu().numpy(), activation)

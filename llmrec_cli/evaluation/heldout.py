@@ -36,8 +36,9 @@ def held_out_cold(data: PreparedData, split: str, users: Catalogue, items: Catal
                   after: int) -> HeldOut:
     """Return the users of `split` without earlier interactions, and their interactions after the first `after`.
 
-    A query has the first `told` interactions as history, and the user's attributes and text. The first `after` are
-    masked. `users` and `items` are those of the recommender; `items` includes all items of the data.
+    A query has the first `num_given` interactions as history, and the user's attributes and text. The first `after`
+    interactions are left out of the lists. `users` and `items` are those of the recommender; `items` includes all items
+    of the data.
     """
     assert 0 <= num_given <= after
     item_of_M = items.find(data.items.ids)
@@ -89,12 +90,12 @@ def served(head: Scores, popularity_N: np.ndarray) -> Callable[[Queries], torch.
 def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
                     known_groups: KnownGroups | None, exclude_seen: bool, times: sp.csr_array | None = None,
                     latest: bool = True) -> HeldOut:
-    """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
+    """Return the groups and held-out items of `split` for a recommender with these users, items and known groups.
 
-    As `scoring.heldout.held_out` for users: with `latest`, histories of groups and members are those in the data before
-    `split`; without it, groups and users that the recommender knows have the history of the fit, others that in the
-    data. Members of a group are those in the data. Groups without joint interactions before `split` are included only
-    if a member has a history.
+    With `latest`, groups and members have the history in the data before `split`. Without it, groups and users that the
+    recommender knows have the history of the fit, and all others the history in the data before `split`
+    (`scoring.heldout.held_out` does the same for users). The members of a group are those in the data. A group without
+    joint interactions before `split` is included only if a member has a history.
     """
     held = data.groups(split)
     before_split = ("train",) if split == "valid" else ("train", "valid")

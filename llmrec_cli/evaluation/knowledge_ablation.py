@@ -170,7 +170,7 @@ def without_graph(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> ModelCo
 
 
 def with_neighbours_only(config: ModelConfig) -> ModelConfig:
-    """Return the model config of the counts control: neighbour features in place of all other uses of the graph."""
+    """Return the model config of the control that uses the graph only for features that count shared neighbours."""
     def by_neighbours(part: ModelConfig) -> ModelConfig:
         head: Any = part.head
         without = without_graph(part)

@@ -76,7 +76,7 @@ def check_too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candi
 
 
 def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: sp.csr_array) -> str | None:
-    """Return a sentence if many held-out pairs of groups are in a member's training interactions."""
+    """Return a warning if many held-out pairs of groups are in a member's training interactions, else None."""
     known_QN = sp.csr_array(members_QU @ train_UN)
     num = int(sp.csr_array(known_QN.astype(bool).multiply(relevant_QN.astype(bool))).nnz)
     if relevant_QN.nnz and num >= _COPIED * relevant_QN.nnz:
@@ -88,10 +88,10 @@ def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: 
 
 
 def check_named_users(items: Catalogue, task: HeldOut) -> str | None:
-    """Return a sentence if texts or attributes of held-out items contain the ids of the users who interacted with them.
+    """Return a warning if texts or attributes of held-out items contain ids of users who interacted with them.
 
-    Compared with the number expected if the same users and items were paired at random, since an id such as 7 is also a
-    word.
+    The number of such ids is compared with the number expected if the same users and items were paired at random, since
+    an id such as 7 is also a word.
     """
     # A user may have several lists; the check is per user.
     owners, owner_Q = (task.queries.ids, np.arange(len(task.queries))) if task.owner_Q is None else np.unique(

@@ -37,8 +37,9 @@ class RankedLists:
 
     Attributes
     ----------
-    task, lists : in the integers of the prepared data
-    predicted : errors of scores that predict values or likes; None if scores only order items
+    task : the queries and their held-out items, in the integer ids of the prepared data
+    lists : the ranked items, in the same ids
+    prediction_errors : errors of scores that predict values or likes; None if scores only order items
     vectors_MD : text vectors of the items, if the head has an encoder
     newer_Q : bool (Q,), queries of known users, or groups, with interactions that the head was not fitted on
     """
@@ -71,7 +72,8 @@ def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: 
          num_given: int | None = None) -> RankedLists:
     """Rank for the held-out users, or groups, of `data`.
 
-    With cold_users=true each user's history is the first `told` interactions; None: the largest of cold_users.first.
+    With cold_users=true each user's history is the first `num_given` interactions (None: the largest of
+    cold_users.first).
     """
     assert cfg.exclude_seen is not None
     head, items = recommender.head, recommender.items

@@ -29,9 +29,9 @@ _PARTS = 3
 def group_masks(data: PreparedData, group_Q: np.ndarray) -> dict[str, np.ndarray]:
     """Return slices of the queries of groups, bool (Q,) by name.
 
-    `group_Q` are the queries' groups in `data`. size, cohesion: thirds. members: number of members with a training
-    history. standing: groups with joint training interactions; occasional: the others. few, many, cold: as for users,
-    by the group's joint training interactions.
+    `group_Q` are the queries' groups in `data`. size, cohesion: a slice for each third of the groups. members: slices
+    by the number of members with a training history. standing: groups with joint training interactions; occasional:
+    the others. few, many, cold: as for users, by the group's joint training interactions.
     """
     groups = data.groups("train")
     assert groups is not None
@@ -86,9 +86,9 @@ def build_slices(requested: Sequence[str], data: PreparedData, audience: Audienc
                  counts_N: np.ndarray, lengths_Q: np.ndarray) -> Slices:
     """Return the default slices and those of the setting `slices`.
 
-    `query_Q` are the queries' users or groups in `whom`. An entry is `item:<attribute>`, `user:<attribute>` or
-    `group:<attribute>` for one slice per value. With `:<number>` at the end it gives this many quantiles of a numeric
-    attribute; item:popularity and user:history are numeric too.
+    `query_Q` are the queries' users or groups in `audience`. An entry of `requested` is `item:<attribute>`,
+    `user:<attribute>` or `group:<attribute>` for one slice per value. With `:<number>` at the end it gives this number
+    of quantiles of a numeric attribute; item:popularity and user:history are numeric too.
     """
     groups_N = item_slices(counts_N)
     item_masks = {f"item:{name}": groups_N == n for n, name in enumerate(ITEM_SLICES)}

@@ -1,6 +1,6 @@
 """Items similar to the history's items by content features.
 
-Shapes: Q queries, M items now, L items in the histories of a block.
+Shapes: Q queries, M items including added ones, L items in the histories of a block.
 """
 
 from dataclasses import replace

@@ -60,7 +60,7 @@ class Contents:
 
     Attributes
     ----------
-    kept : the filtered interactions, with coded ids
+    interactions : the filtered interactions, with coded ids
     described : kind (item | user | group) -> columns of the files that describe this kind
     rules : kind -> rules that make texts and attributes from these columns
     groups, graph, documents : None without files of groups, knowledge or documents

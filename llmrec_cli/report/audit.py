@@ -33,7 +33,8 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
 
 def ties_table(audit: Mapping[str, Any]) -> Table:
     """Return the table of interactions with the same time as another one of their user or group."""
-    return Table(["tied interactions", "with a tied held-out interaction", "equal times are ordered by"],
+    return Table(["tied interactions", "users or groups with a tied held-out interaction",
+                  "equal times are ordered by"],
                  [Row(audience, [Cell(f"{counts['interactions']:,}", f"{counts['share']:.1%}"),
                                  Cell(f"{counts[f'held_out_{audience}']:,} {audience}",
                                       f"{counts['held_out_share']:.1%}"),
@@ -81,7 +82,7 @@ def texts_table(audit: Mapping[str, Any]) -> Table:
     entries = list(audit["texts"].values())
     rows = [Row("all", [Cell(f"{texts['num']:,}", "") for texts in entries]),
             Row("without text", [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in entries]),
-            Row("title is the id", [Cell(f"{texts['title_is_id']:,}", "") for texts in entries])]
+            Row("without title (id instead)", [Cell(f"{texts['title_is_id']:,}", "") for texts in entries])]
     for name, cell in (("duplicate text", _duplicated), ("length, characters", _length), ("longest", _longest),
                        ("main script", _scripts), ("several scripts", _mixed)):
         rows.append(Row(name, [cell(texts) if texts["duplicated"] else Cell("–", "") for texts in entries]))

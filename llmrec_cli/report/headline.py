@@ -57,7 +57,7 @@ def headline(content: EvaluationReport) -> Headline:
     return Headline(title, str(dict(content.facts["Data"])["Name"]),
                     [*(_standings(metrics) if several else []), *_sentences(content, best)],
                     warnings(metrics, k), cards, catalogue,
-                    f"{metrics['tie_rate']:.1%} of the lists contain ties. "
+                    f"{metrics['tie_rate']:.1%} of the lists contain equal scores. "
                     f"{protocol['num_skipped']:,} {audience} were skipped.{time_ties(metrics)}")
 
 
@@ -66,9 +66,9 @@ def time_ties(metrics: dict[str, Any]) -> str:
     ties, audience = metrics["protocol"].get("time_ties"), audience_of(metrics)
     if not ties:
         return ""
-    return (f" {ties['share']:.1%} of the interactions have the same {audience[:-1]} and time as another one, and "
-            f"{ties['held_out_share']:.1%} of the {audience} with held-out interactions have a tied one; a salted hash "
-            f"orders ties.")
+    return (f" {ties['share']:.1%} of the interactions have the same {audience[:-1]} and time as another one. "
+            f"{ties['held_out_share']:.1%} of the {audience} with held-out interactions have one among these. A salted "
+            f"hash orders equal times.")
 
 
 def audience_of(metrics: dict[str, Any]) -> str:
@@ -85,11 +85,11 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     """Return the warnings for the content of metrics.json."""
     sentences, tie_rate = [], metrics["tie_rate"]
     if tie_rate >= _MANY_TIES:
-        sentences.append(f"{tie_rate:.0%} of the lists contain items with equal scores, ordered by a hash of the item "
-                         f"id. With this many ties, check whether the model has learned anything.")
+        sentences.append(f"{tie_rate:.0%} of the lists{_of_first(metrics)} contain items with equal scores, ordered by "
+                         f"a hash of the item id. With this many ties, check whether the model has learned anything.")
     if metrics["degenerate_rate"] >= _MANY_CONSTANT:
         sentences.append(f"For {metrics['degenerate_rate']:.0%} of the {audience_of(metrics)} every item has the same "
-                         f"score, so their lists are random.")
+                         f"score{_of_first(metrics)}, so their lists are random.")
     ties = metrics["protocol"].get("time_ties", {"share": 0, "held_out_share": 0})
     if max(ties["share"], ties["held_out_share"]) > _MANY_TIME_TIES:
         sentences.append(f"Timestamps are coarse:{time_ties(metrics)} The order of interactions is therefore partly "
@@ -114,6 +114,11 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     return sentences
 
 
+def _of_first(metrics: dict[str, Any]) -> str:
+    """Return ` of <model>` if several models are compared, since tie_rate and degenerate_rate are of the first."""
+    return f" of {next(iter(metrics['models']))}" if metrics.get("models") else ""
+
+
 def readable(name: str) -> str:
     """Return the name of a recommender as written in a sentence: the head, then its distinguishing settings."""
     head, space, rest = name.partition(" ")
@@ -133,7 +138,7 @@ def _winner(metrics: dict[str, Any]) -> str:
     if len(top) == 1:
         return f"{name} ranks best of {len(rows)} recommenders"
     ties = " and ".join(map(readable, top[1:]))
-    return f"{name} ranks first of {len(rows)} recommenders, but not significantly better than {ties}"
+    return f"{name} ranks first of {len(rows)} recommenders, but is not significantly better than {ties}"
 
 
 def _standings(metrics: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ def leaderboard(content: EvaluationReport) -> Table:
         about += [f"{seeds} seeds, sd {entry['sd']:.4f}"] if seeds > 1 else []
         cells = [Cell(entry["letters"], "", "letters"), *(mean_cell(metrics_of[name], metric) for metric in names)]
         rows.append(Row(f"{place}. {name}", cells, ", ".join(about), ours=name == content.model))
-    return Table(["group", *names], rows)
+    return Table(["letters", *names], rows)
 
 
 def heat_map(content: EvaluationReport) -> Table:

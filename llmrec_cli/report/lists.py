@@ -152,9 +152,10 @@ _MAX_MEMBERS = 8
 """Maximum number of members named per group."""
 _WIDTH = 10_000
 """Width without a terminal, so that nothing is cut."""
-_SOURCES = {"model": "from the history that the model knows", "history": "from the given history",
+_SOURCES = {"model": "from the known history of the user or group",
+            "history": "from a history given in the query, or of a new user",
             "group": "from the members and the group's joint interactions", "text": "from the query text",
-            "popularity": "most popular items, without history, profile or text to use"}
+            "popularity": "the most popular items, because no history, profile or text can be used"}
 
 
 def show_lists(answers: Answers, items: Catalogue) -> None:

@@ -1,6 +1,6 @@
 """Plots as inline SVG with CSS variables as colours, so that they follow the page's light or dark theme.
 
-Plots contain no item titles: their fonts lack scripts that a browser can show.
+Plots contain no item titles, because the fonts of the plots lack the characters of many languages.
 """
 
 import io

@@ -50,7 +50,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}
     for other, metrics in (others | content["baselines"]).items():
         rows.append([other, *(_value(metrics, name) for name in names)])
-        rows.append(["  p of difference (Holm)", *(_p(content["comparisons"][other], name) for name in names)])
+        rows.append([f"  p against {model} (Holm)", *(_p(content["comparisons"][other], name) for name in names)])
     return columns(header, rows)
 
 

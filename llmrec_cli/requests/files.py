@@ -106,9 +106,9 @@ def _source(path: Path, inside: tuple[str, ...] = ()) -> Source:
 
 
 def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str:
-    """Return file and line, for an error, of the first row with an id in one of `columns`, alone or in a list.
+    """Return file and line, for an error message, of the first row that has the id `value` in one of `columns`.
 
-    In a .txt file, this is the first line with the id.
+    The field may be the id alone or a list that contains it. In a .txt file, the first line with the id is returned.
     """
     paths = find(pattern, key)
     if all(".txt" in path.suffixes[-2:] for path in paths):

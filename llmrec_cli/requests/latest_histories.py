@@ -219,8 +219,8 @@ def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: s
            name: str) -> Histories:
     """Merge `newer` into the histories by the rule for duplicates of the model's data.
 
-    `newer`, its times `when` and its rows in `given`, `row`, are CSR (U, N) of all users with the same entries. If the
-    known interaction of a pair wins, it keeps its position.
+    `newer`, `when` and `row` are CSR (U, N) of all users with the same entries: the values, the times, and the rows in
+    `new`. If the rule prefers the known interaction of a pair, it keeps its position.
     """
     policy = new.duplicates
     before = values_in(newer, lengthened(histories.history, len(histories.users)))

@@ -62,8 +62,8 @@ def new_items(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
 def new_users(named: str, texts: dict[str, Any] | None, catalogue: Catalogue) -> NewCatalogue:
     """Return the users in the file `users=` that the model does not know.
 
-    Their texts are made with the model's template, without {history}, since they have none. If the template has no
-    column, their texts are in the file's column `text`.
+    Their texts are made with the model's template, without {history}, since new users have no history. If the template
+    names no columns, the texts are those in the file's column `text`.
     """
     rows, rules, notes = _read(named, "user", texts)
     if rules.template is None and "text" not in rows.columns:

@@ -1,9 +1,9 @@
 """Queries from a file, from the command line, or for all known users.
 
-A query file has any of the columns query_id, user_id, history and text, and for groups group_id and members. A history
-is a list of item ids, oldest first, and members are a list of user ids. In JSONL and Parquet it is a list; in CSV and
-TSV a JSON list, `["50", "172"]`, or ids separated by '|', `50|172`, without the space around them. Ids that contain a
-'|' need the JSON list.
+A query file has any of the columns query_id, user_id, history and text, and for groups group_id and members. history is
+a list of item ids, oldest first; members is a list of user ids. In JSONL and Parquet these columns are lists. In CSV
+and TSV they are JSON lists, `["50", "172"]`, or ids separated by '|', `50|172`; spaces around an id are removed. Ids
+that contain a '|' need the JSON list.
 """
 
 import json

@@ -119,12 +119,17 @@ Reason = dict[str, Any]
 
 
 def reasons(head: Head, answers: Answers, items: Catalogue, paths: KnowledgePaths | None) -> list[list[list[Reason]]]:
-    """Return the reasons of every place of every list.
+    """Return the reasons for every place of every list.
 
-    member: the member's contribution to the group's score of the item, in standard deviations of the group's scores;
-    negative if the member lowers the score. history: the contribution of the group's joint history. compromised: a
-    member who alone would rank the item in the lower half of the catalogue, with the share ranked below it. knowledge:
-    an entity that links the item to the history of the user, members or group, with its share of all such links.
+    Kinds of reasons and their amounts:
+
+    - member: the member's contribution to the group's score of the item, in standard deviations of the group's scores;
+      negative if the member lowers the score.
+    - history: the contribution of the group's joint history, in the same unit.
+    - compromised: a member who alone would rank the item in the lower half of the catalogue; the amount is the share of
+      the catalogue ranked below the item.
+    - knowledge: an entity that links the item to the history of the user, members or group; the amount is the entity's
+      share of all such links.
     """
     items_QK, queries = answers.lists.items_QK, answers.queries
     result: list[list[list[Reason]]] = [[[] for _ in range(int((row >= 0).sum()))] for row in items_QK]

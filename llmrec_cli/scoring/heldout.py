@@ -176,7 +176,7 @@ def with_model_items(interactions: Interactions, item_of_M: np.ndarray, num_item
 
 
 def times_of(data: PreparedData, interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
-    """Return the times of the entries of `renumbered`, `UNTIMED` where the data has no moments."""
+    """Return the times of the entries of `with_model_items`, `UNTIMED` where the data has no moments."""
     times = interactions.times if data.has_moments else interactions.with_data(np.full(len(interactions), UNTIMED))
     return _with_items(times, item_of_M, num_items)
 
@@ -187,11 +187,11 @@ def _with_items(matrix: sp.csr_array, item_of_M: np.ndarray, num_items: int) -> 
 
 def latest_of(user_rows: np.ndarray, fitted: sp.csr_array, before_UN: sp.csr_array,
               data_UN: sp.csr_array) -> sp.csr_array:
-    """Return the history of each user in `asked` up to the evaluated split.
+    """Return the history of each user in `user_rows` up to the evaluated split.
 
-    It consists of the interactions of the fit that the data has in no split, because the data begins later, and then of
-    the data before the split, `before_UN`. Held-out interactions of the data (`data_UN`, of all splits) are in no
-    history, even if the recommender was fitted on them.
+    A history consists of the interactions of the fit that are in no split of the data (because the data begins later),
+    followed by the interactions of the data before the evaluated split, `before_UN`. Held-out interactions of the data
+    (`data_UN` has all splits) are in no history, even if the recommender was fitted on them.
     """
     return appended(without(fitted, data_UN[user_rows]), before_UN[user_rows])
 
@@ -205,7 +205,7 @@ def newer_histories(queries: Queries, known: sp.csr_array) -> np.ndarray:
 
 def histories_of(user_rows: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array,
                  data_UN: sp.csr_array) -> sp.csr_array:
-    """Return the history of each user in `asked`: that of the fit for known users, that of the data for others."""
+    """Return the history of each user in `user_rows`: from the fit for known users, from the data for others."""
     num_known, num_items = known.shape[0], data_UN.shape[1]
     wide = widened(known, num_items)
     user = user_of_U[user_rows]

@@ -87,17 +87,17 @@ class DatasetSettings(OptionSettings):
     weight of 0 drops these events. A row with an event that is not listed is rejected."""
     min_value: float | None = None
     """Smallest value of an interaction, after duplicates are merged; interactions below are dropped. For example 4
-    keeps ratings of 4 and 5. null: positive values only, since returns and unopened items do not show interest. 0 keeps
-    zeros too."""
+    keeps ratings of 4 and 5. null keeps positive values only: values of 0 and below, such as returned goods and
+    unopened items, show no interest. 0 keeps zeros too."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; values in between count as neither. null:
     all values below min_value are dislikes."""
     min_user_interactions: int = 0
-    """Fewest interactions of a user; users with fewer are dropped, repeatedly together with min_item_interactions. 0
-    keeps all users, also those without interactions."""
+    """Minimum number of interactions of a user; users with fewer are dropped. This is repeated together with
+    min_item_interactions until all users and items have enough. 0 keeps all users, also those without interactions."""
     min_item_interactions: int = 0
-    """Fewest interactions of an item; items with fewer are dropped from the catalogue. 0 keeps all items, also those
-    without interactions."""
+    """Minimum number of interactions of an item; items with fewer are dropped from the catalogue. 0 keeps all items,
+    also those without interactions."""
     drop_users: list[str] = field(default_factory=list)
     """User ids to drop, for example [guest,nan]: placeholders shared by many people."""
     drop_items: list[str] = field(default_factory=list)
@@ -114,9 +114,9 @@ class DatasetSettings(OptionSettings):
     up the values and takes the last timestamp. error stops the run. auto: keep_last without event_weights; with them
     max, or sum if a weight is negative."""
     timestamp_unit: str = "auto"
-    """auto | s | ms | us | ns | iso | excel | order: unit of timestamps: seconds, milliseconds, microseconds or
-    nanoseconds since 1970, ISO 8601, days since 1899-12-30 (as in spreadsheets), or whole numbers that grow with time.
-    auto detects the unit."""
+    """auto | s | ms | us | ns | iso | excel | order: unit of timestamps. s, ms, us, ns: seconds, milliseconds,
+    microseconds or nanoseconds since 1970. iso: ISO 8601. excel: days since 1899-12-30, as in spreadsheets. order:
+    whole numbers that grow with time but have no unit. auto detects the unit."""
     timestamp_format: str = ""
     """Pattern of other timestamps, for example '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f %b %a %z
     %Z. Times are UTC if the pattern has no zone. Empty: timestamps are read by dataset.timestamp_unit."""
@@ -131,7 +131,7 @@ class DatasetSettings(OptionSettings):
     num_groups: int = 500
     """Number of synthetic groups, at least 1."""
     group_size: list[int] = field(default_factory=lambda: [2, 8])
-    """Fewest and most members of a synthetic group, at least 2; sizes are drawn evenly between them."""
+    """Minimum and maximum size of a synthetic group, at least 2; sizes are drawn uniformly between them."""
     group_share: float = 0.5
     """Share of a synthetic group's members (at least two members) that must have an item for the group to have it,
     above 0 to 1."""
@@ -248,10 +248,11 @@ class FilesSettings(DatasetSettings):
     group_test: str | list[str] | None = None
     """If the files already divide the groups' interactions: test interactions of groups."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Your names of the columns user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail,
-    entity_id and text (of dataset.documents), in all files, for example {item_id: sku}. `order` is a whole number that
-    orders interactions of equal time, or all interactions without timestamps; it is used only if it is set here. A path
-    such as user.id reads a value inside an object; items[].sku makes a row of each entry of an array."""
+    """Names that columns have in your files, for example {item_id: sku}; they apply to all files. Columns: user_id,
+    item_id, value, timestamp, event, order, title, group_id, head, relation, tail, entity_id and text (of
+    dataset.documents). order is a column of whole numbers that orders interactions of equal time, or all interactions
+    without timestamps; it is used only if it is set here. A path such as user.id reads a value inside an object;
+    items[].sku makes a row of each entry of an array."""
     explode: list[str] = field(default_factory=list)
     """Columns (by llmrec's names) of interactions, groups and links that hold arrays; each entry becomes a row.
     [item_id,value] reads two arrays in parallel. In CSV an array is JSON, or its entries are separated by
@@ -263,12 +264,12 @@ class FilesSettings(DatasetSettings):
     user_header: list[str] = field(default_factory=list)
     """Column names of dataset.users if the files have no header."""
     item_columns: dict[str, str] = field(default_factory=dict)
-    """Your names of item_id, title and timestamp (time of an item's description) in dataset.items, if they differ from
-    dataset.columns."""
+    """Names that item_id, title and timestamp (time of an item's description) have in dataset.items, if they differ
+    from dataset.columns."""
     user_columns: dict[str, str] = field(default_factory=dict)
-    """Your names of user_id and title in dataset.users, if they differ from dataset.columns."""
+    """Names that user_id and title have in dataset.users, if they differ from dataset.columns."""
     group_columns: dict[str, str] = field(default_factory=dict)
-    """Your names of group_id and title in dataset.group_info, if they differ from dataset.columns."""
+    """Names that group_id and title have in dataset.group_info, if they differ from dataset.columns."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV and JSONL files. It must extend ASCII: utf-8, latin-1, gb18030, ..."""
     delimiter: str = ""

@@ -9,7 +9,7 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class EntitySettings(OptionSettings):
-    """Settings of all models, trained with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
+    """Settings of all entity-vector models, trained with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
 
     kind: str = ""
     """The option's name; choose with entities=<name>."""

@@ -140,7 +140,7 @@ class SoftmaxSettings(ScoreLossSettings):
 
     @property
     def takes_catalogue(self) -> bool:
-        """True unless negatives are drawn."""
+        """True if the loss can score the whole catalogue, because it draws no negatives."""
         return self.num_negatives is None
 
 

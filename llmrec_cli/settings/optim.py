@@ -17,14 +17,14 @@ class OptimSettings(OptionSettings):
     kind: str = ""
     """The option's name; choose with optim=<name>."""
     learning_rate: float | None = None
-    """Peak learning rate, above 0. null: 0.01 for mf, neural_cf and factorization_machine, 0.004 for the map of
+    """Peak learning rate, above 0. null: 0.01 for mf, neural_cf and factorization_machine, 0.004 for
     peft=embedding_adapter, 0.001 otherwise."""
     encoder_learning_rate: float = 2e-4
     """Peak learning rate of the text encoder's parameters, above 0."""
     epochs: int = 20
-    """Most passes over the training data, at least 1."""
+    """Maximum number of passes over the training data, at least 1."""
     batch_size: int = 1024
-    """Most interactions (finetune) or texts (pretrain) per batch, at least 1."""
+    """Maximum number of interactions (finetune) or texts (pretrain) per batch, at least 1."""
     accumulate: int = 1
     """Batches whose gradients are averaged for a step, at least 1: the effect of a larger batch without more memory."""
     schedule: str = "linear"

@@ -72,9 +72,9 @@ class RecommendConfig(CacheSettings):
     """File of interactions that the prepared data does not contain yet, for example today's: user_id, item_id, and
     optionally value, timestamp and event. They become the newest of each user's history."""
     history: str | None = None
-    """latest | fit: history of known users and groups. latest: all interactions in the model's prepared data now and in
-    interactions=, except for the test split if the data is unchanged since the fit. fit: the interactions that the
-    model was fitted on. null: latest, or fit with a message if the data is missing."""
+    """latest | fit: history of known users and groups. latest: all interactions that the model's prepared data contains
+    now, and those in interactions=; if the data has not changed since the fit, its test split is left out. fit: the
+    interactions that the model was fitted on. null: latest, or fit with a message if the data is missing."""
     candidates: str = ""
     """File of item ids; only these are recommended. With a column query_id, user_id or group_id each query has its own
     candidates. Empty: all items."""
@@ -89,9 +89,9 @@ class RecommendConfig(CacheSettings):
     exclude_seen: bool = True
     """Leave out items in the history of the query."""
     reasons: bool = False
-    """Explain every recommendation: contributions of each group member and of the group's history, members whose wishes
-    are not met, and links in the knowledge graph. The head is scored again without each contributor, so the run takes
-    several times longer."""
+    """Explain every recommendation: contributions of each group member and of the group's history, members who would
+    rank the item low on their own, and links in the knowledge graph. The head scores again without each contributor, so
+    the run takes several times longer."""
     output: ListOutputSettings = field(default_factory=ListOutputSettings)
     """Output file of the lists (.parquet, .jsonl, .csv); empty prints them."""
     block_size: int = 1024

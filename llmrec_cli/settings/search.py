@@ -22,10 +22,10 @@ class TuneSettings(Settings):
     """Hyper-parameter search on the validation metric, before the head is fitted."""
 
     trials: int = 0
-    """Number of trials, at least 0; the first tries the settings of the command line. 0: no tuning. A fusion runs as
-    many trials for each member. head.search has the ranges."""
+    """Number of trials, at least 0; the first tries the settings of the command line. 0: no tuning. A fusion runs this
+    number of trials for each member. head.search has the ranges."""
     timeout_s: float | None = None
-    """Seconds of tuning after which no trial starts, above 0; null for no limit."""
+    """Seconds of tuning after which no further trial starts, above 0; null for no limit."""
     num_startup: int = 10
     """Number of random trials before the search uses earlier results, at least 1."""
     pruning: bool = True
@@ -52,7 +52,10 @@ Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
 class Place:
     """A setting in a model config.
 
-    Attributes ---------- part : field of the model config: `head`, `optim`, ... path : nested fields inside the part
+    Attributes
+    ----------
+    part : field of the model config: `head`, `optim`, ...
+    path : nested fields inside the part
     kinds : allowed types of the value
     """
 
@@ -152,8 +155,10 @@ def with_values(config: ModelConfig, values: Mapping[str, Any]) -> tuple[ModelCo
 
 
 def proposal(config: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values, with the default for each value that has no effect with the others (`k1` with
-    weighting=none)."""
+    """Return the values, with the default in place of each value that has no effect given the others.
+
+    For example, `k1` has no effect with weighting=none.
+    """
     settings = places(config)
     idle = {problem.partition("=")[0] for problem in with_values(config, values)[1] if _NO_EFFECT in problem}
     return {key: settings[key].default(config) if key in idle else value for key, value in values.items()}

@@ -42,8 +42,9 @@ class PrepareConfig(StageSettings):
     """new | append: new builds the prepared data from the files; append adds the files to the prepared data in the
     folder."""
     force: bool = False
-    """Run even if the same files were already prepared with the same settings, if the new data has fewer than half of
-    the rows that it replaces, or, with mode=append, if files or rows may have been appended before."""
+    """true: also run in cases that are otherwise refused or skipped: the same files were already prepared with the
+    same settings; the new data has fewer than half of the rows that it replaces; with mode=append, files or rows may
+    have been appended before."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
@@ -158,8 +159,8 @@ class EvaluateConfig(CacheSettings):
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     models: list[str] = field(default_factory=list)
-    """Several models instead of `model`, compared in one report; metrics.json has the first. Models that differ only by
-    seed are reported as one."""
+    """Several models instead of `model`, compared in one report. The main metrics in metrics.json are those of the
+    first model. Models that differ only by seed are reported as one."""
     prepared: str = ""
     """Folder of prepared data to evaluate on; empty for the data that the (first) model was trained on."""
     split: str = "test"
@@ -168,10 +169,11 @@ class EvaluateConfig(CacheSettings):
     """auto | users | groups: queries to evaluate; auto: the audience that the model was selected for."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: items that are ranked. cold: items without training interactions. sampled:99:
-    the held-out items and 99 items without interactions of the user or group. A file with only item_id: these items for
-    every query. With user_id, group_id or query_id too: the query's own candidates and its held-out items. With a
-    column negatives too (ids separated by spaces): every row is a list of its own, item_id and its negatives, the
-    format of published benchmarks. Results with candidates per query are labelled as sampled."""
+    the held-out items and 99 items without interactions of the user or group. A file with the column item_id only: its
+    items are ranked for every query. A file that also has user_id, group_id or query_id: each query has its own
+    candidates, and its held-out items are added. A file that also has negatives (ids separated by spaces, as in
+    published benchmarks): each row is ranked as a separate list, a held-out item_id and its negatives. Results with
+    candidates per query are labelled as sampled."""
     history: str = LATEST
     """latest | fit: history of a known user. latest: all interactions before the evaluated split, whatever the model
     was fitted on. fit: the interactions that the model was fitted on. mf, neural_cf and factorization_machine score
@@ -182,11 +184,13 @@ class EvaluateConfig(CacheSettings):
     """hash | expected: handling of equal scores. hash: order by a salted hash of the item id. expected: expectation
     over all orders."""
     slices: list[str] = field(default_factory=list)
-    """Additional slices with metrics of their own: item:<attribute> or user:<attribute> for each value of an attribute,
-    with :<n> for n quantiles of a number, for example [item:genres,user:age:4]. item:popularity:<n> and
-    user:history:<n> are always available. With audience=groups write group instead of user."""
+    """Additional slices, for which metrics are reported separately. item:<attribute> or user:<attribute>: a slice for
+    each value of the attribute. item:<attribute>:<n> or user:<attribute>:<n>: n quantiles of a number attribute. For
+    example [item:genres,user:age:4]. item:popularity:<n> and user:history:<n> are always available. With
+    audience=groups write group instead of user."""
     exposure: list[str] = field(default_factory=list)
-    """Item attributes for exposure: the share of each value in the lists, compared with its share of the catalogue."""
+    """Item attributes whose exposure is reported: the share of each value in the lists, compared with its share of the
+    catalogue."""
     propensity: float = 0.5
     """Exponent of an item's training interactions in the propensity of ips_recall and stratified_recall, at least 0;
     higher assumes a stronger popularity bias, 0 gives plain recall."""

@@ -1,1 +1,1 @@
-"""The commands as flat recipes."""
+"""The commands, one module each: the steps of a command in order, without nested abstractions."""

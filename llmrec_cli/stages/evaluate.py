@@ -208,9 +208,10 @@ def refuse_missing_file(cfg: EvaluateConfig) -> None:
 
 
 def refuse_test_rows_for_knowledge(cfg: EvaluateConfig) -> None:
-    """Raise ConfigError if knowledge=true, which uses the validation split, gets a file of lists for test interactions.
+    """Raise ConfigError for knowledge=true with a file of candidates for each test interaction.
 
-    The file is read before models and data are loaded, so that the error comes at once.
+    knowledge=true measures on validation, so such a file does not fit. It is read before models and data are loaded,
+    so that the error comes at once.
     """
     if not cfg.knowledge.on or cfg.split == "valid" or not is_file(cfg.candidates):
         return

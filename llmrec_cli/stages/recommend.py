@@ -312,9 +312,9 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
     if sentence := counts.cut.sentence(recommender.manifest["head"]):
         print_notes(sentence)
     if counts.num_unread_texts:
-        print_notes(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
-                    f"({counts.num_unread_texts:,}); heads that read texts: two_tower, ease with "
-                    f"head.features.text=6, or a fusion with one of these")
+        print_notes(f"warning: {counts.num_unread_texts:,} texts were not used, because "
+                    f"head={recommender.manifest['head']} has no text encoder; heads that use texts: two_tower, ease "
+                    f"with head.features.text=6, or a fusion with one of these")
     if counts.num_short:
         print_notes(f"{counts.num_short:,} lists shorter than k={k}: no more items may be recommended")
     if empty := counts.num_queries - counts.num_lists - num_without_candidates:

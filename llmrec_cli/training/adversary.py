@@ -54,7 +54,7 @@ class NoAttack(Attack[NoAdversarySettings]):
 
 
 class GradientAttack(Attack[FgmSettings | AprSettings]):
-    """One step along the gradient of hidden states (Miyato et al. 2017) or, with apr, of rows (He et al. 2018)."""
+    """One step along the gradient of hidden states (Miyato et al. 2017) or, with apr, embeddings (He et al. 2018)."""
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the clean loss plus the weighted loss under perturbation."""

@@ -107,7 +107,7 @@ class RotatEScores(DistanceScores):
         return entities, math.pi * (2 * angles - 1)
 
     def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
-        """Return h r, or t conj(r)."""
+        """Return h r from the heads h, or with `backward` t conj(r) from the tails t."""
         return complex_product(source_BD, torch.cat([relation_BD.cos(), relation_BD.sin()], dim=1), backward)
 
 
@@ -115,7 +115,7 @@ class ComplExScores(TripleScores[ComplExSettings]):
     """ComplEx (Trouillon et al. 2016, eq. 9): Re <h, r, conj t>, the product of h r with t, and of t conj(r) with h."""
 
     def apply_relation(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
-        """Return h r, or t conj(r)."""
+        """Return h r from the heads h, or with `backward` t conj(r) from the tails t."""
         return complex_product(source_BD, relation_BD, backward)
 
     def score_pairs(self, predicted_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:

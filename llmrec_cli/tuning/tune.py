@@ -131,7 +131,7 @@ def seconds_of(trial: FrozenTrial) -> float:
 
 def format_settings(settings: dict[str, Any]) -> str:
     """Return settings in the form of command-line overrides."""
-    return " ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+    return " ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={'null' if value is None else value}"
                     for key, value in settings.items())
 
 
@@ -283,7 +283,8 @@ class _Search:
                     if t.state is TrialState.COMPLETE and t.value is not None), default=None)
         outcome = "failed" if value is None else f"{value:.4f}" + (", pruned" if state is TrialState.PRUNED else "")
         print(f"{self.name}: trial {place + 1}/{self.settings.trials}, {outcome}"
-              + ("" if best is None else f", best {best:.4f}") + f", {seconds:.1f} s: {format_settings(values)}",
+              + ("" if best is None else f", best so far {best:.4f}")
+              + f", {seconds:.1f} s: {format_settings(values)}",
               file=sys.stderr)
 
 

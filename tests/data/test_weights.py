@@ -104,8 +104,8 @@ def test_ratings_above_a_threshold_weigh_the_same_by_default():
 
 @pytest.mark.parametrize(("data", "settings", "says"), [
     (training([1, 100]), PopularitySettings(weight="none"),
-     "differ (1 to 100) and are not used, as head.weight=none says"),
-    (training([4, 5], value_kind="rating"), ItemKnnSettings(), "head.weight=value uses them"),
+     "(1 to 100) are not used as weights: head.weight=none"),
+    (training([4, 5], value_kind="rating"), ItemKnnSettings(), "head.weight=value weights by them"),
     (training([-2, 5]), ItemKnnSettings(), "1 of them are 0 or below"),
     (training([1, 2], value_kind=""), ItemKnnSettings(), "their kind is unknown in this data"),
     (training([1, 100]), ItemKnnSettings(), None), (training([3, 3]), ItemKnnSettings(weight="none"), None),
@@ -123,7 +123,7 @@ def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_th
                     np.zeros(2, np.int8))
     data = replace(alone, groups=groups)
     (result,) = build(ModelConfig(head=head)).unused_values(data)
-    assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in result
+    assert f"head={head.kind}: the values of groups' interactions (4 to 5) are not used as weights" in result
     assert build(ModelConfig(head=head)).unused_values(alone) == []
     assert build(ModelConfig(head=ItemKnnSettings())).unused_values(data) == []
 

@@ -34,7 +34,7 @@ def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     Path("clicks.csv").write_text(content)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=clicks.csv", "split=none")
     told = next(line for line in done.err.splitlines() if "merged" in line)
-    assert " ".join(told.split()[1:-1]) == "merged │ 3 │ repeats of a user and an item; dataset.duplicates"
+    assert " ".join(told.split()[1:-1]) == "merged │ 3 │ repeated pairs of user and item; dataset.duplicates"
     shutil.rmtree("data")
     assert refused(llmrec, content, "dataset.duplicates=error") == (
         "clicks.csv: line 42: repeats user 'u0' with item 'i0', and dataset.duplicates=error; "
@@ -158,7 +158,7 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert json.loads(Path("measured/metrics.json").read_text())["protocol"]["time_ties"] == {
         "rule": ["timestamp", "salted hash"], "interactions": 80, "share": 0.8, "held_out_users": 20,
         "held_out_share": 1.0}
-    told = "80.0% of the interactions have the same user and time as another one, and 100.0% of the users"
+    told = "80.0% of the interactions have the same user and time as another one. 100.0% of the users"
     assert told in done.err
     assert told in Path("measured/report.html").read_text()
 
@@ -276,7 +276,7 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
         "users_without_interactions": 2, "groups_without_members": 1}
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert {"1 rows of dataset.groups repeat a member of a group; each member counts once", "1 groups have one member",
-            "2 users have no kept interaction"} <= set(audit["notes"])
+            "2 users have no interactions left"} <= set(audit["notes"])
     assert audit["warnings"] == ["1 groups have interactions (1 rows, ignored) but no members in dataset.groups; is "
                                  "it the file of another data set?"]
 

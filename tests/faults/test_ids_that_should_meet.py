@@ -50,9 +50,9 @@ def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
                  catalogue([f"u{n}.0" for n in range(9)], "user"))
     assert warnings() == [
         "3 of 20 items of the interactions are not in dataset.items, but 3 of these would match in lower case ('a17' "
-        "and 'A17'); ids are never normalised, so they do not match; write ids in the same case in all files",
+        "and 'A17'); ids are compared character by character, so write ids in the same case in all files",
         "9 of 9 users of the interactions are not in dataset.users, but 9 of these would match without '.0' at the "
-        "end ('u0' and 'u0.0'); ids are never normalised, so they do not match; export ids as text or as whole "
+        "end ('u0' and 'u0.0'); ids are compared character by character, so export ids as text or as whole "
         "numbers: a column with gaps became floating point"]
 
 
@@ -123,8 +123,8 @@ def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_o
     Path("first.csv").write_text(first)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=[first.csv,more.csv]", "dataset.audit=strict",
                   "split=none")
-    assert f"9 of the 18 users of the interactions would equal another id {words} (" in done.err
-    assert "items of the interactions would equal" not in done.err
+    assert f"9 of the 18 user ids of the interactions would equal another one {words} (" in done.err
+    assert "item ids of the interactions would equal" not in done.err
     assert done.code == 3
 
 
@@ -134,7 +134,7 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
     Path("more.csv").write_text("user_id,item_id\n" + "".join(f"u{n}.0,{item}\n" for n in range(9) for item in IDS))
     llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.interactions=more.csv", "mode=append",
            "split=none")
-    assert any(warning.startswith("9 of the 18 users of the interactions would equal another id without '.0'")
+    assert any(warning.startswith("9 of the 18 user ids of the interactions would equal another one without '.0'")
                for warning in warnings())
 
 

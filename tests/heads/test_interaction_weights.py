@@ -150,8 +150,7 @@ def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  #
 
 @pytest.mark.parametrize(("config", "says"), [
     (EaseSettings(l2=20, weight="none"),
-     "note: head=ease: values of interactions differ (1 to 10) and are not used, as "
-                                 "head.weight=none"),
+     "note: head=ease: the values of interactions (1 to 10) are not used as weights: head.weight=none"),
     (EaseSettings(l2=20), "")])
 def test_fitting_says_once_that_values_differ_and_are_not_used(shop, config, says, capsys):
     valued, log = bought(shop), []
@@ -166,7 +165,7 @@ def test_fitting_says_once_that_values_differ_and_are_not_used(shop, config, say
 def test_ratings_above_a_threshold_are_unused_and_fitting_names_the_setting(shop, capsys):
     rated = with_values(shop, shop.data.interactions.value, "rating")
     fit(rated.config(EaseSettings(l2=20)), rated.data.training("train"), rated.context(validation=None))
-    assert "values of interactions differ (4 to 5) and are not used: they are ratings" in capsys.readouterr().err
+    assert "values of interactions (4 to 5) are not used as weights: they are ratings" in capsys.readouterr().err
 
 
 def test_weights_by_the_predicted_value_are_refused(shop):

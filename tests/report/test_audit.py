@@ -194,7 +194,7 @@ def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> Non
 def test_a_skipped_check_is_not_shown_as_passed() -> None:
     printed = re.sub(r"\s+", " ", "".join(Visible(render(make_audit(), ABOUT)).text))
     assert "Not checked Titles told. No user has a text." in printed
-    assert "OK Older ones. 0 of 3 checked. split=random is not a forecast." in printed
+    assert "OK Older ones. Found: 0 of 3. split=random is not a forecast." in printed
 
 
 def test_example_links_are_shown_once() -> None:

@@ -181,7 +181,7 @@ def test_text_queries_without_an_encoder_get_popularity_and_a_warning(
         capsys: pytest.CaptureFixture[str]) -> None:
     assert sources(recommend("knn", "query.text=robots, please")) == {"query": "popularity"}
     stderr = capsys.readouterr().err
-    assert "warning: head=item_knn has no text encoder, so texts were not read (1)" in stderr
+    assert "warning: 1 texts were not used, because head=item_knn has no text encoder" in stderr
     assert "two_tower" in stderr
 
 
@@ -442,7 +442,7 @@ def test_without_an_output_a_plain_table_is_printed_and_nothing_else(capfd: pyte
 def test_the_first_few_of_many_queries_are_printed_and_the_rest_counted(capfd: pytest.CaptureFixture[str]) -> None:
     llmrec("recommend", "model=knn", "queries=all", "k=2")
     printed = capfd.readouterr()
-    assert printed.out.count("from the history that the model knows") == 5
+    assert printed.out.count("from the known history of the user or group") == 5
     assert "shown: 5 of 60 queries; output=<file>.parquet" in printed.err
 
 

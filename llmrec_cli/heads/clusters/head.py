@@ -152,7 +152,10 @@ class Clusters(Head):
         return self._scores(likely_QC)
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return the clusters' behaviour by the texts' cluster probabilities (T, M); 0 without any known word."""
+        """Return scores (T, M): the item shares of the clusters, averaged with the cluster probabilities of each text.
+
+        A text without any known word scores 0.
+        """
         assert self.by_text is not None
         assert self.profiles.texts is not None
         features = self.profiles.texts(texts)

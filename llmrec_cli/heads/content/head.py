@@ -85,7 +85,7 @@ class Content(Head):
         return features + max(solving, choosing)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Choose the null settings, then solve for the weights of all items."""
+        """Choose values for the settings that are null, then solve for the weights of all items."""
         _require_memory(self.estimate_memory(data), len(data.items))
         features = ItemFeatures(self.settings.features, self.config, context.device)
         features.fit(data, context)

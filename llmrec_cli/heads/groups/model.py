@@ -1,7 +1,7 @@
 """Model shared by the heads trained on groups: vectors of items, members and groups' own history.
 
 Shapes: Q queries of groups, P distinct members, L memberships, K groups of the training data, N items in training, M
-items now, R candidates, T size of a text vector, F sparse features, D dense ones, E embedding size.
+items including added ones, R candidates, T size of a text vector, F sparse features, D dense ones, E embedding size.
 """
 
 import math

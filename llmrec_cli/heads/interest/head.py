@@ -1,6 +1,7 @@
 """Interest: a cross-encoder from a user's text and an item's text to the probability of a like or a value.
 
-Shapes: Q queries, M items now, P pairs, T tokens of the longest pair, D size of the encoder's vector.
+Shapes: Q queries, M items including those added since the fit, P pairs, T tokens of the longest pair, D size of the
+encoder's vector.
 """
 
 from dataclasses import replace

@@ -27,7 +27,7 @@ class Rows(NamedTuple):
 
 
 class PairModel(nn.Module):
-    """Users and items as rows, and their scores."""
+    """Model that represents users and items by rows of learned tables, and scores pairs of these rows."""
 
     mean: torch.Tensor
 

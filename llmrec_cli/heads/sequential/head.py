@@ -1,6 +1,6 @@
 """Next-item prediction: a causal transformer over the history's items, represented by texts and ids.
 
-Shapes: Q queries, M items now, T size of a text vector, E embedding size.
+Shapes: Q queries, M items including added ones, T size of a text vector, E embedding size.
 """
 
 from dataclasses import replace

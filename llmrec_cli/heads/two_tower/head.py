@@ -74,7 +74,7 @@ class TwoTower(Head):
 
     @property
     def rereads(self) -> bool:
-        """Always: an item vector is computed from its text and its id."""
+        """Always True: the vector of every item is computed from its text and its id."""
         return True
 
     def reread(self, texts: np.ndarray) -> None:

@@ -184,7 +184,7 @@ def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
     collisions, example, words, remedy = max(candidates, key=lambda one: one[0])
     if collisions >= max(1, _LEAST * num):
         first, second = map(shown_id, example)
-        yield (f"{collisions:,} of the {num:,} {what} of the interactions would equal another id {words} "
+        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of the interactions would equal another one {words} "
                f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
 
 
@@ -228,7 +228,7 @@ def _beyond_ascii(ids: Table) -> list[str]:
 def _cause_sentence(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
     ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
     return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, but {cause.count:,} of these would match "
-            f"{cause.words} ('{ours}' and '{theirs}'); ids are never normalised, so they do not match; {cause.remedy}")
+            f"{cause.words} ('{ours}' and '{theirs}'); ids are compared character by character, so {cause.remedy}")
 
 
 def shown_id(text: str) -> str:

@@ -70,7 +70,8 @@ class Tally:
                 "q3": quantile(0.75), "max": int(counts[-1]), "mean": round(self.total / self.size, 4)}
 
     def doubling(self) -> list[dict[str, int]]:
-        """Return how many entries have a count of 1, 2, 3 to 4, 5 to 8, and so on, as from, to, num."""
+        """Return the number of entries with a count of 1, of 2, of 3 to 4, of 5 to 8, and so on (keys from, to, num).
+        """
         bins = list(_doubling(int(self.counts[-1]))) if self._frequency else []
         counts, numbers = self.counts, self.numbers
         return [{"from": low, "to": high, "num": int(numbers[(counts >= low) & (counts <= high)].sum())}

@@ -28,8 +28,9 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
     A title counts if it has _SHORTEST characters, stands in the text as whole words (ignoring case), and is not part of
     a title of the user's training history, since those titles may be in the text.
     """
-    meaning = (f"Held-out items whose title (of {_SHORTEST} or more characters) is in their user's text, ignoring "
-               f"case, and is not part of a title of the training history.")
+    meaning = (f"Held-out items whose title appears in the text of their user, ignoring case. Not counted: titles "
+               f"shorter than {_SHORTEST} characters, and titles that are part of a title in the user's training "
+               f"history.")
     users, items, rows = (folder.table(name) for name in ("users", "items", "interactions"))
     with_text = users.filter(users.text != "").select("user", "text")
     if not size(with_text):

@@ -21,7 +21,8 @@ from llmrec_cli.settings.split import SplitSettings
 
 def split_beside_users(groups: Groups, settings: SplitSettings, clean: CleanRows, divided: SplitRows, chosen_unit: str,
                         account: Account) -> Groups:
-    """Split the interactions of groups; `kept` and `divided` are the users' interactions before and after the split."""
+    """Split the interactions of groups; `clean` and `divided` are the users' interactions before and after the split.
+    """
     if groups.rows is None:
         return groups
     # item_id and split of each item, if the split holds out items.

@@ -173,7 +173,7 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups rejected; listed in
           ("group_members_unknown", "members of groups ignored: not among the users"),
           ("groups_of_one", "groups have one member"),
           ("groups_cold", "cold groups: in validation or test, not in training"),
-          ("groups_without_interactions", "groups have no kept interaction"),
+          ("groups_without_interactions", "groups have no interactions left"),
           ("group_interactions_rejected", "rows of group interactions rejected; listed in rejects.parquet"),
           ("group_duplicates", "rows of group interactions repeat a group and an item; merged by dataset.duplicates"),
           ("group_below_min_value", "rows of group interactions dropped: value below dataset.min_value"),

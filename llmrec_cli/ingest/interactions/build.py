@@ -221,7 +221,7 @@ def union(tables: Sequence[Table]) -> Table:
 def divide_by_value(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, Table | None]:
     """Divide rows by value into positives, negatives (None unless feedback is explicit), and others, with `reason`.
 
-    Without dataset.min_value only values above 0 are positives: a return or an unopened item is no sign of interest.
+    Without dataset.min_value only values above 0 are positives: a returned or unopened item is no sign of interest.
     """
     least, most = settings.min_value, settings.max_negative_value
     if least is None:
@@ -239,7 +239,10 @@ def divide_by_value(rows: Table, settings: DatasetSettings) -> tuple[Table, Tabl
 
 
 def count_weak(weak: Table | None) -> dict[str, int]:
-    """Return the number of rows that are neither positive nor negative (the third result of `judge`), by reason."""
+    """Return the number of rows that are neither positive nor negative, by reason.
+
+    `weak` is the third result of `divide_by_value`.
+    """
     counts = {"not_positive": 0, "below_min_value": 0}
     if weak is None:
         return counts

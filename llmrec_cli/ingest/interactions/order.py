@@ -36,7 +36,7 @@ def hash_limit(share: float) -> str:
 
 
 def hash_prefix(hashed: StringValue) -> StringValue:
-    """Return the digits of a hash that are compared with `end_of`."""
+    """Return the first digits of a hash, which are compared with `hash_limit`."""
     return hashed.left(_SHARE_DIGITS)
 
 
@@ -136,7 +136,7 @@ class Ties:
 
 
 def ties_of(counts: Mapping[str, int], ordered: bool) -> list[Ties]:
-    """Return the ties of users, and of groups, if there are times."""
+    """Return the counts of equal times in interactions of users, and of groups; empty without times."""
     ties = []
     for whose, prefix in (("user", ""), ("group", "group_")):
         if f"{prefix}interactions_tied" in counts:

@@ -55,10 +55,10 @@ class FarRows:
         where = f" (the first: {self.place})" if self.num > 1 and self.place else ""
         sound = str(format_time(self.sound, unit))
         side, of_others = ("after", "newest") if is_late else ("before", "oldest")
-        effect = ("a wrong clock moves the end of the data, and with it the cutoff of a temporal split" if is_late else
-                  "a wrong clock, or a missing time written as 0, makes these interactions the oldest")
+        cause = ("the cause may be a wrong clock, which moves the end of the data and the cutoff of a temporal split"
+                 if is_late else "the cause may be a wrong clock, or a missing time written as 0")
         return (f"{what} the time {format_time(self.at, unit)}{or_more}{where}, {days:,.1f} days {side} the "
-                f"{of_others} of the others ({sound}): {effect}; dataset.{of_others}={sound.removesuffix('Z')} drops "
+                f"{of_others} of the others ({sound}); {cause}; dataset.{of_others}={sound.removesuffix('Z')} drops "
                 f"{'later' if is_late else 'earlier'} interactions")
 
 

@@ -156,9 +156,9 @@ def _plain(text: str) -> str:
 
 
 _ALWAYS = ("read", "interactions", "train", "valid", "test")
-_ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows of the earlier data; mode=append"),
+_ROWS = (("read", "read", ""), ("prepared before", "earlier", "valid rows of the earlier data; mode=append"),
          ("  rejected", "rejected", "unreadable or invalid; listed in rejects.parquet"),
-         ("  merged", "duplicates", "repeats of a user and an item; dataset.duplicates"),
+         ("  merged", "duplicates", "repeated pairs of user and item; dataset.duplicates"),
          ("  ignored", "ignored_events", "events with weight 0; dataset.event_weights"),
          ("  dropped", "dropped_ids", "ids in dataset.drop_users or dataset.drop_items"),
          ("  other times", "outside_times", "after dataset.newest or before dataset.oldest"),

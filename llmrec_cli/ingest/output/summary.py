@@ -77,7 +77,7 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
             lines.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
                          f"column by column: {MERGED}")
         if counts.get(f"{kind}s_without_interactions"):
-            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no kept interaction")
+            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no interactions left")
     if counts.get("items_without_text"):
         share = counts["items_without_text"] / counts["items"]
         lines.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")

