@@ -219,7 +219,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     if not processes.is_first():
         # Closing a finished run, and reporting problems with resuming, is left to the first process.
         if not (resume and RunDir(Path(resume)).is_finished):
-            with suppress(processes.LeftToFirst):
+            with suppress(processes.NotFirstProcess):
                 run_in(NoRunDir(Path(resume or os.devnull)), command, settings)
         return Path(os.devnull)
     if resume and close_run(command, Path(resume)):

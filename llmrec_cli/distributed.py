@@ -3,8 +3,8 @@
 Blocks of queries are distributed round-robin, and every process gets all results in the order of the blocks. Blocks do
 not depend on the number of processes, so results are bit-identical if each process has the same number of threads.
 
-Only the first process creates the run directory, writes and prints; the others stop at `leave_to_first`. An error in a
-process's share is raised in all processes and printed once.
+Only the first process creates the run directory, writes and prints; the others stop at `stop_unless_first`. An error in
+a process's share is raised in all processes and printed once.
 """
 
 import os
@@ -27,7 +27,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class LeftToFirst(Exception):
+class NotFirstProcess(Exception):
     """Raised in every process but the first when only the first process continues."""
 
 
@@ -61,10 +61,10 @@ def join(command: str) -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
-def leave_to_first() -> None:
-    """Continue in the first process only; raise LeftToFirst in the others."""
+def stop_unless_first() -> None:
+    """Continue in the first process only; raise NotFirstProcess in the others."""
     if not is_first():
-        raise LeftToFirst
+        raise NotFirstProcess
 
 
 def map_shared(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:

@@ -81,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
 
 
-def counted(number: int, ids: "Sequence[object] | np.ndarray") -> str:
+def format_count(number: int, ids: "Sequence[object] | np.ndarray") -> str:
     """Return a count with the first ids as text: `4 ('a', 'b', 'c', ...)`."""
     examples = ", ".join(f"'{key}'" for key in ids[:_NUM_EXAMPLES])
     return f"{number:,} ({examples}{', ...' if number > min(len(ids), _NUM_EXAMPLES) else ''})"

@@ -151,7 +151,7 @@ def test_cfg_job_prints_what_would_run_and_runs_nothing(llmrec, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cfg_job_prints_what_would_not_run_too_and_ends_with_what_is_wrong_with_it(llmrec):
+def test_cfg_job_prints_an_invalid_config_too_then_its_problems(llmrec):
     done = llmrec("finetune", "head.l2=7", "optim.epochs=0", "--cfg", "job")
     assert done.code == 2
     assert yaml.safe_load(done.out)["optim"]["epochs"] == 0
@@ -232,7 +232,7 @@ def test_numbers_of_a_multirun_may_be_a_range(typed, expected):
 @pytest.mark.parametrize(("typed", "expected"), [
     ("seed=range(0,1000000000000)", "--multirun: more than 1,000 runs"), ("resume=x", "continues a single run"),
     ("seed=interval(0,1)", "cannot be read as a value"), ("seed=glob(*)", "cannot be read as a value")])
-def test_a_multirun_that_cannot_be_is_refused(llmrec, typed, expected):
+def test_an_invalid_multirun_is_refused(llmrec, typed, expected):
     done = llmrec("finetune", typed, "--multirun")
     assert done.code == 2
     assert expected in done.err
@@ -252,7 +252,7 @@ def test_cfg_prints_nothing_of_hydras(llmrec, what):
     assert "write --cfg job" in done.err
 
 
-def test_what_is_not_utf_8_is_refused(llmrec):
+def test_arguments_that_are_not_utf_8_are_refused(llmrec):
     done = llmrec("finetune", "prepared=\udcff")
     assert done.code == 2
     assert "prepared=\\udcff: is not UTF-8" in done.err

@@ -46,7 +46,7 @@ def test_a_text_arrives_as_it_was_typed(text):
 
 @pytest.mark.parametrize("key", ["user_id", "group_id", "query_id", "text"])
 @pytest.mark.parametrize("text", [*TRAPS, "007", "NA", "None", "nan", "0x1f", "1_000"])
-def test_an_id_of_a_query_is_whatever_was_typed_null_too(key, text):
+def test_a_query_id_is_the_typed_text_also_null(key, text):
     query = compose("recommend", [f"query.{key}={text}", "query.history=[1]"] if key == "query_id"
                     else [f"query.{key}={text}"]).query
     assert getattr(query, key) == text
@@ -57,7 +57,7 @@ def test_an_id_of_a_query_is_whatever_was_typed_null_too(key, text):
     ('["a,b",c]', ["a,b", "c"]), ('[" a ",b c]', [" a ", "b c"]), ('["say ""x""",it\'s]', ['say "x"', "it's"]),
     ('[a"b,${x},c\\]', ['a"b', "${x}", "c\\"]), ("[]", []), ("null", ["null"]), ("x", ["x"])])
 @pytest.mark.parametrize("key", ["history", "members"])
-def test_ids_in_a_list_are_whatever_was_typed_null_too(key, typed, ids):
+def test_ids_in_a_list_are_the_typed_text_also_null(key, typed, ids):
     assert getattr(compose("recommend", [f"query.{key}={typed}", "query.text=x"]).query, key) == ids
 
 
@@ -70,7 +70,7 @@ def test_any_ids_arrive_from_a_list_of_quoted_ones(ids):
     assert resolve_references({"ids": change.value}) == {"ids": ids}
 
 
-def test_null_is_nothing_where_a_setting_is_no_id():
+def test_null_means_none_for_settings_other_than_ids():
     assert compose("recommend", ["queries=all", "history=null"]).history is None
 
 
@@ -90,7 +90,7 @@ def test_any_text_arrives_as_it_was_typed(text):
     assert resolve_references({"text": change.value}) == {"text": text}
 
 
-def test_a_file_is_one_and_a_list_of_files_is_several():
+def test_a_text_is_one_file_and_a_list_is_several_files():
     def files(value):
         return compose("prepare", [f"dataset.interactions={value}"]).dataset.interactions
 
@@ -116,13 +116,13 @@ def test_column_maps_take_one_name_at_a_time_or_a_mapping():
     assert one.dataset.columns == whole.dataset.columns == {"user_id": "uid", "item_id": "sku"}
 
 
-def test_a_setting_that_another_command_has_as_a_group_is_still_a_setting():
+def test_a_setting_may_have_the_name_of_another_commands_config_group():
     assert compose("evaluate", ["split=valid"]).split == "valid"
 
 
 # --- all problems are reported, with the nearest name
 
-def test_all_mistakes_are_told_together():
+def test_all_mistakes_are_reported_together():
     messages = problems("finetune", "sed=3", "+foo=1", "optim.learning_rate=nan", "optim.batch_size=0",
                         "optim.epochs=x", "head.members.ease.l3=5", "split=random", "device=gpu")
     assert messages == [
@@ -177,11 +177,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_
     ("recommend", "output=x.txt queries=all", "output=x.txt: the name must end in .parquet, .jsonl or .csv"),
     ("recommend", "query=x", "query=x: expected a mapping of settings"),
 ])
-def test_a_mistake_is_told_in_one_sentence_that_says_what_to_write(command, typed, expected):
+def test_a_mistake_is_reported_in_one_sentence_with_the_remedy(command, typed, expected):
     assert problems(command, *(typed.split() or [""]))[0].startswith(expected)
 
 
-def test_settings_of_an_option_that_there_is_not_are_not_blamed():
+def test_an_unknown_option_is_reported_without_problems_of_its_settings():
     (problem,) = problems("prepare", "dataset=movielens_100")
     assert problem.startswith("dataset=movielens_100: no such dataset (did you mean 'movielens_100k'?); choose one of ")
 
@@ -201,7 +201,7 @@ def test_a_group_without_effect_is_refused_when_it_was_chosen_on_purpose():
     assert compose("finetune", ["head=ease", "head.features.text=6", "encoder=minilm"]).head.features.text == 6
 
 
-def test_frozen_is_what_vectors_are_that_nothing_trains_and_layers_are_trained_only_where_asked_for():
+def test_peft_is_frozen_unless_tuned_and_other_peft_is_refused_without_training():
     for typed in (["head=item_similarity"], ["head=content"], ["head=ease", "head.features.text=6"]):
         assert compose("finetune", [*typed, "peft=frozen"]).peft.kind == "frozen"
         assert problems("finetune", *typed, "peft=lora")[0].startswith("peft=lora: has no effect, since head=")
@@ -244,7 +244,7 @@ def test_a_config_cannot_read_the_environment(tmp_path, reference):
     assert ("$HOME" in problem) == ("optim" not in reference)
 
 
-def test_options_of_a_folder_of_ones_own_are_options(tmp_path):
+def test_options_in_a_users_config_folder_can_be_chosen(tmp_path):
     (tmp_path / "head").mkdir()
     (tmp_path / "head" / "strong.yaml").write_text("defaults: [/schema/head/ease@_here_, _self_]\nl2: 500\n")
     assert compose("finetune", ["head=strong"], str(tmp_path)).head.l2 == 500
@@ -255,7 +255,7 @@ def test_options_of_a_folder_of_ones_own_are_options(tmp_path):
 
 # --- experiments
 
-def test_an_experiment_is_what_each_command_takes_from_it_and_what_is_typed_wins(tmp_path):
+def test_each_command_reads_its_part_of_an_experiment_and_typed_settings_win(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(yaml.safe_dump({
         "prepare": ["split=temporal", "dataset.interactions=a,b.csv"],
@@ -268,7 +268,7 @@ def test_an_experiment_is_what_each_command_takes_from_it_and_what_is_typed_wins
 
 
 @pytest.mark.parametrize("content", [{"finetun": ["seed=1"]}, {"finetune": {"seed": 1}}, {"finetune": [1]}])
-def test_an_experiment_that_is_none_is_refused_by_its_file(tmp_path, content):
+def test_an_invalid_experiment_is_refused_with_its_file(tmp_path, content):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(yaml.safe_dump(content))
     (problem,) = problems("finetune", "experiment=mine", config_dir=str(tmp_path))
@@ -282,7 +282,7 @@ def members(*typed):
     return compose("finetune", typed).head.members
 
 
-def test_members_take_from_the_top_level_what_they_do_not_set():
+def test_members_inherit_unset_settings_from_the_top_level():
     tower = members("peft=frozen", "encoder=hf", "encoder.path=there", "optim.epochs=7", "loss=bce")["tower"]
     assert isinstance(tower.head, TwoTowerSettings)
     assert isinstance(tower.peft, FrozenSettings)
@@ -301,7 +301,7 @@ def test_a_member_sets_its_own():
     assert (configs["ease"].head.features.text, configs["ease"].encoder.kind) == (8, "minilm")
 
 
-def test_members_come_and_go():
+def test_members_can_be_added_and_removed():
     configs = members("head.members.tower=null", "~head.members.neighbours", "head.members.near.head=item_knn",
                     "head.members.near.k=3")
     assert list(configs) == ["ease", "near"]
@@ -329,12 +329,12 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
     ("head.members.ease.l2=-1", "head.members.ease.l2=-1.0: must be above 0"),
     ("head.members.x.head=fusion", "head.members.x.head=fusion: a fusion cannot be a member of a fusion"),
 ])
-def test_mistakes_inside_members_are_told_by_their_own_key(typed, expected):
+def test_mistakes_inside_members_are_reported_with_the_members_key(typed, expected):
     messages = problems("finetune", typed)
     assert messages[0].startswith(expected)
 
 
-def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
+def test_a_top_level_mistake_is_reported_once_not_per_member():
     assert problems("finetune", "optim.epochs=0") == ["optim.epochs=0: must be at least 1"]
 
 

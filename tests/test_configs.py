@@ -134,7 +134,7 @@ def test_every_experiment_composes_for_every_command(name):
             assert isinstance(compose(command, [f"experiment={name}", *more, *one]), COMMANDS[command])
 
 
-def test_a_loss_that_nobody_chose_is_one_that_the_head_can_be_trained_by():
+def test_the_default_loss_can_train_the_head():
     assert compose("finetune", ["head=interest"]).loss.kind == "bce"
     assert compose("finetune", ["head=content", "head.features.tuned=true"]).loss.kind == "distillation"
     fusion = compose("finetune", ["head.members.content={head: content, features: {tuned: true}}"])
@@ -155,7 +155,7 @@ def test_every_model_of_an_experiments_table_composes(name, model, settings):
     assert isinstance(compose("finetune", [f"experiment={name}", *settings]), COMMANDS["finetune"])
 
 
-def test_what_the_yaml_changes_is_a_setting_of_the_schema():
+def test_every_key_of_an_option_file_is_a_setting():
     """Hydra merges any key; the builder refuses unknown ones, so a stale key in a file cannot hide."""
     for file in configs_dir().glob("*/*.yaml"):
         if file.parent.name == "experiment":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmrec_cli import distributed as processes
-from llmrec_cli.distributed import LeftToFirst, join, leave_to_first, map_shared
+from llmrec_cli.distributed import NotFirstProcess, join, map_shared, stop_unless_first
 from llmrec_cli.errors import ConfigError, DivergedError
 from llmrec_cli.run_dir import NoRunDir
 
@@ -136,8 +136,8 @@ def second_of_two(monkeypatch):
 
 
 def test_only_the_first_process_goes_on_prints_and_logs(second_of_two, capsys):
-    with pytest.raises(LeftToFirst):
-        leave_to_first()
+    with pytest.raises(NotFirstProcess):
+        stop_unless_first()
     with processes.only_first_prints():
         print("out")
         print("err", file=sys.stderr)
@@ -145,7 +145,7 @@ def test_only_the_first_process_goes_on_prints_and_logs(second_of_two, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_preparing_is_refused_before_anyone_is_met(second_of_two):
+def test_prepare_is_refused_under_torchrun_before_processes_connect(second_of_two):
     with pytest.raises(ConfigError, match="without torchrun"):
         join("prepare")
 

@@ -26,7 +26,7 @@ def commands_of(page):
     return [line for line in map(str.strip, lines) if re.match(rf"llmrec ({'|'.join(SUMMARIES)}) ", line)]
 
 
-# What stands for something of the reader's.
+# Placeholders of the docs -> values that compose.
 MEANT = {" ... ": " dataset=files dataset.interactions=clicks.csv ", "<metric>@<k>": "ndcg@10",
          "head=<name>": "head=ials",
          "resume=runs/finetune/<run>": "", "plugins=[my_shop] head=newest": "head=item_knn"}

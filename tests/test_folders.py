@@ -88,7 +88,7 @@ def killed_at_every_step(how: str) -> list[tuple[str, str, int, list[str]]]:
     return [tuple(row) for row in json.loads(done.stdout)]  # type: ignore[misc]
 
 
-def test_a_kill_before_any_call_leaves_the_old_folder_or_the_new_and_the_next_run_nothing_beside_it() -> None:
+def test_a_kill_leaves_the_old_or_the_new_folder_and_the_next_run_removes_leftovers() -> None:
     if not exchange(folder("one", ""), folder("two", "")):
         pytest.skip("this file system cannot exchange two names")
     for path in ("one", "two"):
@@ -109,7 +109,7 @@ def test_where_it_takes_two_renames_a_kill_between_them_is_put_right_by_the_next
 
 
 @pytest.mark.parametrize("how", ["exchange", "two renames"])
-def test_what_was_replaced_has_the_new_one_s_name_afterwards(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_replaced_folder_has_the_temporary_name_afterwards(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if how == "two renames":
         monkeypatch.setattr(folders, "exchange", without_exchange)
     new = folder(make_temporary(folder("f", "old"), "new"), "new")
@@ -119,7 +119,7 @@ def test_what_was_replaced_has_the_new_one_s_name_afterwards(how: str, monkeypat
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM])
-def test_a_kernel_or_a_file_system_that_does_not_know_the_exchange_is_told_from_one_that_fails(
+def test_an_unsupported_exchange_is_distinguished_from_a_failed_one(
         code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import ctypes
 
@@ -182,7 +182,7 @@ def test_a_signal_or_an_error_between_the_two_renames_leaves_the_old_folder(
     assert (content("f"), list_temporaries(Path("f"), "old")) == ("old", [])
 
 
-def test_what_is_removed_is_what_we_made_beside_this_very_folder_and_no_link() -> None:
+def test_only_own_leftovers_beside_the_folder_are_removed() -> None:
     folder("f", "mine")
     others = ["f.x", ".f.old", ".f.abcdefgh", ".f.abcdefg.new", ".f.ABCDEFGH.new", ".f.abcdefgh.new.x",
               ".g.abcdefgh.new", ".f.x.abcdefgh.new", ".f.abcdefgh.scratch.abcdefgh.new"]
@@ -198,13 +198,13 @@ def test_what_is_removed_is_what_we_made_beside_this_very_folder_and_no_link() -
     assert content("f.x") == "theirs"
 
 
-def test_a_name_with_stars_and_brackets_is_that_name() -> None:
+def test_a_folder_name_with_glob_characters_is_taken_literally() -> None:
     for path in (Path("a[1]*"), Path("a1x")):
         temporary = make_temporary(folder(path, ""), "scratch")
         assert list_temporaries(path, "scratch") == [temporary]
 
 
-def test_a_reader_that_may_not_write_leaves_what_it_cannot_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_without_write_permission_leaves_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -61,7 +61,7 @@ def test_the_wheel_has_every_module_and_every_config_and_nothing_else(built):
     assert {name for name in names - modules - configs if not name.startswith("llmrec_cli/report/")} == set()
 
 
-def test_the_sdist_has_what_it_takes_to_test_it(built):
+def test_the_sdist_contains_the_tests_and_their_data(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

@@ -99,7 +99,7 @@ def test_nothing_of_hydras_own_is_set_on_the_command_line(llmrec, shared, tmp_pa
 
 @pytest.mark.parametrize("option", ["--config-path=/tmp", "--config-name=x", "-cp", "-cn", "--experimental-rerun=x",
                                     "--package=head", "--info", "-i", "--hydra-help", "--run", "--resolve"])
-def test_hydras_own_options_are_none_of_ours(llmrec, option):
+def test_hydras_command_line_options_are_refused(llmrec, option):
     done = llmrec("finetune", option)
     assert done.code == 2
     assert done.err.startswith(f"llmrec: configuration error: {option}: no such option")
@@ -225,7 +225,7 @@ def test_a_shared_experiment_neither_writes_elsewhere_nor_runs_code_through_spar
     assert expected in error.value.problems[0]
 
 
-def test_what_spark_may_use_and_a_place_beside_the_data_can_be_shared(shared, tmp_path):
+def test_spark_resources_and_a_folder_beside_the_data_can_be_shared(shared, tmp_path):
     shared("engine/big.yaml", "defaults: [spark, _self_]\nconf: {spark.driver.memory: 8g}\nmaster: local[4]\n")
     shared("experiment/x.yaml", "prepare: [engine=big, dataset.interactions=x.csv, output=data/prepared/x]\n")
     cfg = compose("prepare", ["experiment=x"], str(tmp_path / "shared"))

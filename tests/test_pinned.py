@@ -42,7 +42,7 @@ def test_pinned_files_are_read_though_the_folder_is_gone_or_another_has_its_name
     assert PinnedFolder(link, "again").read("a") == b"new"
 
 
-def test_what_was_read_once_is_what_is_read_again_or_refused(folder):
+def test_a_second_read_gives_the_same_bytes_or_is_refused(folder):
     files = PinnedFolder(folder, "copy it again")
     assert files.read("b") == b"two"
     os.replace(folder / "a", folder / "b")
@@ -62,13 +62,13 @@ def test_all_files_are_checked_and_the_wrong_one_is_named(folder):
 
 @pytest.mark.parametrize("name", ["../folder/a", "/etc/passwd", "in/../a", "", ".", "a/", "./a", "in//c", "a\0",
                                   "in\\c", 7, None])
-def test_names_that_lead_out_of_the_folder_or_are_none_are_refused(folder, name):
+def test_invalid_names_and_names_outside_the_folder_are_refused(folder, name):
     assert not is_inside(name)
     with pytest.raises(ArtifactError, match="is not a file of the folder"):
         PinnedFolder(folder, "again").pin({name: sha(b"one")})
 
 
-def test_names_of_files_below_are_names():
+def test_files_in_subfolders_are_read():
     assert is_inside("encoders/0123/1_Pooling/config.json")
     assert is_inside("..x")
 
@@ -92,7 +92,7 @@ def test_links_pipes_sockets_and_devices_are_refused_at_once(folder, tmp_path):
         linked.read("zeros")
 
 
-def test_what_is_missing_is_missing(folder):
+def test_a_missing_file_is_reported_as_missing(folder):
     files = PinnedFolder(folder, "again")
     assert "none" not in files
     with pytest.raises(MissingError, match=r"folder/none: missing; again"):

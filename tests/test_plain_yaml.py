@@ -47,7 +47,7 @@ def test_plain_values_are_read_as_people_mean_them(text, value):
     ("a: " + "x" * MAX_BYTES, "x: is larger than 256 KiB"),
     ("a: [" + "1," * MAX_VALUES + "]", "holds more than 10,000"),
     (b"a: 1\nb: \xe9", "x, line 2: is not UTF-8 (byte 8)"), ("a: 1".encode("utf-16"), "x, line 1: is not UTF-8")])
-def test_whatever_is_no_plain_yaml_or_too_much_of_it_is_refused_with_its_line(text, expected):
+def test_yaml_that_is_not_plain_or_too_large_is_refused_with_its_line(text, expected):
     with pytest.raises(YamlError) as error:
         parse_yaml(text, "x")
     assert expected in str(error.value)
@@ -90,7 +90,7 @@ def test_text_that_looks_like_something_else_stays_text_for_us_and_for_other_rea
     assert parse_yaml(written, "x") == yaml.safe_load(written) == {text: [text]}
 
 
-def test_what_comes_twice_is_written_twice():
+def test_a_value_used_twice_is_written_twice_without_an_anchor():
     twice = [1]
 
     assert dump_yaml({"a": twice, "b": twice}) == "a:\n- 1\nb:\n- 1\n"

@@ -242,7 +242,7 @@ def test_a_package_that_cannot_be_used_is_refused_with_the_reason(package, llmre
     assert "Traceback" not in done.err
 
 
-def test_a_mistyped_plugins_is_suggested(llmrec, tiny_prepared):
+def test_a_misspelled_plugins_setting_is_corrected(llmrec, tiny_prepared):
     assert "did you mean 'plugins'?" in finetune(llmrec, tiny_prepared, "plugin=[my_shop]").err
 
 

@@ -8,14 +8,14 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.references import MAX_REFERENCES, escape, resolve_references, resolver_in
 
 
-def test_a_reference_is_the_value_it_leads_to_from_the_top_or_from_where_it_stands():
+def test_absolute_and_relative_references_are_resolved():
     plain = {"seed": 7, "head": {"l2": 0.5, "same": "${.l2}", "k": "${seed}", "deep": {"up": "${..l2}"},
                                  "all": "${lists}"}, "lists": [1, {"x": None}], "first": "${lists.0}"}
     assert resolve_references(plain) == {"seed": 7, "head": {"l2": 0.5, "same": 0.5, "k": 7, "deep": {"up": 0.5},
                                                    "all": [1, {"x": None}]}, "lists": [1, {"x": None}], "first": 1}
 
 
-def test_references_stand_in_texts_too():
+def test_references_inside_texts_are_resolved():
     assert resolve_references({"a": "runs/${b}-${c}-${d}", "b": "x", "c": 3, "d": True}) == {
         "a": "runs/x-3-true", "b": "x", "c": 3, "d": True}
 
@@ -25,7 +25,7 @@ def test_any_text_that_was_typed_comes_through_unchanged(text):
     assert resolve_references({"a": escape(text)}) == {"a": text}
 
 
-def test_what_is_escaped_stays_so_where_another_setting_refers_to_it():
+def test_an_escaped_reference_stays_escaped_when_another_setting_refers_to_it():
     assert resolve_references({"a": escape("${b}"), "c": "${a}"}) == {"a": "${b}", "c": "${b}"}
 
 

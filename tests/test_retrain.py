@@ -124,7 +124,7 @@ def wait_for(file: Path, text: str = "") -> None:
     raise AssertionError(f"{file} did not appear with {text!r} in it")
 
 
-def test_a_run_evaluates_a_model_that_has_not_seen_the_test_and_publishes_one_that_has() -> None:
+def test_a_run_evaluates_a_model_without_the_test_data_and_publishes_one_with_it() -> None:
     run = retrain("experiment=shop", PREPARE="dataset=files 'dataset.interactions=in put/c.csv'", FINETUNE="head=ease")
     assert run.returncode == 0, run.stderr
     assert list(published()) == FILES
@@ -192,7 +192,7 @@ def test_sigterm_ends_the_command_too_and_publishes_nothing(paused: subprocess.P
     assert os.listdir("pub lished") == [".lock"]
 
 
-def test_a_reader_polling_while_versions_change_never_sees_a_mix_nor_nothing() -> None:
+def test_a_polling_reader_always_sees_one_complete_version() -> None:
     retrain()
     stop, seen, torn = threading.Event(), set(), []
 
@@ -214,7 +214,7 @@ def test_a_reader_polling_while_versions_change_never_sees_a_mix_nor_nothing() -
     assert "1\n" in seen
 
 
-def test_the_newest_versions_and_their_runs_are_kept_and_what_is_current_whatever_the_clock_said() -> None:
+def test_the_newest_versions_and_the_current_one_are_kept_whatever_the_clock_says() -> None:
     for n in range(1, 4):
         os.makedirs(f"pub lished/2001-01-0{n}_00-00-00")
         os.makedirs(f"runs/finetune/retrain-refit-2001-01-0{n}_00-00-00")
@@ -293,7 +293,7 @@ def test_it_runs_in_any_posix_shell_from_a_bare_environment(shell: list[str], ba
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o022], ids=oct)
-def test_96_what_is_published_has_the_permissions_that_the_umask_leaves(umask: int) -> None:
+def test_96_published_files_follow_the_umask(umask: int) -> None:
     subprocess.run([*SHELL, str(SCRIPT), "pub lished"], env=environment(), umask=umask, check=True)
     for path in Path("pub lished").rglob("*"):
         assert path.is_symlink() or oct(path.stat().st_mode & 0o777 & umask) == "0o0", path

@@ -73,7 +73,7 @@ def test_a_chosen_folder_may_exist_but_not_hold_a_run():
         RunDir.create("finetune", "mine")
 
 
-def test_a_run_that_has_read_nothing_yet_is_taken_over_by_the_same_command_alone():
+def test_a_run_folder_without_progress_is_reused_by_the_same_command_only():
     for done in ([], ["config.yaml"], ["environment.json"]):
         for name in done:
             write_bytes(Path("mine") / name, b"{}")
@@ -84,7 +84,7 @@ def test_a_run_that_has_read_nothing_yet_is_taken_over_by_the_same_command_alone
         RunDir.create("finetune", "mine")
 
 
-def test_what_a_kill_left_in_a_run_is_cleared_and_a_line_of_the_log_that_was_cut_off_too():
+def test_leftovers_of_a_killed_run_and_a_truncated_log_line_are_removed():
     run = RunDir.create("finetune", "mine")
     run.log("started", command="finetune")
     with run.file("log.jsonl").open("a") as stream:
@@ -124,7 +124,7 @@ def test_latest_inside_runs_is_relative_so_that_the_project_may_be_moved():
     assert os.readlink("runs/finetune/latest") == run.path.name
 
 
-def test_latest_names_the_remedy_where_there_is_none():
+def test_a_missing_latest_names_the_remedy():
     with pytest.raises(ConfigError, match=r"model=runs/finetune/latest: no such folder; run `llmrec finetune` first or "
                                           r"set model=<run directory>"):
         latest("finetune", "", "model")
@@ -178,7 +178,7 @@ def test_a_folder_takes_the_place_of_the_old_one_whole():
     assert os.listdir() == ["f"]
 
 
-def test_a_name_can_be_pointed_elsewhere_but_not_half_way():
+def test_a_link_is_repointed_without_leftovers():
     for name in ("one", "two"):
         Path(name).mkdir()
         point(Path("links/latest"), Path(name))
@@ -186,7 +186,7 @@ def test_a_name_can_be_pointed_elsewhere_but_not_half_way():
     assert os.listdir("links") == ["latest"]
 
 
-def test_a_name_that_a_killed_run_was_about_to_point_is_pointed_by_the_next_and_nothing_is_left():
+def test_the_next_run_finishes_repointing_a_link_after_a_kill():
     Path("links").mkdir()
     Path("links/.latest.new").symlink_to("gone")
     Path("one").mkdir()
@@ -195,7 +195,7 @@ def test_a_name_that_a_killed_run_was_about_to_point_is_pointed_by_the_next_and_
     assert os.listdir("links") == ["latest"]
 
 
-def test_runs_that_point_a_name_at_once_all_succeed_and_it_is_one_of_theirs():
+def test_concurrent_runs_repoint_a_link_and_all_succeed():
     targets = [Path(f"t{n}") for n in range(4)]
     for target in targets:
         target.mkdir()
@@ -205,7 +205,7 @@ def test_runs_that_point_a_name_at_once_all_succeed_and_it_is_one_of_theirs():
     assert os.listdir("links") == ["latest"]
 
 
-def test_scratch_is_beside_what_is_made_and_vanishes_however_the_block_ends():
+def test_scratch_folders_are_beside_the_output_and_always_removed():
     seen = []
 
     def fail():
@@ -255,7 +255,7 @@ def test_a_full_disk_is_a_resource_error_whatever_code_meets_it_and_nothing_chan
     assert [os.listdir("there"), os.listdir("there/f")] == [["f"], ["a"]]
 
 
-def test_an_error_that_is_not_about_room_is_not_taken_for_one():
+def test_errors_other_than_disk_space_pass_unchanged():
     def fail():
         with whole_folder(Path("f")):
             Path("nowhere").read_text()
@@ -287,7 +287,7 @@ def test_json_is_written_for_people_and_never_with_nan():
         write_json(Path("a.json"), float("nan"))
 
 
-def test_json_that_is_none_is_refused_by_its_file():
+def test_invalid_json_is_refused_with_its_file():
     Path("a.json").write_bytes(b"\xff{")
     with pytest.raises(ArtifactError, match=r"a.json: not readable"):
         read_json(Path("a.json"))
@@ -322,7 +322,7 @@ with whole_file(Path("a")), whole_folder(Path("f")) as temporary, scratch_folder
 """
 
 
-def test_96_what_a_killed_run_left_goes_with_the_next_that_writes_the_same_and_what_is_in_use_stays():
+def test_96_the_next_writer_removes_leftovers_of_a_killed_run_but_nothing_in_use():
     other = subprocess.Popen([sys.executable, "-c", ABANDON], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"open\n"
     in_use = sorted(os.listdir())
@@ -340,7 +340,7 @@ def test_96_what_a_killed_run_left_goes_with_the_next_that_writes_the_same_and_w
     assert sorted(os.listdir()) == ["a", "f"]
 
 
-def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_for_abandoned(monkeypatch):
+def test_without_file_locks_writing_works_and_no_leftovers_are_removed(monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
@@ -355,7 +355,7 @@ def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_f
     (100, 200_000, "100 bytes are free, and it takes 195.3 KiB"),
     (3 * 2**20, 3 * 2**20 + 1, "3,145,728 bytes are free, and it takes 3,145,729 bytes"),
     (2**30, 2**40, "1.0 GiB are free, and it takes 1,024.0 GiB")])
-def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, needed, message):
+def test_disk_space_is_printed_in_units_that_show_the_difference(monkeypatch, free, needed, message):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=free))
     with pytest.raises(ResourceError, match=message):
@@ -364,7 +364,7 @@ def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, nee
 
 # --- locks
 
-def test_who_finds_a_lock_taken_is_told_which_process_has_it_since_when_and_for_what():
+def test_the_error_of_a_held_lock_names_process_time_and_purpose():
     held = hold(Path(".lock"))
     try:
         with pytest.raises(LockedError) as error, lock(Path(".lock"), "it"):
@@ -422,7 +422,7 @@ def test_the_commit_is_none_without_git(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_written_over(kind):
+def test_a_latest_that_a_copy_turned_into_a_file_or_folder_is_not_overwritten(kind):
     link = Path("runs/finetune/latest")
     link.parent.mkdir(parents=True)
     content = link / "model.txt" if kind == "folder" else link
@@ -438,7 +438,7 @@ def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_
 
 
 @pytest.mark.parametrize("is_used", [True, False])
-def test_what_a_run_that_was_killed_beside_its_link_left_goes_also_where_the_next_is_refused(is_used, llmrec):
+def test_leftovers_of_a_killed_link_are_removed_also_when_the_next_run_is_refused(is_used, llmrec):
     leftover = Path("runs/recommend/.latest.new")
     leftover.parent.mkdir(parents=True)
     leftover.symlink_to("gone")

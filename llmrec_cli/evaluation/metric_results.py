@@ -58,7 +58,7 @@ class MetricResults:
     lists, hits_QK : the lists, and a mask of their relevant entries
     values : metric -> float64 (Q,), NaN where the metric is not defined for a query
     weights : metric -> float64 (Q,), weight of each query in the mean; metrics whose weights are all 1 are left out
-    whole : metric -> one value for all lists together
+    pooled : metric -> one value for all lists together
     slices : slice -> metric@k -> float64 (Q,), NaN for queries outside the slice
     seeds : the means of each seed, if `values` are means over several seeds
     cluster_Q : int64 (Q,), from 0, the user or group of each query if they can have several queries; otherwise None
@@ -68,7 +68,7 @@ class MetricResults:
     hits_QK: np.ndarray
     values: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
-    whole: dict[str, float]
+    pooled: dict[str, float]
     slices: dict[str, dict[str, np.ndarray]]
     num_resamples: int
     seed: int
@@ -108,8 +108,8 @@ class MetricResults:
 
     def mean(self, name: str) -> float:
         """Return the mean of a metric over the queries, or its value for all lists together."""
-        if name in self.whole:
-            return self.whole[name]
+        if name in self.pooled:
+            return self.pooled[name]
         values, weights = self.values[name], self.weights.get(name, np.ones(len(self.values[name])))
         weights = np.where(np.isnan(values), 0, weights)
         if not weights.any():
@@ -125,7 +125,7 @@ class MetricResults:
         With several seeds, `sd` is the standard deviation over seeds; the interval does not include it.
         """
         means = self._summarize(0, self.values)
-        means |= {name: {"mean": value, "ci95": None} for name, value in self.whole.items() if np.isfinite(value)}
+        means |= {name: {"mean": value, "ci95": None} for name, value in self.pooled.items() if np.isfinite(value)}
         if self.seeds:
             for name, entry in means.items():
                 entry["sd"] = float(np.std([seed[name] for seed in self.seeds], ddof=1))
@@ -193,9 +193,9 @@ def average_seeds(seeds: Sequence[MetricResults]) -> MetricResults:
     values = {name: np.mean([one.values[name] for one in seeds], axis=0) for name in first.values}
     slices = {part: {name: np.mean([one.slices[part][name] for one in seeds], axis=0) for name in named}
               for part, named in first.slices.items()}
-    whole = {name: float(np.mean([one.whole[name] for one in seeds])) for name in first.whole}
-    means = [{name: one.mean(name) for name in [*one.values, *one.whole]} for one in seeds]
-    return replace(first, values=values, whole=whole, slices=slices, seeds=means)
+    pooled = {name: float(np.mean([one.pooled[name] for one in seeds])) for name in first.pooled}
+    means = [{name: one.mean(name) for name in [*one.values, *one.pooled]} for one in seeds]
+    return replace(first, values=values, pooled=pooled, slices=slices, seeds=means)
 
 
 @dataclass(frozen=True)

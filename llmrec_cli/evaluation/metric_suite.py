@@ -106,12 +106,12 @@ class PredictionErrors:
     ----------
     values : metric -> mean over the held-out pairs of each query, (Q,); for rmse the mean of the squares
     num_pairs_Q : number of these pairs, the weights of the queries
-    whole : metrics of all pairs together
+    pooled : metric -> one value for all pairs together
     """
 
     values: dict[str, np.ndarray]
     num_pairs_Q: np.ndarray
-    whole: dict[str, float] = field(default_factory=dict)
+    pooled: dict[str, float] = field(default_factory=dict)
 
 
 def measure(lists: Lists, task: HeldOut, measures: Measures, prediction_errors: PredictionErrors | None = None,
@@ -120,21 +120,21 @@ def measure(lists: Lists, task: HeldOut, measures: Measures, prediction_errors: 
     hits_QK = hits(lists.items_QK, task.relevant_QN)
     places = np.nonzero(hits_QK)
     values = ranking_values(RANKING, lists, places, task, measures)
-    whole: dict[str, float] = {}
+    pooled: dict[str, float] = {}
     weights: dict[str, np.ndarray] = {}
     for family, source in _sources(lists, hits_QK, task, measures):
         values |= evaluate_all(family, source, measures.cutoffs, by_cutoff=True)
-        whole |= evaluate_all(family, source, measures.cutoffs, by_cutoff=True, whole=True)
+        pooled |= evaluate_all(family, source, measures.cutoffs, by_cutoff=True, pooled=True)
         weights |= weights_of(family, source, measures.cutoffs)
     values |= more or {}
     if prediction_errors is not None:
         values |= prediction_errors.values
         weights |= dict.fromkeys(prediction_errors.values, prediction_errors.num_pairs_Q.astype(np.float64))
-        whole |= prediction_errors.whole
+        pooled |= prediction_errors.pooled
     slices = sliced_metrics(lists, places, task, values, measures)
     cluster_Q = None if task.owner_Q is None else np.unique(task.owner_Q, return_inverse=True)[1].ravel()
-    return MetricResults(lists, hits_QK, values, weights, {name: float(value) for name, value in whole.items()}, slices,
-                         measures.num_resamples, measures.seed, cluster_Q=cluster_Q)
+    return MetricResults(lists, hits_QK, values, weights, {name: float(value) for name, value in pooled.items()},
+                         slices, measures.num_resamples, measures.seed, cluster_Q=cluster_Q)
 
 
 def _sources(lists: Lists, hits_QK: np.ndarray, task: HeldOut, measures: Measures) -> Iterator[tuple[Family, Any]]:

@@ -62,7 +62,7 @@ class RankedLists:
         errors = self.prediction_errors
         if errors is not None:
             errors = PredictionErrors({name: values[which] for name, values in errors.values.items()},
-                                      errors.num_pairs_Q[which], errors.whole)
+                                      errors.num_pairs_Q[which], errors.pooled)
         return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed),
                        prediction_errors=errors, newer_Q=None if self.newer_Q is None else self.newer_Q[which])
 
@@ -181,7 +181,7 @@ def _with_prediction_errors(ranked: RankedLists, head: Head, queries: Queries, d
                              out=np.full(len(queries), np.nan), where=num_Q > 0)
              for name, values in evaluate_all(family, predictions, ()).items()}
     return replace(ranked, prediction_errors=PredictionErrors(means, num_Q,
-                                                              evaluate_all(family, predictions, (), whole=True)))
+                                                              evaluate_all(family, predictions, (), pooled=True)))
 
 
 def gains(task: HeldOut, held: Interactions, user_Q: np.ndarray) -> sp.csr_array:

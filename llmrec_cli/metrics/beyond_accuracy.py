@@ -58,9 +58,9 @@ def tail_share(lists: RecommendedLists) -> np.ndarray:
 
 
 LISTS = (
-    Metric(coverage, whole=True, axis="share of the catalogue that is recommended",
+    Metric(coverage, pooled=True, axis="share of the catalogue that is recommended",
            positions=ViewPositions(table=10, leaderboard=4, terminal=6)),
-    Metric(gini, whole=True, empty=float("nan"), positions=ViewPositions(table=14)),
+    Metric(gini, pooled=True, empty=float("nan"), positions=ViewPositions(table=14)),
     Metric(novelty, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=11)),
     Metric(arp, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=15)),
     Metric(tail_share, empty=float("nan"), axis="share of the lists taken up by the 80% least popular items",

@@ -41,10 +41,10 @@ class Metric:
 
     Attributes
     ----------
-    function : maps the family's input to values: (Q, C), without `by_length` (Q,), with `whole` (C,) or a number
+    function : maps the family's input to values: (Q, C), without `by_length` (Q,), with `pooled` (C,) or a number
     better : higher | lower; empty where neither is better, so that differences are not tested
     by_length : has a value for each list length k, named `<name>@<k>`
-    whole : one value for all lists together, without an interval over queries
+    pooled : one value for all lists together, without an interval over queries
     expected : supports `TiedHits`, so that ties=expected gives the mean over all orders of equal scores
     monitored : allowed for model selection on validation, `monitor=<name>@<k>`
     sliced : reported for slices of users and items
@@ -59,7 +59,7 @@ class Metric:
     function: Callable[[Any], Any]
     better: str = ""
     by_length: bool = True
-    whole: bool = False
+    pooled: bool = False
     expected: bool = False
     monitored: bool = False
     sliced: bool = False
@@ -84,7 +84,7 @@ class Metric:
     @property
     def tested(self) -> bool:
         """True if differences between recommenders are tested: the metric has a direction and a value per query."""
-        return bool(self.better) and not self.whole
+        return bool(self.better) and not self.pooled
 
     def column(self, k: int | str) -> str:
         """Return the name at list length k."""
@@ -97,16 +97,16 @@ class Metric:
         return {self.column(k): c for c, k in enumerate(cutoffs) if k >= self.shortest}
 
 
-def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], *, whole: bool = False,
+def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], *, pooled: bool = False,
                  by_cutoff: bool = False) -> dict[str, Any]:
     """Return the values of a family's metrics by column: all lengths of a metric, then the next metric.
 
-    `whole` selects the metrics with one value for all lists; otherwise those with a value per query. `by_cutoff` orders
-    columns by length first: all metrics of a length, then the next length.
+    `pooled` selects the metrics with one value for all lists; otherwise those with a value per query. `by_cutoff`
+    orders columns by length first: all metrics of a length, then the next length.
     """
     columns: list[tuple[int, str, Any]] = []
     for metric in family:
-        if metric.whole == whole:
+        if metric.pooled == pooled:
             values = metric.function(source)
             columns += [(c, column, values[..., c] if metric.by_length else values)
                         for column, c in metric.columns(cutoffs).items()]

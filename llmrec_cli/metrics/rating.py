@@ -102,9 +102,9 @@ def likes_share(predictions: Predictions) -> float:
 LIKES = (Metric(logloss, LOWER, by_length=False, highest=float("inf"),
                 positions=ViewPositions(table=24, leaderboard=9)),
          Metric(accuracy, HIGHER, by_length=False, positions=ViewPositions(table=25, leaderboard=10)),
-         Metric(auc_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=26, leaderboard=11)),
-         Metric(precision_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=27)),
-         Metric(recall_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=28)),
-         Metric(f1_pairs, HIGHER, by_length=False, whole=True, positions=ViewPositions(table=29)),
-         Metric(likes_share, by_length=False, whole=True, positions=ViewPositions(table=30)))
+         Metric(auc_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=26, leaderboard=11)),
+         Metric(precision_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=27)),
+         Metric(recall_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=28)),
+         Metric(f1_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=29)),
+         Metric(likes_share, by_length=False, pooled=True, positions=ViewPositions(table=30)))
 """Metrics of `Predictions` of likes."""

@@ -67,7 +67,7 @@ def markdown() -> str:
 
 
 def _marks(metric: Metric) -> list[str]:
-    marks = {"monitor": metric.monitored, "slices": metric.sliced, "ties": metric.expected, "lists": metric.whole}
+    marks = {"monitor": metric.monitored, "slices": metric.sliced, "ties": metric.expected, "lists": metric.pooled}
     return [name for name, marked in marks.items() if marked]
 
 

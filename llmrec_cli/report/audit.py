@@ -5,18 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.atomic_files import write_bytes, write_json
+from llmrec_cli.data.filter_reasons import FILTER_REASONS
 from llmrec_cli.report import audit_charts as charts
 from llmrec_cli.report.pages import Cell, Row, Table, page
 
 _SPLITS_AND_ALL = ("train", "valid", "test", "all")
-_FILTERED = {"below_min_value": "value below dataset.min_value",
-             "below_core": "user or item with fewer than dataset.min_*_interactions",
-             "event_without_weight": "event whose weight is 0",
-             "not_positive": "value of 0 or below; dataset.min_value=0 keeps values of 0",
-             "dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
-             "after_newest": "after dataset.newest", "before_oldest": "before dataset.oldest",
-             "dislike_of_unknown": "dislike whose user or item has no interaction",
-             "in_earlier_split": "held-out pair that is also in an earlier split; split.leaks"}
 
 
 def rows_table(audit: Mapping[str, Any]) -> Table:
@@ -25,7 +18,7 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
     lines = [("read", rows["read"], ""), ("prepared before", rows["earlier"], "valid rows of earlier runs"),
              ("rejected", rows["rejected"], "unreadable or invalid; in rejects.parquet"),
              ("merged", rows["duplicates"], "repeated pairs of user and item; dataset.duplicates")]
-    lines += [("filtered", number, _FILTERED.get(reason, reason))
+    lines += [("filtered", number, FILTER_REASONS.get(reason, reason))
               for reason, number in rows["filtered_by_reason"].items()]
     lines += [("negatives", rows["negatives"], "dislikes; in negatives.parquet"),
               ("kept", rows["kept"], "in interactions.parquet"), ("  train", rows["train"], ""),

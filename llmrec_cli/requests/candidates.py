@@ -26,7 +26,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Candidates
-from llmrec_cli.errors import DataError, counted
+from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.requests.files import Rows, line_of, read_ids, read_rows
@@ -204,8 +204,8 @@ def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, l
     if cfg.delisted == "drop" and not listed_N.all():
         allowed.allowed_N = listed_N
         gone = np.flatnonzero(~listed_N)
-        allowed.notes.append(f"delisted items left out: {counted(len(gone), items.ids[gone])}; recommend.delisted=keep "
-                             f"keeps them")
+        allowed.notes.append(f"delisted items left out: {format_count(len(gone), items.ids[gone])}; "
+                             f"recommend.delisted=keep keeps them")
         if not listed_N.any():
             raise DataError("recommend.delisted=drop: none of the model's items is in the catalogue that the data was "
                             "prepared with; check that both use the same item ids, or set recommend.delisted=keep")
@@ -247,19 +247,19 @@ def _note_owners(allowed: AllowedItems, cfg: RecommendConfig, column: str, owner
     if len(without) == len(queries) and not any(names):
         raise DataError(f"candidates={cfg.candidates}: has a column {column}, but the queries have no {column}; add "
                         f"{column} to the queries, or use query_id in the candidates; query_ids: "
-                        f"{counted(len(queries), queries.ids)}")
+                        f"{format_count(len(queries), queries.ids)}")
     if len(without) == len(queries):
         raise DataError(f"candidates={cfg.candidates}: none of the {len(queries):,} queries has candidates; "
-                        f"{column}s of the file: {counted(len(owners), list(owners))}; of the queries: "
-                        f"{counted(len(names), names)}; use the same ids in both")
+                        f"{column}s of the file: {format_count(len(owners), list(owners))}; of the queries: "
+                        f"{format_count(len(names), names)}; use the same ids in both")
     if len(without):
         allowed.num_without = len(without)
         allowed.notes.append(f"queries without candidates in {cfg.candidates} get no list: "
-                             f"{counted(len(without), queries.ids[without])}")
+                             f"{format_count(len(without), queries.ids[without])}")
     query_names = set(names)
     if unused := [name for name in owners if name not in query_names]:
         allowed.notes.append(f"candidates={cfg.candidates}: {column}s ignored, not in the queries: "
-                             f"{counted(len(unused), unused)}")
+                             f"{format_count(len(unused), unused)}")
 
 
 def _note_unknown(allowed: AllowedItems, cfg: RecommendConfig, item_ids: np.ndarray, item: np.ndarray) -> None:
@@ -270,11 +270,11 @@ def _note_unknown(allowed: AllowedItems, cfg: RecommendConfig, item_ids: np.ndar
     what = f"candidates={cfg.candidates}: "
     if (item < 0).all():
         raise DataError(f"{what}none of the {len(unknown):,} ids is an item of the model: "
-                        f"{counted(len(unknown), unknown)}; check that the ids are from the model's catalogue, or add "
-                        f"new items with items=<file>")
+                        f"{format_count(len(unknown), unknown)}; check that the ids are from the model's catalogue, "
+                        f"or add new items with items=<file>")
     if cfg.on_unknown == "error":
         place = line_of(cfg.candidates, "candidates", ("item_id", "negatives"), unknown[0])
         raise DataError(f"{place}: '{unknown[0]}' is not an item of the model, one of {len(unknown):,} unknown ids in "
                         f"the file; add them with items=<file>, or leave out on_unknown=error")
-    allowed.notes.append(f"{what}ids ignored, not items of the model: {counted(len(unknown), unknown)}; items=<file> "
-                         f"adds them")
+    allowed.notes.append(f"{what}ids ignored, not items of the model: {format_count(len(unknown), unknown)}; "
+                         f"items=<file> adds them")

@@ -27,7 +27,7 @@ from llmrec_cli.data.histories import (
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
-from llmrec_cli.errors import ArtifactError, DataError, counted
+from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.requests.new_interactions import NewInteractions, read_new_interactions
 from llmrec_cli.scoring.heldout import union
@@ -156,7 +156,7 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
     if is_unknown.any():
         rows = np.unique(interactions.item[is_unknown])
         histories.notes.append(f"items of {data.path} left out of histories, unknown to the model: "
-                               f"{counted(len(rows), data.items.ids[rows])}; add them with items=<file>, or train "
+                               f"{format_count(len(rows), data.items.ids[rows])}; add them with items=<file>, or train "
                                f"again")
     place_U = histories.users.find(data.users.ids)
     fresh = np.flatnonzero((place_U < 0) & (np.bincount(interactions.user[~is_unknown], minlength=len(place_U)) > 0))
@@ -192,7 +192,7 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
             raise DataError(f"{first} is not an item of the model; add it with items=<file>, or leave out "
                             f"on_unknown=error")
         unknown = list(dict.fromkeys(new.item_ids[is_unknown]))
-        histories.notes.append(f"{name}: items ignored, unknown to the model: {counted(len(unknown), unknown)}")
+        histories.notes.append(f"{name}: items ignored, unknown to the model: {format_count(len(unknown), unknown)}")
     if num_weak := int((~new.are_positive(new.values)).sum()):
         histories.notes.append(f"{name}: {num_weak:,} of {len(new.rows):,} rows not added to histories: their value "
                                f"is not positive feedback")

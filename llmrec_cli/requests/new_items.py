@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import attribute_matrix
-from llmrec_cli.errors import ArtifactError, DataError, counted
+from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.ingest.readers.sources import is_path
 from llmrec_cli.ingest.texts.attributes import number_of
 from llmrec_cli.ingest.texts.templates import Template, columns_of
@@ -48,7 +48,7 @@ def new_items(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
         raise DataError(f"{rows.where(known_rows[0])}: the model already knows item '{ids[known_rows[0]]}'{more}; "
                         f"remove known items from the file, or leave out on_unknown=error")
     if len(known_rows):
-        known = counted(len(known_rows), [ids[n] for n in known_rows])
+        known = format_count(len(known_rows), [ids[n] for n in known_rows])
         notes.append(f"items={named}: the model already knows {known} of "
                      f"{len(ids):,} items and keeps their features from training; train again if they have changed")
     new = _catalogue(rows, [ids[n] for n in fresh], fresh.tolist(), "item", rules)

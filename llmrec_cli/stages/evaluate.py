@@ -13,7 +13,7 @@ from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
-from llmrec_cli.distributed import leave_to_first
+from llmrec_cli.distributed import stop_unless_first
 from llmrec_cli.encoders.tfidf import Words
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.evaluation.candidates import (
@@ -104,7 +104,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     valid_cfg = replace(cfg, split="valid")
     knowledge = (knowledge_content(models, data, build_protocol(valid_cfg, data), measures, valid_cfg, context)
                  if cfg.knowledge.on else None)
-    leave_to_first()
+    stop_unless_first()
     results = measure_all(ranked, models, data, replace(protocol, counts=counts), cfg, groups_of)
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))

@@ -58,7 +58,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
-    processes.leave_to_first()
+    processes.stop_unless_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
                              "audience": audience} | tuning | checks
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)

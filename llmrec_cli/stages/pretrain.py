@@ -54,7 +54,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
         TrainContext(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
                      run_dir.tensorboard, "pretrain", same),
         validate=lambda: -task.held_out.measure(cfg.seed).loss, split=task.train.split)
-    processes.leave_to_first()
+    processes.stop_unless_first()
 
     after, probe_after = task.held_out.measure(cfg.seed), run_probe(probe, task.encoder) if probe else None
     results = PretrainingResults(task, trained, before, after, probe, probe_before, probe_after)

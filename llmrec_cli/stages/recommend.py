@@ -16,8 +16,8 @@ from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
-from llmrec_cli.distributed import is_first, leave_to_first, map_shared
-from llmrec_cli.errors import ConfigError, counted
+from llmrec_cli.distributed import is_first, map_shared, stop_unless_first
+from llmrec_cli.errors import ConfigError, format_count
 from llmrec_cli.evaluation.models import popularity_of
 from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
@@ -116,7 +116,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     if not is_first():
         # Iterating does this process's share of the blocks; the first process receives all of them.
         deque(answer_blocks, maxlen=0)
-    leave_to_first()
+    stop_unless_first()
 
     if cfg.output.path:
         write_lists(cfg.output, extended.items, answer_blocks, cfg.reasons)
@@ -299,14 +299,14 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
         print_notes(f"{counts.num_left_out:,} users left out by queries=all: no interactions; list them in a file of "
                     f"queries to give them the most popular items")
     if counts.unknown_items:
-        unknown = counted(len(counts.unknown_items), list(counts.unknown_items))
+        unknown = format_count(len(counts.unknown_items), list(counts.unknown_items))
         print_notes(f"history items ignored, unknown to the model: {unknown}")
     groups = recommender.groups
     if counts.sources["group"] and groups is not None and groups.synthetic:
         print_notes(f"the model's groups are synthetic ({groups.synthetic}): built from users for demonstration")
     if counts.unknown_members:
         print_notes("members and groups ignored, unknown to the model: "
-                    f"{counted(len(counts.unknown_members), list(counts.unknown_members))}")
+                    f"{format_count(len(counts.unknown_members), list(counts.unknown_members))}")
     if counts.no_history_members:
         print_notes(f"{len(counts.no_history_members):,} members ignored: no interactions")
     if sentence := counts.cut.sentence(recommender.manifest["head"]):

@@ -164,8 +164,8 @@ def test_a_script_runs_at_toy_size_and_prints_its_figures(toy, places, tmp_path)
     (tmp_path / "folder").mkdir()
     named = places | {"<folder>": tmp_path / "folder"}
     words = [re.sub(r"<\w+>", lambda match: str(named[match[0]]), word) for word in toy.arguments]
-    done = subprocess.run([sys.executable, BENCHMARKS / toy.script, *words], cwd=tmp_path, capture_output=True, text=True,
-                          env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, check=False)
+    done = subprocess.run([sys.executable, BENCHMARKS / toy.script, *words], cwd=tmp_path, capture_output=True,
+                          env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for line in toy.lines:
         assert re.search(rf"^ *{line}", done.stdout, re.MULTILINE), f"no line {line!r} in:\n{done.stdout}"

@@ -22,7 +22,7 @@ def rows_of(matrix):
             for a, b in zip(matrix.indptr, matrix.indptr[1:], strict=False)]
 
 
-def test_what_is_newer_comes_last_and_an_item_of_both_is_there_once():
+def test_newer_items_come_last_and_repeated_items_appear_once():
     joined = appended(csr([3, 1, 0], [], [2]), csr([1], [4, 0], [], values=[9, 8, 7]))
     assert rows_of(joined) == [[(3, 1), (0, 3), (1, 9)], [(4, 8), (0, 7)], [(2, 4)]]
 
@@ -33,7 +33,7 @@ def test_nothing_newer_changes_nothing():
     assert rows_of(appended(csr([], []), older)) == rows_of(older)
 
 
-def test_what_another_has_is_left_out_and_the_order_stays():
+def test_items_of_another_history_are_removed_in_order():
     assert rows_of(without(csr([4, 2, 0], [1]), csr([2], [0, 2]))) == [[(4, 1), (0, 3)], [(1, 4)]]
 
 
@@ -48,7 +48,7 @@ rows = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), unique=True), min_size=3
 
 
 @given(rows, rows)
-def test_appending_is_what_lists_of_python_would_do(older, newer):
+def test_appending_equals_appending_python_lists(older, newer):
     expected = [[item for item in old if item not in new] + new for old, new in zip(older, newer, strict=True)]
     assert [[item for item, _ in row] for row in rows_of(appended(csr(*older), csr(*newer)))] == expected
     remaining = [[item for item in old if item not in new] for old, new in zip(older, newer, strict=True)]
@@ -56,7 +56,7 @@ def test_appending_is_what_lists_of_python_would_do(older, newer):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, NUM_ITEMS - 1), st.floats(1, 9, width=32)), max_size=20))
-def test_a_history_has_each_item_at_its_last_place_with_the_value_of_then(result):
+def test_a_history_has_each_item_at_its_last_position_with_that_value(result):
     expected = [[], [], []]
     for n, (row, item, value) in enumerate(result):
         if not any(r == row and i == item for r, i, _ in result[n + 1:]):

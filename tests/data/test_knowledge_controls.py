@@ -14,7 +14,7 @@ def films(folder, num_linked=4, num_items=5):
     return graph(folder, FILMS, [(n, f"f{n}") for n in range(num_linked)], num_items)
 
 
-def test_items_of_like_popularity_change_places(tmp_path):
+def test_the_control_swaps_items_of_similar_popularity(tmp_path):
     data = films(tmp_path)
     result = swapped(data.triples, np.array([9, 1, 8, 2, 5]), np.random.default_rng(0))
     # By popularity: 1 and 3 change places, then 2 and 0; item 4 is not linked, and stays so.
@@ -36,7 +36,7 @@ def test_no_item_keeps_its_own_knowledge_and_none_is_lost(tmp_path, num_linked, 
         assert all(own[row] != col for row, col in zip(moved.row, moved.col, strict=True))
 
 
-def test_counts_alone_say_how_many_triples_an_item_is_in(tmp_path):
+def test_the_count_control_has_only_the_number_of_triples_per_item(tmp_path):
     data = films(tmp_path)
     assert num_triples(data.triples).tolist() == [2, 2, 1, 1, 0]
     result = counts_alone(data.triples)
@@ -68,7 +68,7 @@ def test_a_relation_and_its_inverse_are_one(tmp_path):
     assert twins(almost.triples) == [["born"], ["by"], ["directed"], ["with"]]
 
 
-def test_a_relation_left_out_takes_its_features_and_what_it_led_to(tmp_path):
+def test_leaving_out_a_relation_removes_its_features_and_two_hop_paths(tmp_path):
     triples = films(tmp_path).triples
     assert len(triples.without("by")) == 3
     assert set(triples.without("by").relation) == {0, 2}

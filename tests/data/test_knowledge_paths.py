@@ -53,7 +53,7 @@ def test_items_that_came_later_have_no_paths(paths):
     assert [path.items.tolist() for path in paths.explain(ALIEN, np.array([4, BLADE]), most=1)] == [[BLADE]]
 
 
-def test_what_is_written_is_what_is_read(paths, tmp_path):
+def test_written_content_is_read_back_the_same(paths, tmp_path):
     assert read_paths(PinnedFolder(tmp_path, "again"), 4) is None
     paths.write(tmp_path)
     again = read_paths(PinnedFolder(tmp_path, "again"), 4)
@@ -71,7 +71,7 @@ def test_a_neighbour_that_is_an_item_has_the_items_title(tmp_path):
     assert path.title == "Heat (1995)"
 
 
-def test_one_film_of_a_rare_director_tells_more_than_many_of_a_large_studio():
+def test_one_film_of_a_rare_director_explains_more_than_many_of_a_large_studio():
     # Twenty items: the studio has twelve, the director two, and the history is all but the item itself.
     features = np.zeros((20, 2), np.float32)
     features[:12, 0], features[:2, 1] = 1, 1

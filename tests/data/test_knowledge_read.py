@@ -36,7 +36,7 @@ def test_the_same_neighbour_by_another_relation_or_direction_is_another_feature(
     assert result.features.shape == (4, 0)
 
 
-def test_a_triple_told_twice_and_an_item_of_two_entities_count_once(tmp_path):
+def test_a_repeated_triple_and_an_item_with_two_entities_count_once(tmp_path):
     result = graph(tmp_path, [("alien", "by", "scott")] * 2 + [("aliens", "by", "scott"), ("heat", "by", "scott")],
                   [*LINKS, (0, "aliens")])
     assert result.features.toarray().tolist() == [[1], [0], [0], [1]]

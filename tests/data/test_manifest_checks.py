@@ -15,7 +15,7 @@ def test_a_format_is_a_number_of_at_least_1(value):
     assert problems({"format": value}, {"format": integer(1)})
 
 
-def test_what_is_missing_and_what_is_wrong_is_told_together():
+def test_missing_and_wrong_keys_are_reported_together():
     facts = {"a": integer(0), "b": FILES, "c": optional(integer(0))}
     assert problems({"b": {"x": "short"}}, facts) == [
         "lacks a",
@@ -31,7 +31,7 @@ def test_a_record_inside_is_checked_too():
 
 @pytest.mark.parametrize("facts", [MODEL, PREPARED])
 @pytest.mark.parametrize("content", [None, [], 3, "x", {}])
-def test_what_is_no_manifest_has_problems(facts, content):
+def test_other_values_than_a_manifest_have_problems(facts, content):
     assert problems(content, facts)
 
 

@@ -28,7 +28,7 @@ def ids(data: PreparedData, *splits: str) -> list[tuple[str, str]]:
     return [(data.users.ids[u], data.items.ids[i]) for u, i in zip(part.user, part.item, strict=True)]
 
 
-def test_parts_are_what_the_split_says_in_order_of_time(folder: Path) -> None:
+def test_parts_follow_the_split_in_time_order(folder: Path) -> None:
     data = read_prepared(folder)
     assert (ids(data, "train"), ids(data, "valid"), ids(data, "test")) == ([("u", "a"), ("v", "d")], [("u", "b")],
                                                                           [("u", "c")])
@@ -70,7 +70,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}'])
-def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
+def test_an_invalid_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, "utf-8")
     with pytest.raises(ArtifactError, match=r"manifest\.json: (not readable|is not a manifest)"):
         read_prepared(folder)

@@ -16,7 +16,7 @@ SOUND = {"user": [0, 2], "id": ["a", "b"], "value": [0.5, 1.0], "split": ["train
          "note": [None, "y"]}
 
 
-def test_a_table_with_all_of_it_is_read(tmp_path):
+def test_a_complete_table_is_read(tmp_path):
     pq.write_table(pa.table(SOUND), tmp_path / "t.parquet")
     assert read_columns(PinnedFolder(tmp_path, "prepare again"), "t.parquet", COLUMNS, 2).to_pydict() == SOUND
 
@@ -74,7 +74,7 @@ def test_rows_are_in_order_of_the_first_column_then_of_the_second():
         require_order({"user": user, "time": np.array([3, 2, 1])}, "here", "prepare again")
 
 
-def test_rows_are_compared_across_the_parts_that_they_are_looked_at_in():
+def test_row_order_is_checked_across_batches():
     user = np.zeros(2 * AT_ONCE, np.int64)
     user[AT_ONCE:] = 1
     require_order({"user": user}, "here", "prepare again")

@@ -73,7 +73,7 @@ def test_a_matrix_is_read_with_the_order_of_its_rows():
     ({"indptr": np.array([1, 2, 3])}, "indptr: does not rise from 0 to 3"),
     ({"indptr": np.array([0, 3])}, r"indptr: has the shape \[2\] instead of \[3\]"),
     ({"values": np.ones(2, np.float32)}, r"values: has the shape \[2\] instead of \[3\]")])
-def test_a_matrix_that_is_none_is_refused(changed, problem):
+def test_an_invalid_matrix_is_refused(changed, problem):
     with pytest.raises(ArtifactError, match=problem):
         reader(**MATRIX | changed).csr("", (2, 4))
 
@@ -95,7 +95,7 @@ def test_an_empty_matrix_is_a_matrix():
     assert reader(**empty).csr("", (0, 0)).shape == (0, 0)
 
 
-def test_a_column_named_twice_is_found_in_whichever_part_its_row_is():
+def test_a_repeated_column_index_is_found_in_any_batch():
     rows = 2**22 // 3 + 10
     indices = np.tile([1, 3, 0], rows)
     indptr = np.arange(rows + 1) * 3

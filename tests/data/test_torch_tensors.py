@@ -11,7 +11,7 @@ from llmrec_cli.data.tensors import TYPES, read_safetensors, read_torch
 from llmrec_cli.pinned import PinnedFolder
 
 
-def test_what_is_read_is_what_safetensors_reads_of_every_type_and_shape(tmp_path):
+def test_tensors_of_every_type_and_shape_are_read_as_by_safetensors(tmp_path):
     tensors = {name: torch.arange(6).reshape(2, 3).to(kind) for name, kind in TYPES.items()}
     tensors |= {"none": torch.zeros(0), "flat": torch.zeros(3, 0, 2, dtype=torch.int64), "one": torch.tensor(3.5)}
     save_file(tensors, tmp_path / "x.safetensors", {"format": "pt"})
@@ -40,7 +40,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     header(x=ENTRY, y=ENTRY) + bytes(8), header(x=ENTRY | {"data_offsets": [0]}) + bytes(8), header(x=7),
     header(x=ENTRY | {"shape": [2**61], "data_offsets": [0, 2**63]}) + bytes(8),
     header(x=ENTRY).replace(b'"x"', b'"x":7,"x"') + bytes(8), (4000).to_bytes(8, "little") + b"[" * 4000])
-def test_what_is_not_in_the_format_is_refused_before_memory_is_taken(tmp_path, content):
+def test_an_invalid_file_is_refused_before_memory_is_allocated(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(SafetensorError):
         read_safetensors(PinnedFolder(tmp_path, "again"), "x")

@@ -14,14 +14,14 @@ FILMS = [("alien", "by", "scott"), ("blade", "by", "scott"), ("heat", "by", "man
          ("mann", "born", "england")]
 
 
-def test_what_a_neighbour_is_joined_to_counts_as_much_as_the_neighbour_is_rare(tmp_path):
+def test_two_hop_features_are_weighted_by_the_rarity_of_the_neighbour(tmp_path):
     result = graph(tmp_path, FILMS, LINKS).two_hops
     # Two of four items have scott, one has mann; that blade is another film of scott's is known of alien alone.
     np.testing.assert_allclose(result.toarray(), [[LOG(2)], [LOG(2)], [0], [LOG(4)]], rtol=1e-6)
     np.testing.assert_allclose(idf(result).toarray(), result.toarray() * LOG(4 / 3), rtol=1e-6)
 
 
-def test_ways_by_several_neighbours_add_up_and_no_item_leads_to_itself(tmp_path):
+def test_paths_over_several_neighbours_add_up_and_none_leads_back(tmp_path):
     triples = [(film, relation, who) for film in ("alien", "blade", "heat") for relation, who in
                (("by", "scott"), ("with", "weaver"))]
     result = graph(tmp_path, triples, LINKS).two_hops.toarray()
@@ -32,12 +32,12 @@ def test_ways_by_several_neighbours_add_up_and_no_item_leads_to_itself(tmp_path)
     np.testing.assert_allclose(result[3], [step, step, 0] * 2, rtol=1e-6)
 
 
-def test_a_hub_leads_nowhere(tmp_path, monkeypatch):
+def test_hub_entities_give_no_two_hop_features(tmp_path, monkeypatch):
     monkeypatch.setattr(knowledge, "HUB", 2)
     assert graph(tmp_path, FILMS, LINKS).two_hops.shape == (4, 0)  # scott has three neighbours, mann alone is left.
 
 
-def test_a_triple_of_an_entity_with_itself_says_nothing(tmp_path):
+def test_a_triple_of_an_entity_with_itself_is_ignored(tmp_path):
     loops = [("scott", "like", "scott"), ("alien", "like", "alien"), ("blade", "like", "blade")]
     plain, looped = graph(tmp_path, FILMS, LINKS), graph(tmp_path, FILMS + loops, LINKS)
     assert looped.names == plain.names
@@ -76,14 +76,14 @@ def test_the_values_are_sums_over_all_paths(tmp_path, seed):
     np.testing.assert_allclose(result.toarray(), dense, rtol=1e-5)
 
 
-def test_items_in_blocks_are_the_items_at_once(tmp_path):
+def test_the_block_size_changes_no_two_hop_feature(tmp_path):
     triples = [(film, "by", who) for film in ("alien", "blade", "heat") for who in ("scott", "mann")]
     data = graph(tmp_path, triples, LINKS)
     assert data.two_hops.nnz == 6
     assert (two_hops(data.triples, most_at_once=1) != data.two_hops).nnz == 0
 
 
-def test_an_item_keeps_the_strongest_of_its_share(tmp_path):
+def test_each_item_keeps_only_its_strongest_two_hop_features(tmp_path):
     films = ("alien", "blade", "heat")
     rare = [("alien", "by", "scott"), ("blade", "by", "scott"), ("scott", "born", "england")]
     common = [(film, "in", "usa") for film in films] + [("usa", "on", "earth")]

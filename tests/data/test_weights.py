@@ -71,7 +71,7 @@ def test_values_in_other_units_give_the_same_weights(weight):
     assert weights(training(values), weight=weight) == weights(training([v * 1024 for v in values]), weight=weight)
 
 
-def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_query_is_as_new_as_the_newest():
+def test_history_weights_equal_those_of_the_fit_and_query_items_count_as_newest():
     data = training([3, 1, 1], days=[0, 1, 2])
     result = fit_weights(data, EaseSettings(decay=1.0))
     expected_ = data.interactions
@@ -83,7 +83,7 @@ def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_que
     assert result.history(now).data[0] == 4 * result.history(queries).data[0]
 
 
-def test_what_is_saved_gives_the_same_weights():
+def test_saved_weights_are_read_back_the_same():
     data = training([3, 1, 8], days=[0, 1, 2])
     for settings in (EaseSettings(weight="log", decay=3.0), EaseSettings(weight="value"),
                      EaseSettings(weight="none", decay=0.5)):
@@ -96,7 +96,7 @@ def test_by_default_weights_of_events_count_as_they_are_and_other_strengths_by_t
     assert weights(training([1, 1, 4], value_kind="strength")) == weights(training([1, 1, 4]), weight="log")
 
 
-def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
+def test_ratings_above_a_threshold_weigh_the_same_by_default():
     data = training([4, 5, 5], value_kind="rating")
     assert weights(data) == [1, 1, 1]
     assert weights(data, weight="value") == pytest.approx([6 / 7, 7.5 / 7, 7.5 / 7])
@@ -110,7 +110,7 @@ def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
     (training([1, 2], value_kind=""), ItemKnnSettings(), "their kind is unknown in this data"),
     (training([1, 100]), ItemKnnSettings(), None), (training([3, 3]), ItemKnnSettings(weight="none"), None),
     (training([1, 100]), FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}), None)])
-def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
+def test_unused_interaction_values_are_reported_with_the_reason(data, settings, says):
     result = unused_values(data, settings)
     assert (result is None) if says is None else says in result
 
@@ -138,7 +138,7 @@ def test_decay_without_times_is_refused():
         fit_weights(training([1, 2]), EaseSettings(decay=30.0))
 
 
-def test_a_head_of_members_refuses_weights_of_its_own():
+def test_a_fusion_refuses_interaction_weights_of_its_own():
     result = list(FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}, weight="log").problems())
     assert result == ["weight=log: has no effect on head=fusion, since each member has its own; set "
                      "members.<name>.weight"]

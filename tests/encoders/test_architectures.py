@@ -52,19 +52,19 @@ def test_vectors_are_those_of_the_model_whatever_the_padding(folders, architectu
     assert abs(load(folders[architecture], pooling=pooling).encode(TEXTS) - expected).max() < 1e-5
 
 
-def test_of_t5_the_encoder_is_taken(folders):
+def test_only_the_encoder_of_t5_is_used(folders):
     expected = np.stack([h.mean(0) for h in states(folders["t5"], TEXTS, transformers.T5EncoderModel)])
     for peft in (None, NoPeftSettings(), LoraSettings(num_layers=None)):
         assert abs(load(folders["t5"], peft).encode(TEXTS) - expected).max() < 1e-5
 
 
-def test_without_being_told_a_decoder_gives_its_last_token_and_others_the_mean(folders):
+def test_by_default_decoders_pool_the_last_token_and_others_the_mean(folders):
     assert {name: load(folder).pooler.pooling for name, folder in folders.items()} == {
         name: "last" if name in DECODERS else "mean" for name in folders}
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
-def test_a_bidirectional_decoder_sees_what_comes_after_with_padding_and_without(folders, architecture):
+def test_a_bidirectional_decoder_reads_later_tokens_with_and_without_padding(folders, architecture):
     texts = ["the moon", "the sun", "the moons"]
     causal, both = (load(folders[architecture], pooling="cls", bidirectional=b) for b in (False, True))
     first, second, _ = causal.encode(texts)
@@ -206,7 +206,7 @@ def test_sentence_transformers_gives_the_same_vectors_prompts_and_all(folders, t
     assert again.prompts == encoder.prompts
 
 
-def test_sentence_transformers_refuses_what_it_cannot_do_the_same_way(folders, tmp_path):
+def test_sentence_transformers_refuses_attention_pooling(folders, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     load(folders["bert"], LoraSettings(), pooling="attention").save_pretrained(tmp_path / "saved")
     with pytest.raises(ValueError, match="AttentionPooling"):

@@ -40,11 +40,11 @@ def test_a_text_without_spaces_is_cut_all_the_same(encoder):
     assert len(pieces) > 1
 
 
-def test_nothing_said_is_no_piece(encoder):
+def test_an_empty_text_has_no_pieces(encoder):
     assert encoder.pieces("") == encoder.pieces("  \n") == []
 
 
-def test_what_has_no_limit_reads_a_text_whole(encoder, tiny_encoder):
+def test_an_encoder_without_a_length_limit_reads_a_text_as_one_piece(encoder, tiny_encoder):
     text = " ".join(WORDS * 10)
     words = TfIdfEncoder(TfIdfSettings())
     assert (words.pieces(text), words.pieces(" "), words.room) == ([text], [], None)

@@ -155,7 +155,7 @@ def test_the_identity_changes_with_the_weights_and_not_with_the_place(folder, or
     assert locate(settings, folder).identity != locate(settings).identity
 
 
-def test_pooling_is_what_the_folder_says(folder):
+def test_pooling_is_read_from_the_folder(folder):
     (folder / "1_Pooling").mkdir()
     file = folder / "1_Pooling" / "config.json"
     file.write_text(json.dumps({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))

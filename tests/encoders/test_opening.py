@@ -56,7 +56,7 @@ def test_vectors_come_one_for_each_text_finite_and_of_one_size(settings):
     assert encoder.encode([]).shape == (0, encoder.embedding_size)
 
 
-def test_the_state_is_arrays_that_bring_back_the_same_encoder(settings):
+def test_the_state_restores_the_same_encoder(settings):
     encoder, again = fitted(settings), open_encoder(settings, CPU)
     state = encoder.state()
     assert all(isinstance(value, np.ndarray) and value.dtype != object for value in state.values())
@@ -95,7 +95,7 @@ def test_lsa_with_all_its_dimensions_keeps_the_cosines_of_tfidf_and_with_few_tho
     assert np.allclose(three @ three.T, best, atol=1e-5)
 
 
-def test_items_without_a_word_in_common_give_words_nothing_to_learn():
+def test_texts_without_common_words_cannot_be_fitted():
     for settings in (TfIdfSettings(), LsaSettings()):
         with pytest.raises(DataError, match=f"encoder={settings.kind}: no word occurs in the texts of two items"):
             fitted(settings, ["one", "two", ""])
@@ -136,7 +136,7 @@ def test_the_order_in_which_the_parts_are_named_changes_nothing(folder):
     assert np.array_equal(one.encode(NEW), other.encode(NEW))
 
 
-def test_what_has_no_transformer_cannot_be_trained_and_random_weights_cannot_be_used():
+def test_encoders_without_a_transformer_cannot_be_trained_and_random_weights_are_refused():
     for settings in (StaticSettings(), TfIdfSettings(), LsaSettings(), ConcatSettings()):
         with pytest.raises(ConfigError, match=f"encoder={settings.kind}: has no transformer"):
             load_encoder(settings, None, CPU)
@@ -149,7 +149,7 @@ def test_static_weights_of_another_vocabulary_are_refused(folder):
         open_encoder(StaticSettings(path=folder), CPU).load({"weights": np.ones(3, np.float32)})
 
 
-def test_concat_wants_two_parts_that_can_be_parts():
+def test_concat_requires_two_valid_parts():
     def is_problem(words, **parts):
         settings = ConcatSettings(parts={name: PartSettings(encoder=encoder) for name, encoder in parts.items()})
         return any(words in problem for problem in settings.problems())

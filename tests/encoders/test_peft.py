@@ -68,7 +68,7 @@ def test_an_adapter_changes_nothing_before_it_is_trained(folders, peft):
 
 
 @pytest.mark.parametrize("peft", EVERYTHING, ids=lambda p: p.kind + str(getattr(p, "num_layers", "")))
-def test_what_was_trained_comes_back_in_another_encoder_of_the_same_base(folders, peft):
+def test_trained_weights_are_restored_in_another_encoder_of_the_same_base(folders, peft):
     before = load(folders["bert"], peft).encode(TEXTS)
     encoder = trained(load(folders["bert"], peft))
     after = encoder.encode(TEXTS)
@@ -101,24 +101,24 @@ def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
 
 
 @pytest.mark.parametrize("peft", [BottleneckSettings(), PromptSettings(), PrefixSettings()], ids=lambda p: p.kind)
-def test_what_has_no_place_in_the_weights_is_not_merged(folders, peft):
+def test_prompt_adapters_cannot_be_merged(folders, peft):
     with pytest.raises(ConfigError, match="cannot be merged"):
         merge_adapters(load(folders["bert"], peft).model)
 
 
-def test_prefixes_are_refused_where_a_model_takes_none(folders):
+def test_prefix_tuning_is_refused_for_models_without_support(folders):
     with pytest.raises(ConfigError, match=r"peft=prefix: 'distilbert'.*peft=prompt"):
         load(folders["distilbert"], PrefixSettings())
 
 
-def test_adalora_leaves_the_mean_rank_that_was_asked_for(folders):
+def test_adalora_ends_with_the_requested_mean_rank(folders):
     encoder = trained(load(folders["bert"], AdaLoraSettings(rank=8, target_rank=3)), steps=10)
     ranks = [parameter for name, parameter in encoder.named_parameters() if "lora_E" in name]
     assert len(ranks) == 12
     assert sum(int((rank != 0).sum()) for rank in ranks) == 3 * 12
 
 
-def test_adalora_goes_on_from_its_buffers_as_if_it_had_never_stopped(folders):
+def test_resumed_adalora_equals_an_uninterrupted_run(folders):
     def run(encoder, start, stop):
         encoder.budget.plan(10)
         bank = FrozenLayerCache(encoder, TEXTS, CPU)

@@ -37,7 +37,7 @@ def test_buckets_hold_similar_lengths_within_the_limit_and_each_row_once():
     assert [rows.tolist() for rows in buckets(np.array([50]), 9)] == [[0]]
 
 
-def test_a_batch_is_what_lower_gives_and_padding_is_zero(folder):
+def test_a_batch_is_the_output_of_the_lower_layers_with_zero_padding(folder):
     encoder = load(folder, LoraSettings())
     cache = FrozenLayerCache(encoder, TEXTS, CPU)
     hidden, mask = cache.batch(torch.tensor([1, 0, 1]))

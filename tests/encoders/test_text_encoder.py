@@ -142,7 +142,7 @@ def test_encoding_leaves_the_mode_as_it_was_and_frozen_layers_never_drop_anythin
 @pytest.mark.parametrize(("peft", "trained"), [
     (FrozenSettings(), 0), (TopLayersSettings(num_layers=1), 16), (LoraSettings(num_layers=2), 2 * 6 * 2),
     (LoraSettings(num_layers=None), 4 * 6 * 2)])
-def test_only_what_is_asked_for_is_trained(folders, peft, trained):
+def test_only_the_requested_layers_are_trained(folders, peft, trained):
     encoder = load(folders["bert"], peft)
     names = [name for name, p in encoder.model.named_parameters() if p.requires_grad]
     assert len(names) == len(encoder.trained_state()) == trained
@@ -168,7 +168,7 @@ def train_a_little(encoder):
 
 
 @pytest.mark.parametrize("peft", [TopLayersSettings(), LoraSettings(), LoraSettings(num_layers=None), NoPeftSettings()])
-def test_what_was_trained_comes_back_from_its_state(folders, peft):
+def test_trained_weights_are_restored_from_the_state(folders, peft):
     trained, fresh = train_a_little(load(folders["bert"], peft)), load(folders["bert"], peft)
     assert abs(trained.encode(TEXTS) - fresh.encode(TEXTS)).max() > 1e-3
     fresh.load_trained_state(trained.trained_state())

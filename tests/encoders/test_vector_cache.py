@@ -42,14 +42,14 @@ def shards(folder):
     return sorted(folder.glob("*/*.safetensors"))
 
 
-def test_an_unchanged_catalogue_is_never_encoded_again_and_of_a_changed_one_what_is_new(tmp_path):
+def test_only_new_texts_of_a_catalogue_are_encoded_again(tmp_path):
     assert run(TEXTS, tmp_path) == 200
     assert run(TEXTS, tmp_path) == 0
     assert run([*TEXTS[2:], "new", "newer"], tmp_path) == 2
     assert run(TEXTS[::-1], tmp_path) == 0
 
 
-def test_how_many_were_encoded_and_read_is_logged(tmp_path):
+def test_the_numbers_of_encoded_and_cached_texts_are_logged(tmp_path):
     events = []
     for texts in (TEXTS[:3], [*TEXTS[1:3], "new", "new"]):
         encode_cached(Counting(), texts, tmp_path, lambda event, **values: events.append((event, values)))
@@ -76,7 +76,7 @@ def test_without_a_folder_or_with_a_cheap_encoder_nothing_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "named anew"])
-def test_a_damaged_shard_is_removed_and_its_texts_are_encoded_again_and_that_is_told(tmp_path, capsys, damage):
+def test_a_damaged_shard_is_reported_and_its_texts_are_encoded_again(tmp_path, capsys, damage):
     run(TEXTS[:150], tmp_path)
     first, = shards(tmp_path)
     run(TEXTS, tmp_path)
@@ -116,7 +116,7 @@ def test_many_shards_become_one_and_nothing_is_lost(tmp_path):
     assert run(TEXTS, tmp_path) == 0
 
 
-def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path, monkeypatch):
+def test_the_cache_keeps_its_size_limit_and_the_last_used_vectors(tmp_path, monkeypatch):
     run(TEXTS[:100], tmp_path)
     size = shards(tmp_path)[0].stat().st_size
     os.utime(shards(tmp_path)[0], (1, 1))
@@ -130,7 +130,7 @@ def test_the_cache_keeps_to_its_size_and_what_was_used_last(tmp_path, monkeypatc
     assert not list((tmp_path / f"1-{'b' * 64}").iterdir())
 
 
-def test_what_a_killed_run_left_is_cleared_a_day_later_and_not_before(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_after_a_day(tmp_path):
     run(TEXTS[:1], tmp_path)
     leftover = shards(tmp_path)[0].parent / ".left.safetensors.x"
     leftover.write_bytes(b"half")
@@ -159,7 +159,7 @@ def test_runs_at_once_need_no_locks(tmp_path, monkeypatch):
     assert run(TEXTS, tmp_path) == 0
 
 
-def test_a_place_that_cannot_be_written_is_named_and_costs_nothing_but_the_cache(tmp_path, capsys):
+def test_an_unwritable_cache_folder_only_gives_a_warning(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(TEXTS, tmp_path / "file") == run(TEXTS, tmp_path / "cache") > 0
     assert re.search("warning: .*file.*: cannot be written .* text vectors are not cached", capsys.readouterr().err)

@@ -23,7 +23,7 @@ def fit(raw, has_text=None, **settings):
     return fit_whitening(LsaSettings(**settings), raw, np.ones(len(raw), bool) if has_text is None else has_text)
 
 
-def test_without_settings_it_only_centres_by_those_that_say_something(raw):
+def test_by_default_whitening_only_centres_on_items_with_text(raw):
     has_text = np.arange(len(raw)) < 10
     whitening = fit(raw, has_text)
     assert whitening.matrix_DK is None
@@ -40,7 +40,7 @@ def test_a_power_of_one_makes_all_variances_equal_and_a_half_takes_their_roots(r
     assert half[-1] == pytest.approx(before[-1], rel=1e-3)
 
 
-def test_directions_keep_their_names(raw):
+def test_the_whitening_matrix_is_symmetric(raw):
     matrix = fit(raw, whitening=0.5).matrix_DK
     assert np.allclose(matrix, matrix.T, atol=1e-6)
     assert np.linalg.eigvalsh(matrix).min() >= 0.99
@@ -53,7 +53,7 @@ def test_a_projection_is_scikit_learns_pca_up_to_sign(raw):
     assert np.allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
 
 
-def test_a_direction_that_no_item_uses_does_not_count_most():
+def test_a_direction_without_variance_is_not_amplified():
     raw = np.random.default_rng(1).normal(size=(100, 4)).astype(np.float32)
     raw[:, 3] = 0
     matrix = fit(raw, whitening=1).matrix_DK

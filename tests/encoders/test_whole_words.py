@@ -21,13 +21,13 @@ def encoder():
     return load_masked_model(settings, TEXTS * 3, 1, torch.device("cpu")).encoder
 
 
-def test_pieces_of_a_word_begin_where_its_first_one_does():
+def test_the_pieces_of_a_word_share_the_position_of_the_first():
     text, words = "Robots run", [None, 0, 0, 1, None]
     spans = [(0, 0), (0, 5), (5, 6), (7, 10), (0, 0)]
     assert first_of_word(text, words, spans).tolist() == [0, 1, 1, 3, 4]
 
 
-def test_a_phrase_of_chinese_characters_that_the_tokenizer_took_for_a_word_is_one_word_a_piece():
+def test_a_chinese_phrase_that_is_one_tokenizer_word_is_split_into_pieces():
     # 爱 is one piece and 情书 another; 'ok' follows without a space.
     assert first_of_word("爱情书ok", [0, 0, 0], [(0, 1), (1, 3), (3, 5)]).tolist() == [0, 1, 2]
 
@@ -36,7 +36,7 @@ def test_bytes_of_one_character_belong_together():
     assert first_of_word("爱情", [0, 0, 0, 0], [(0, 1), (0, 1), (0, 1), (1, 2)]).tolist() == [0, 0, 0, 3]
 
 
-def test_words_of_a_text_are_its_words_and_chinese_characters_are_words(encoder):
+def test_whole_words_are_spaced_words_and_single_chinese_characters(encoder):
     ids, firsts = tokenize_words(encoder, TEXTS)
     tokens = [encoder.tokenizer.convert_ids_to_tokens(i.tolist()) for i in ids]
     for row, first in zip(tokens, firsts, strict=True):
@@ -46,7 +46,7 @@ def test_words_of_a_text_are_its_words_and_chinese_characters_are_words(encoder)
     assert firsts[1].tolist() == list(range(10))
 
 
-def test_tokens_are_those_that_the_encoder_has_for_texts_in_any_script(encoder):
+def test_tokens_equal_the_encoders_tokens_in_any_script(encoder):
     ids, firsts = tokenize_words(encoder, TEXTS)
     assert [i.tolist() for i in ids] == [i.tolist() for i in encoder.tokenize(TEXTS)]
     assert all((f <= range(len(f))).all() for f in firsts)

@@ -45,7 +45,7 @@ def test_the_weights_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize("texts", [["红楼梦 tea", "tea 红楼", "\ud800 tea"], ["alone", "here"], []])
-def test_what_is_saved_gives_the_same_words(texts):
+def test_saved_words_are_restored(texts):
     words, again = Words(), Words()
     words.fit(texts)
     again.read(TensorReader(words.state()))

@@ -102,7 +102,7 @@ def held_out(shop):
     return set(shop.users.ids[np.unique(shop.part("test").user)])
 
 
-def test_the_rest_of_the_report_is_about_the_most_that_is_told(run, shop):
+def test_the_rest_of_the_report_uses_the_largest_number_of_given_interactions(run, shop):
     run_dir = run("clusters", "ease")
     content = content_of(run_dir)
     most = content["cold_users"]["told"]["3"]
@@ -111,13 +111,13 @@ def test_the_rest_of_the_report_is_about_the_most_that_is_told(run, shop):
     assert set(pq.read_table(run_dir.file("per_user.parquet"))["query_id"].to_pylist()) == held_out(shop)
 
 
-def test_one_amount_told_gives_the_figures_that_several_give(run):
+def test_one_number_of_given_interactions_gives_the_metrics_that_several_give(run):
     several = content_of(run("clusters"))["cold_users"]["told"]["1"]
     alone = content_of(run("clusters", name="alone", cold_users=ColdUsersSettings(on=True, first=[1], after=3)))
     assert alone["cold_users"]["told"]["1"] == several
 
 
-def test_lists_are_without_what_is_apart(run, shop):
+def test_lists_exclude_the_given_interactions(run, shop):
     run_dir = run("clusters")
     rows = pq.read_table(run_dir.file("recommendations.parquet")).to_pylist()
     mine = {}
@@ -147,12 +147,12 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
     assert list(forgot["told"]) == ["0", "1", "3"]
 
 
-def test_where_nobody_can_be_measured_it_is_said_what_to_do(run):
+def test_without_cold_users_the_error_names_the_remedy(run):
     with pytest.raises(DataError, match=r"of 15 users .* prepare with split=cold_users, or set cold_users"):
         run("clusters", cold_users=ColdUsersSettings(on=True, first=[0], after=100))
 
 
-def test_cold_users_are_not_combined_with_what_would_not_hold():
+def test_cold_users_are_refused_with_groups_and_with_seen_items():
     assert any("exclude_seen=false" in p for p in
                EvaluateConfig(cold_users=ColdUsersSettings(on=True), exclude_seen=False).problems())
     assert any("audience=groups" in p for p in EvaluateConfig(cold_users=ColdUsersSettings(on=True),

@@ -50,7 +50,7 @@ def test_the_same_text_and_seed_give_the_same_typos_whatever_else_is_there():
     assert together[1] == once(typos(0.8), TITLE, 3) != once(typos(0.8), TITLE, 4)
 
 
-def test_chinese_characters_are_mistaken_for_those_that_look_alike_or_dropped():
+def test_chinese_characters_are_replaced_by_lookalikes_or_dropped():
     assert once(typos(1.0), "未来") == "末"
     assert once(typos(1.0), "土") == "士"
     text = "太空的机器人在公园" * 20
@@ -86,7 +86,7 @@ def test_a_chinese_word_is_found_where_there_are_no_spaces_the_longest_first():
     assert once(way, "上海火车站和车站") == "上海总站和站点"
 
 
-def test_the_share_of_words_reworded_is_as_stated():
+def test_the_share_of_words_replaced_by_synonyms_is_as_set():
     way = synonyms(0.5, [["film", "movie"]])
     text = " ".join(["film"] * 400)
     assert once(way, text).count("movie") == pytest.approx(200, abs=40)
@@ -99,7 +99,7 @@ def test_a_text_loses_the_words_at_its_end():
     assert once(truncation(0.5), "alone") == "alone"
 
 
-def test_what_is_built_in_has_groups_of_at_least_two_and_no_word_twice():
+def test_built_in_synonym_groups_have_two_or_more_words_and_no_word_twice():
     assert all(len(set(group)) == len(group) >= 2 for group in (*LOOK_OR_SOUND_ALIKE, *SYNONYMS))
     characters = Counter("".join(LOOK_OR_SOUND_ALIKE))
     assert [c for c, number in characters.items() if number > 2] == []

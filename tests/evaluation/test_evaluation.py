@@ -21,7 +21,7 @@ from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import recommend_lists
 
-# Three users, six items of which the last is cold. Counts make item 0 head, 1 to 4 tail, 5 cold.
+# Three users and six items. By their counts, item 0 is head, 1 to 4 are tail, 5 is cold.
 COUNTS = np.array([9, 5, 3, 2, 1, 0])
 RELEVANT = np.array([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]], np.float32)
 SCORES = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])
@@ -131,7 +131,7 @@ def test_nothing_in_a_summary_is_nan_also_where_lists_are_empty():
     assert "gini@4" not in summary
 
 
-def test_slices_of_items_are_the_metrics_of_their_hits_alone():
+def test_item_slices_count_only_hits_on_their_items():
     """Compare with the metrics of lists in which only hits on the slice's items count."""
     result = results()
     for number, name in enumerate(ITEM_SLICES):
@@ -143,14 +143,14 @@ def test_slices_of_items_are_the_metrics_of_their_hits_alone():
             np.testing.assert_allclose(values, np.where(wanted > 0, expected[metric], np.nan), err_msg=metric)
 
 
-def test_gauc_is_auc_weighted_by_what_there_was_to_find():
+def test_gauc_is_auc_weighted_by_the_number_of_relevant_items():
     result = results()
     auc = result.values["auc"]
     assert result.mean("gauc") == pytest.approx((2 * auc[0] + 2 * auc[1] + auc[2]) / 5)
     assert result.summary()["gauc"]["mean"] == pytest.approx(result.mean("gauc"))
 
 
-def test_seeds_are_averaged_user_by_user_and_their_spread_is_told():
+def test_seeds_are_averaged_per_user_and_their_spread_is_reported():
     one, other = results(), results(scores=-SCORES)
     both = average_seeds([one, other])
     assert both.mean("ndcg@4") == pytest.approx((one.mean("ndcg@4") + other.mean("ndcg@4")) / 2)
@@ -194,7 +194,7 @@ def test_figures_keep_their_names_their_order_and_their_values():
         "stratified_recall@4": 0.67373615, "novelty@2": 2.324643729, "arp@2": 5.0, "tail_share@2": 0.5, "novelty@4":
         2.566884612, "arp@4": 4.0, "tail_share@4": 0.75, "diversity@2": 1.0, "diversity@4": 1.0, "coverage@2":
         0.666666667, "gini@2": 0.444444444, "coverage@4": 0.833333333, "gini@4": 0.305555556}
-    assert [name for name in (*result.values, *result.whole) if name in before] == list(before)
+    assert [name for name in (*result.values, *result.pooled) if name in before] == list(before)
     assert {name: result.mean(name) for name in before} == pytest.approx(before, abs=1e-9)
     assert [name for name in result.slices["item:tail"] if name in before] == [
         "recall@2", "recall@4", "hit@2", "hit@4", "ndcg@2", "ndcg@4", "mrr@2", "mrr@4"]

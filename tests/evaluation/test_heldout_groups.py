@@ -67,14 +67,14 @@ def lists(matrix):
     return [matrix.indices[matrix.indptr[n]:matrix.indptr[n + 1]].tolist() for n in range(matrix.shape[0])]
 
 
-def test_groups_of_which_something_is_known_are_asked_for_and_the_others_are_counted():
+def test_groups_with_a_history_are_queried_and_the_others_counted():
     result = task(prepared(TOGETHER))
     assert result.queries.ids.tolist() == ["g", "h"]
     assert lists(result.relevant_QN) == [[3], [4]]
     assert (result.num_skipped, result.num_cold) == (1, 1)
 
 
-def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their_own_histories():
+def test_a_group_query_has_its_own_history_and_its_members_histories():
     result = task(prepared(TOGETHER))
     assert lists(result.queries.history) == [[0, 1], [2]]
     together = result.queries.groups
@@ -93,7 +93,7 @@ def test_the_latest_history_of_a_group_is_everything_before_the_split_and_nothin
     assert newer_groups(result.queries, data.part("train").matrix, known).tolist() == [True, True]
 
 
-def test_members_of_a_group_are_asked_for_with_their_latest_histories():
+def test_members_of_a_group_query_have_their_latest_histories():
     data = prepared(TOGETHER, [("v", "a", "valid")])
     train = data.part("train").matrix
     for latest, history in ((True, [[0], [1, 2, 0], []]), (False, [[0], [1, 2], []])):
@@ -104,7 +104,7 @@ def test_members_of_a_group_are_asked_for_with_their_latest_histories():
         assert newer_groups(result.queries, train, None).tolist() == [latest, False]
 
 
-def test_a_group_that_the_recommender_knows_may_be_asked_for_with_the_history_of_the_fit():
+def test_a_known_group_can_be_queried_with_its_history_of_the_fit():
     data = prepared(TOGETHER)
     known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
     result = task(data, known=known, exclude_seen=False, latest=False)
@@ -114,7 +114,7 @@ def test_a_group_that_the_recommender_knows_may_be_asked_for_with_the_history_of
     assert lists(result.queries.groups.rows) == [[0, 1], [2]]
 
 
-def test_validation_looks_at_what_groups_went_on_to_do():
+def test_validation_measures_the_groups_later_interactions():
     result = validation_of(prepared(TOGETHER), "ndcg@2", "groups")
     assert result.queries.ids.tolist() == ["g"]
     assert lists(result.relevant) == [[1]]
@@ -122,7 +122,7 @@ def test_validation_looks_at_what_groups_went_on_to_do():
     assert validation_of(prepared([row for row in TOGETHER if row[2] != "valid"]), "ndcg@2", "groups") is None
 
 
-def test_data_whose_groups_hold_nothing_out_is_refused_with_what_to_do():
+def test_data_without_held_out_group_interactions_is_refused_with_the_remedy():
     with pytest.raises(DataError, match=r"groups have no test interactions .* dataset.group_test"):
         task(prepared([("g", "a", "train")]))
     with pytest.raises(DataError, match=r"of 1 groups .* 1 have no earlier interactions"):
@@ -135,7 +135,7 @@ def test_cohesion_is_the_mean_cosine_of_two_members_who_have_a_history():
     np.testing.assert_allclose(result, [1 / 2, 1 / 6, np.nan, np.nan])
 
 
-def test_groups_are_sliced_by_known_members_and_by_what_they_did_together():
+def test_groups_are_sliced_by_known_members_and_by_their_own_history():
     masks = group_masks(prepared(TOGETHER), np.array([0, 1, 2]))
     assert masks["group:members=all known"].tolist() == [True, False, False]
     assert masks["group:members=none known"].tolist() == [False, True, True]
@@ -155,7 +155,7 @@ def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
     np.testing.assert_allclose(result["member_ndcg@1"], [1 / 2, np.nan])
 
 
-def test_what_several_given_splits_have_of_a_group_or_a_member_is_once_in_its_history():
+def test_a_pair_in_several_given_splits_is_once_in_a_group_or_member_history():
     result = task(prepared([*TOGETHER, ("g", "a", "valid")], more=[("u", "a", "valid")]))
     g, u = result.queries.ids.tolist().index("g"), result.queries.groups.members.ids.tolist().index("u")
     assert sorted(lists(result.queries.history)[g]) == [0, 1]
@@ -165,7 +165,7 @@ def test_what_several_given_splits_have_of_a_group_or_a_member_is_once_in_its_hi
 @pytest.mark.parametrize("moments", [True, False])
 @pytest.mark.parametrize("knows_groups", [True, False])
 @pytest.mark.parametrize("latest", [True, False])
-def test_a_model_that_reads_times_is_asked_with_those_of_groups_although_it_has_none_of_them(moments, knows_groups,
+def test_a_model_that_uses_times_gets_those_of_unknown_groups_too(moments, knows_groups,
                                                                                           latest):
     data = replace(prepared(TOGETHER), manifest={"timestamp_unit": "s" if moments else "order"})
     object.__setattr__(data, "told", prepared(TOGETHER).told)

@@ -133,7 +133,7 @@ def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
     assert list(one["relations"].values()) == [one["gain"]]
 
 
-def test_what_a_graph_still_says_without_a_relation_is_still_read():
+def test_the_remaining_relations_of_a_graph_are_still_used():
     far = Knowledge(sp.csr_array((2, 0), dtype=np.float32), [])
     far.__dict__["two_hops"] = sp.csr_array(np.eye(2, dtype=np.float32))
     config = ModelConfig(head=EaseSettings(features=FeatureWeightsSettings(knowledge=1.0, two_hops=2.0)))
@@ -156,7 +156,7 @@ def test_models_and_data_without_knowledge_are_refused(run, known, tiny_prepared
         run(saved(tmp_path / "knn", known, ItemKnnSettings(k=10)), audience="users")
 
 
-def test_a_recipe_is_searched_for_knowledge_down_to_the_members_of_a_fusion():
+def test_knowledge_settings_are_found_in_members_of_a_fusion():
     members = {"ease": ModelConfig(head=EASE), "near": ModelConfig(head=ItemKnnSettings(k=10))}
     fusion = ModelConfig(head=FusionSettings(members=members))
     assert uses_knowledge(fusion)

@@ -33,7 +33,7 @@ def outcome(before, after, loss=(3.0, 2.0), probe=PROBE):
                               Measure(loss[1], 0.2, 99), probe, before, after)
 
 
-def test_a_probe_that_got_worse_is_said_to_have_got_worse_everywhere(capsys):
+def test_a_worse_probe_is_reported_in_every_output(capsys):
     harmed = outcome(answers(1), answers(2, 4))
     metrics = metrics_of(harmed, CONFIG)
     assert metrics["probe"]["verdict"] == "worse"
@@ -46,7 +46,7 @@ def test_a_probe_that_got_worse_is_said_to_have_got_worse_everywhere(capsys):
     assert "worse" in printed.out
 
 
-def test_a_fall_within_chance_is_a_perhaps_and_a_rise_is_no_warning():
+def test_a_fall_within_chance_may_be_harm_and_a_rise_gives_no_warning():
     perhaps = metrics_of(outcome(answers(1, 2, 3, 4, 5), answers(5, 4, 3, 2, 1, 9)), CONFIG)
     assert perhaps["probe"]["verdict"] == "no clear difference"
     assert "may have done harm" in perhaps["warnings"][0]
@@ -54,7 +54,7 @@ def test_a_fall_within_chance_is_a_perhaps_and_a_rise_is_no_warning():
     assert (good["probe"]["verdict"], good["warnings"]) == ("better", [])
 
 
-def test_a_loss_that_rose_and_a_probe_that_could_not_be_asked_are_said():
+def test_a_risen_loss_and_a_missing_probe_are_reported():
     metrics = metrics_of(outcome(None, None, loss=(2.0, 3.0), probe=None), CONFIG)
     assert metrics["probe"] is None
     assert [warning.split(":")[0].split(" from")[0] for warning in metrics["warnings"]] == [

@@ -83,7 +83,7 @@ def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_list
     assert "truncated" in printed
 
 
-def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_anew(run, tmp_path, tiny_prepared,
+def test_for_heads_with_fixed_weights_items_without_interactions_are_added_again(run, tmp_path, tiny_prepared,
                                                                                monkeypatch):
     """Items c0 to c3 have no interactions; give each a test interaction, so that they are relevant."""
     from tests.stages.test_evaluate import write_prepared
@@ -155,7 +155,7 @@ def test_the_setting_is_a_word_and_its_strengths_have_ranges():
                                      "robustness.truncated=1.0: must be at most 0.99"]
 
 
-def test_texts_that_say_nothing_do_not_count_as_unchanged():
+def test_empty_texts_do_not_count_as_unchanged():
     assert changed_share(np.array(["a", "", "b"], object), np.array(["a", "", "c"], object)) == 0.5
     assert changed_share(np.array([""], object), np.array([""], object)) == 0
 

@@ -57,7 +57,7 @@ def averaged(case, row, gains=None, inside=None):
 
 @given(cases(max_items=6))
 @settings(max_examples=150, deadline=None)
-def test_expected_metrics_are_the_means_over_all_orders_of_what_ties(case):
+def test_expected_metrics_are_means_over_all_orders_of_equal_scores(case):
     wanted = case[2].sum(axis=1)
     assume((wanted > 0).any())
     lists = listed(case)

@@ -67,7 +67,7 @@ def test_finetune_says_that_the_validation_of_groups_is_a_copy_of_members_traini
     assert 60 < share < 80
 
 
-def test_a_carve_without_copies_is_not_suspicious(llmrec, households) -> None:
+def test_group_validation_without_copies_gives_no_warning(llmrec, households) -> None:
     assert llmrec(*households).code == 0
     done = llmrec(*RUN, "run_dir=run")
     assert done.code == 0, done.err

@@ -35,8 +35,8 @@ def refused(llmrec, content, *settings, name="clicks.csv"):
     return textwrap.dedent(done.err.removeprefix("llmrec: data error: ")).strip()
 
 
-def counted():
-    """Return the counts of what `prepared_ids` prepared."""
+def manifest_counts():
+    """Return the counts in the manifest of the data that `prepared_ids` prepared."""
     return json.loads(Path("data/prepared/fault/manifest.json").read_text())["counts"]
 
 

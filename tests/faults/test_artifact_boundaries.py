@@ -75,7 +75,7 @@ KINDS = ("pipe", "link out", "link inside", "folder", "socket", "link to itself"
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["manifest.json", "config.yaml", TENSORS, "users.parquet"])
-def test_93_what_is_no_regular_file_of_a_model_is_refused_and_never_waited_for(model, name, kind):
+def test_93_a_model_with_anything_but_regular_files_is_refused_without_blocking(model, name, kind):
     replaced(model / name, kind)
     with pytest.raises(ArtifactError, match=name):
         load_recommender(model, CONTEXT)
@@ -83,7 +83,7 @@ def test_93_what_is_no_regular_file_of_a_model_is_refused_and_never_waited_for(m
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["manifest.json", "interactions.parquet"])
-def test_93_what_is_no_regular_file_of_prepared_data_is_refused(tiny_prepared, tmp_path, name, kind):
+def test_93_prepared_data_with_anything_but_regular_files_is_refused(tiny_prepared, tmp_path, name, kind):
     data = Path(shutil.copytree(tiny_prepared, tmp_path / "in" / "data"))
     replaced(data / name, kind)
     with pytest.raises(ArtifactError, match=name):
@@ -184,7 +184,7 @@ def test_92_a_config_that_is_deep_or_endless_or_none_is_refused(model, text):
 
 
 @pytest.mark.parametrize("kind", [["a"], {"a": 1}, 3, None, "no such"])
-def test_92_a_kind_that_is_none_is_refused(model, kind):
+def test_92_an_unknown_head_kind_is_refused(model, kind):
     content = yaml.safe_load((model / "config.yaml").read_text("utf-8"))
     content["head"]["kind"] = kind
     (model / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")

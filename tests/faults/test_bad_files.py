@@ -53,7 +53,7 @@ def test_30_a_wider_row_is_rejected_and_one_empty_trailing_field_is_not_wider(ll
 @pytest.mark.parametrize("write", [
     lambda names: ("x.csv", "user_id,item_id\n" + "".join(f"{name},i\n" for name in names)),
     lambda names: ("x.jsonl", "".join(json.dumps({"user_id": name, "item_id": "i"}) + "\n" for name in names))])
-def test_31_32_names_of_nothing_and_leading_zeros_are_ids_like_any_other(llmrec, write):
+def test_31_32_ids_like_null_and_ids_with_leading_zeros_are_kept(llmrec, write):
     names = ["NA", "null", "None", "nan", "007", "7", "7.0", "-", "true"]
     name, content = write(names)
     assert sorted(prepared_ids(llmrec, content, name=name)) == sorted(names)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.common import ROWS, START, counted, prepared_ids, refused, split_of
+from tests.faults.common import ROWS, START, manifest_counts, prepared_ids, refused, split_of
 from tests.tiny import write_tiny
 
 GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
@@ -22,7 +22,7 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     result = []
     for order in (rows, rows[::-1], rows[2:] + rows[:2]):
         prepared_ids(llmrec, ROWS + "".join(order), f"dataset.duplicates={policy}")
-        assert counted()["duplicates"] == 5
+        assert manifest_counts()["duplicates"] == 5
         result += [(row["value"], row["timestamp"]) for row in pq.read_table(
             "data/prepared/fault/interactions.parquet").to_pylist() if row["user_id"] == "u"]
     assert result == [(value, (START + time) * 1000)] * 3
@@ -99,12 +99,12 @@ def test_37_a_decimal_comma_in_a_time_is_named_too(llmrec):
         "decimal point: 45290.25 for '45290,25'")
 
 
-def test_37_a_decimal_comma_among_other_bad_rows_is_named_beside_what_is_said_of_them(llmrec):
+def test_37_a_decimal_comma_among_other_bad_rows_is_named_before_the_other_advice(llmrec):
     message = refused(llmrec, ROWS + 'u1,i9,"4,5",1\nu1,i8,high,1\n')
     assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in message
 
 
-def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmrec):
+def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_set(llmrec):
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (
         "timestamps are in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
@@ -116,7 +116,7 @@ def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmre
     assert len(prepared_ids(llmrec, content, "dataset.timestamp_unit=ms")) == 41
 
 
-def test_38_of_equal_times_a_hash_of_the_row_decides_and_never_the_id_or_the_file(llmrec):
+def test_38_equal_times_are_ordered_by_a_row_hash_not_by_id_or_file(llmrec):
     rows = [f"u{user},{item},1,{START}\n" for user in range(60) for item in "abcde"]
     result = []
     for order in (rows, rows[::-1]):
@@ -160,13 +160,13 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert told in Path("measured/report.html").read_text()
 
 
-def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
+def test_77_values_of_zero_and_below_are_not_positives(llmrec):
     content = "user_id,item_id,value,timestamp\n" + "".join(
         f"u{n},i{item},{value},{START + item}\n" for n in range(8) for item, value in ((0, 2), (1, 1), (2, 0), (3, -1)))
     result = split_of(llmrec, content, "leave_last_out")
     assert {split: {item for (_, item), part in result.items() if part == split} for split in ("train", "test")} == {
         "train": {"i0"}, "test": {"i1"}}
-    assert counted()["not_positive"] == 16
+    assert manifest_counts()["not_positive"] == 16
 
 
 def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
@@ -183,15 +183,15 @@ def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
 def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
     assert result["one", "i0"] == "train"
-    assert counted()["users_with_one_interaction"] == 1
+    assert manifest_counts()["users_with_one_interaction"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
-def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
+def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_it(llmrec):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
     assert result["one", "i0"] == "test"
-    assert (counted()["users_with_one_interaction"], counted()["users_cold"]) == (1, 1)
+    assert (manifest_counts()["users_with_one_interaction"], manifest_counts()["users_cold"]) == (1, 1)
 
 
 @pytest.mark.parametrize("split", ["cold_users", "temporal"])
@@ -230,7 +230,7 @@ def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(ll
     assert [(row["title"], row["text"]) for row in items][:4] == [("Alien", "Alien. in space"), ("i1", ""),
                                                                  ("i2", ""), ("i3", "")]
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
-    counts = counted()
+    counts = manifest_counts()
     assert (audit["texts"]["item"]["empty"], counts["items_without_text"], counts["items_not_in_file"]) == (6, 6, 4)
     assert "6 items (85.7%) have no text" in audit["notes"]
     assert "4 items of the interactions are not in dataset.items; they are kept, without text" in audit["notes"]
@@ -260,7 +260,7 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
     members = pq.read_table("data/prepared/fault/groups.parquet").to_pylist()
     assert sorted((row["group_id"], row["user_id"]) for row in members) == [
         ("duo", "u0"), ("duo", "u1"), ("lost", "x"), ("lost", "y"), ("solo", "u2")]
-    counts = counted()
+    counts = manifest_counts()
     assert {key: counts[key] for key in ("groups", "groups_of_one", "group_members", "group_members_repeated",
                                          "users_without_interactions", "groups_without_members")} == {
         "groups": 3, "groups_of_one": 1, "group_members": 5, "group_members_repeated": 1,

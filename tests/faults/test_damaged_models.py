@@ -62,7 +62,7 @@ def test_19_a_flipped_bit_of_the_manifest_is_refused_or_harmless(model):
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', '{"format": "1", "files": {}}',
                                      '{"format": 1, "files": {}}'])
-def test_19_a_manifest_that_is_none_is_refused(model, content):
+def test_19_an_invalid_manifest_is_refused(model, content):
     (model / "manifest.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
         load_recommender(model, CONTEXT)

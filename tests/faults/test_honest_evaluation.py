@@ -78,7 +78,7 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
 
 
 @pytest.mark.parametrize("head", ["ease", "user_knn", "two_tower"])
-def test_74_changing_what_comes_after_the_cutoff_leaves_the_weights_bitwise_as_they_were(
+def test_74_changing_data_after_the_cutoff_changes_no_bit_of_the_weights(
         llmrec, tmp_path, prepare_tiny, tiny_encoder, head):
     config = {"ease": ["head.features.attributes=3"], "user_knn": [], "two_tower": [
         "head.embedding_size=8", "peft=frozen", "optim.epochs=2", "encoder=hf", f"encoder.path={tiny_encoder}",
@@ -112,7 +112,7 @@ def with_other_items(text, test, kept):
     return "\n".join(lines) + "\n"
 
 
-def test_75_k_beyond_the_relevant_items_caps_the_ideal_list_and_the_list_alike():
+def test_75_with_k_beyond_the_relevant_items_a_perfect_list_still_scores_one():
     found_QK = np.array([[True, True, False, False, False]])
     metrics = evaluate_all(RANKING, ordered_hits(found_QK, np.array([2]), [1, 5]), [1, 5])
     assert metrics["ndcg@1"] == metrics["ndcg@5"] == metrics["recall@5"] == metrics["map@5"] == 1

@@ -25,7 +25,7 @@ def use():
     loaded = load_recommender(Path(sys.argv[1]), Context(torch.device("cpu"), 1))
     loaded.head.score_text(np.array(["robots"], object))
 
-use()  # What has to be imported is imported now.
+use()  # All imports happen here, before the watch.
 found, watching = set(), False
 forbidden = ("pickle.", "marshal.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork",
              "socket.", "exec", "compile", "import", "ctypes.dlopen", "urllib.")

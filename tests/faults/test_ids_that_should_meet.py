@@ -31,7 +31,7 @@ def warnings():
 
 
 @pytest.mark.parametrize("cause", WRITTEN)
-def test_81_ids_that_differ_by_how_they_are_written_are_warned_of_with_how_many_would_meet(llmrec, cause):
+def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(llmrec, cause):
     ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
     message = [catalogue(theirs)]
     prepared_ids(llmrec, clicks(ours), *message)
@@ -42,7 +42,7 @@ def test_81_ids_that_differ_by_how_they_are_written_are_warned_of_with_how_many_
         llmrec, clicks(ours), *message, "dataset.audit=strict")
 
 
-def test_81_a_part_that_would_meet_is_warned_of_too_and_users_like_items(llmrec):
+def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
     ids = [f"A{n}" for n in range(20)]
     prepared_ids(llmrec, clicks([*ids[:17], *map(str.lower, ids[17:])]), catalogue(ids),
                  catalogue([f"u{n}.0" for n in range(9)], "user"))
@@ -54,7 +54,7 @@ def test_81_a_part_that_would_meet_is_warned_of_too_and_users_like_items(llmrec)
         "numbers: a column with gaps became floating point"]
 
 
-def test_81_few_ids_in_common_are_warned_of_and_a_catalogue_with_gaps_is_not(llmrec):
+def test_81_few_common_ids_give_a_warning_but_a_catalogue_with_gaps_does_not(llmrec):
     ids = [f"A{n}" for n in range(20)]
     prepared_ids(llmrec, clicks(ids), catalogue(["A3", *(f"x{n}" for n in range(30))]))
     assert warnings() == ["only 1 of the 20 items of the interactions is in dataset.items ('A0' here, 'A3' there); is "
@@ -63,7 +63,7 @@ def test_81_few_ids_in_common_are_warned_of_and_a_catalogue_with_gaps_is_not(llm
     assert warnings() == []
 
 
-def test_81_members_of_groups_and_links_are_held_to_the_ids_of_the_catalogue(llmrec):
+def test_81_group_members_and_links_are_compared_with_the_catalogues_ids(llmrec):
     Path("groups.csv").write_text("group_id,user_id\n" + "".join(f"g,{n}.0\n" for n in range(9)))
     Path("kg.csv").write_text("head,relation,tail\n" + "".join(f"e{n},is,thing\n" for n in range(20)))
     Path("links.csv").write_text("item_id,entity_id\n" + "".join(f"a{n},E{n}\n" for n in range(20)))
@@ -75,7 +75,7 @@ def test_81_members_of_groups_and_links_are_held_to_the_ids_of_the_catalogue(llm
     assert "20 of 20 entities of dataset.links are not in dataset.knowledge, but 20 of these would match in" in result
 
 
-def test_81_held_out_ids_of_a_given_split_are_held_to_those_of_training(llmrec):
+def test_81_held_out_ids_of_a_given_split_are_compared_with_training_ids(llmrec):
     Path("train.csv").write_text(clicks([f"{n}" for n in range(20)]))
     Path("test.csv").write_text("user_id,item_id\n" + "".join(f"u{n},{n}.0\n" for n in range(9)))
     done = llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv",
@@ -86,7 +86,7 @@ def test_81_held_out_ids_of_a_given_split_are_held_to_those_of_training(llmrec):
 
 
 @pytest.mark.parametrize("kind", ["items", "users"])
-def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
+def test_a_published_cold_split_gets_no_advice_to_change_it(llmrec, kind):
     train = [(f"u{n % 30}", f"i{n % 40}") for n in range(600)]
     test = [(f"u{n % 30}", f"new{n % 40}") if kind == "items" else (f"new{n % 40}", f"i{n % 30}")
             for n in range(150)]

@@ -142,7 +142,7 @@ def test_53_a_loss_that_is_not_a_number_ends_with_6_and_leaves_the_last_finite_c
     assert llmrec("finetune", "resume=run").code == 0
 
 
-def test_54_memory_that_runs_out_parts_the_steps_of_a_run_and_is_logged(llmrec, tiny_prepared, monkeypatch):
+def test_54_out_of_memory_splits_the_steps_of_a_run_and_is_logged(llmrec, tiny_prepared, monkeypatch):
     measure, limit = ChoiceSteps.loss, [30]
 
     def short(self, batch):
@@ -165,7 +165,7 @@ def test_54_memory_that_runs_out_parts_the_steps_of_a_run_and_is_logged(llmrec, 
     assert "mf: out of memory at step 1, and the step cannot be made smaller" in done.err
 
 
-def test_54_memory_that_runs_out_anywhere_else_ends_with_5_and_no_traceback(llmrec, tiny_prepared, monkeypatch):
+def test_54_out_of_memory_anywhere_else_ends_with_5_and_no_traceback(llmrec, tiny_prepared, monkeypatch):
     def fail(*_):
         raise MemoryError("Unable to allocate 9 TiB")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.common import counted, prepared_ids, refused
+from tests.faults.common import manifest_counts, prepared_ids, refused
 
 BASKETS = [(f"u{n}", [f"s{(n + k) % 7}" for k in range(4)]) for n in range(12)]
 PAIRS = sorted((user, item) for user, items in BASKETS for item in items)
@@ -56,7 +56,7 @@ def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_ro
         f"dataset.explode=item_id to turn each entry into a row")
     prepared_ids(llmrec, content, "dataset.explode=item_id", name=name)
     assert pairs() == PAIRS
-    assert counted()["read"] == 48
+    assert manifest_counts()["read"] == 48
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
     assert f"{name}: 12 arrays turned into one row per entry, 48 rows in all" in notes
 
@@ -88,7 +88,7 @@ def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_sev
     content = f"user_id,item_id\n{rows}u9,\"['a0' 'a1', 'b1']\"\n"
     prepared_ids(llmrec, content, "dataset.explode=item_id", "dataset.max_reject_share=0.2")
     assert not any("a0a1" in item for _, item in pairs())
-    assert counted()["rejected"] == 1
+    assert manifest_counts()["rejected"] == 1
 
 
 def test_79_blanks_after_a_separator_are_no_part_of_an_entry(llmrec):
@@ -255,14 +255,14 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
     prepared_ids(llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.pages=number")
     items = pq.read_table("data/prepared/fault/items.parquet").to_pylist()
     assert [(row["title"], len(row["attributes"])) for row in items] == [(f"Book {n}", int(n != 3)) for n in range(7)]
-    assert counted()["items_values_unread"] == 1
+    assert manifest_counts()["items_values_unread"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert ("1 of 7 values of 'pages' are not numbers, so these items do not get this attribute; the first is 'Free' "
             "(b.jsonl, line 4)") in audit["notes"]
 
 
 @pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
-def test_a_title_in_another_case_is_the_title_and_a_note_says_so(llmrec, name):
+def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
     rows = [{"Item_ID": f"i{n}", "Title": f"Mug {n}", "Genre": "g"} for n in range(7)]
     if name == "items.csv":
         Path(name).write_text("Item_ID,Title,Genre\n" + "".join(",".join(row.values()) + "\n" for row in rows))
@@ -280,7 +280,7 @@ def test_a_title_in_another_case_is_the_title_and_a_note_says_so(llmrec, name):
         f"{name}: column 'Title' is read as title"]
 
 
-def test_of_two_columns_that_differ_by_case_none_is_taken_and_an_exact_name_counts(llmrec):
+def test_columns_that_differ_only_by_case_are_ambiguous_unless_one_is_exact(llmrec):
     Path("items.csv").write_text("item_id,Title,TITLE\n" + "".join(f"i{n},a,b\n" for n in range(7)))
     prepared_ids(llmrec, CLICKS, "dataset.items=items.csv")
     assert pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()[0] == "i0"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.common import counted, prepared_ids, refused
+from tests.faults.common import manifest_counts, prepared_ids, refused
 
 MANY = "".join(f"u{n % 9},i{n % 7}\n" for n in range(40))
 
@@ -24,16 +24,16 @@ def rejects():
 @pytest.mark.parametrize(("name", "pack"), [("x.csv", bytes), ("x.csv.gz", gzip.compress)])
 @pytest.mark.parametrize("again", ["user_id,item_id\n", "\ufeffuser_id,item_id\r\n", '"user_id","item_id"\n',
                                    '\ufeff"user_id","item_id"\n', "user_id,item_id,\n"])
-def test_80_a_header_again_in_the_middle_is_a_reject_with_its_line_and_stops_nothing(llmrec, name, pack, again):
+def test_80_a_repeated_header_is_rejected_with_its_line_and_stops_nothing(llmrec, name, pack, again):
     # gzip files that were joined are one file of two members.
     content = pack(f"user_id,item_id\n{MANY}".encode()) + pack(again.encode() + b"v,i\n" + again.encode() + b"w,i\n")
     ids = prepared_ids(llmrec, content, name=name)
     assert (len(ids), {"v", "w"} <= set(ids)) == (42, True)
     assert rejects() == [(42, "", "is the header again"), (44, "", "is the header again")]
-    assert counted()["rejected"] == 2
+    assert manifest_counts()["rejected"] == 2
 
 
-def test_80_a_header_again_of_mapped_and_blank_padded_columns_is_found_too(llmrec):
+def test_80_a_repeated_header_with_mapped_or_padded_columns_is_rejected_too(llmrec):
     again = "uid\t item\n"
     ids = prepared_ids(llmrec, again + MANY.replace(",", "\t") + again + "v\ti\n", "dataset.columns.user_id=uid",
                        "dataset.columns.item_id=item", name="x.tsv")
@@ -46,20 +46,20 @@ def test_80_headers_again_do_not_hide_rows_that_are_bad(llmrec):
     assert "1 of 42 rows (2.38%) are bad" in refused(llmrec, content)
 
 
-def test_80_a_header_again_in_another_order_is_refused_since_the_rows_after_it_are_swapped(llmrec):
+def test_80_a_repeated_header_in_another_order_is_refused(llmrec):
     assert refused(llmrec, f"user_id,item_id\n{MANY}item_id,user_id\ni1,u1\n") == (
         "clicks.csv: line 42: repeats the header with the columns in another order, which the rows after it have too; "
         "split the file there, and name both files")
 
 
-def test_80_an_item_that_is_called_like_a_column_is_an_item(llmrec):
+def test_80_an_item_named_like_a_column_is_kept(llmrec):
     assert len(prepared_ids(llmrec, f"user_id,item_id\n{MANY}u1,item_id\nuser_id,i1\n")) == 42
 
 
 BOOKS = ('"ISBN";"Book-Title"\n"1";"Plain"\n"2";"Again: \\"The King\\"; vol 2"\n"3";"Ends \\\\"\n"4";"Die Mörder"\n')
 
 
-def test_a_csv_that_is_divided_by_semicolons_is_told_from_a_misplaced_quote(llmrec):
+def test_a_semicolon_separated_csv_is_distinguished_from_a_misplaced_quote(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
     assert refused(llmrec, ratings) == (
         "clicks.csv: line 1: the header has a quote that is misplaced or never closed; its delimiter is ';', so set "

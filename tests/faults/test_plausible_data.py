@@ -30,7 +30,7 @@ def table(name, file="night"):
     return pq.read_table(f"data/prepared/{file}/{name}.parquet").to_pylist()
 
 
-def test_82_users_who_stand_for_many_are_warned_of_and_can_be_left_out(llmrec):
+def test_82_placeholder_users_give_a_warning_and_can_be_dropped(llmrec):
     rows = [f"u{n},i{n * 7 % 40},{START + n}\n" for n in range(120)]
     rows += [f"{name},i{n},{START + n}\n" for name, num in (("GUEST", 40), ("nan", 2), ("0", 1), ("' '", 1))
              for n in range(num)]
@@ -73,7 +73,7 @@ def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec
 
 
 @pytest.mark.parametrize("empty", [HEADER, "", "\n\n"])
-def test_84_an_empty_day_is_nothing_new_and_no_error(llmrec, empty):
+def test_84_appending_an_empty_file_changes_nothing(llmrec, empty):
     Path("1.csv").write_text(DAYS[0])
     Path("2.csv").write_text(empty)
     before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
@@ -85,7 +85,7 @@ def test_84_an_empty_day_is_nothing_new_and_no_error(llmrec, empty):
 
 
 @pytest.mark.parametrize("policy", ["auto", "sum"])
-def test_84_a_repeated_day_changes_nothing_whatever_its_name(llmrec, policy):
+def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, policy):
     Path("1.csv").write_text(DAYS[0])
     Path("2.csv").write_text(DAYS[1])
     settings = ["split=none", f"dataset.duplicates={policy}"]
@@ -99,7 +99,7 @@ def test_84_a_repeated_day_changes_nothing_whatever_its_name(llmrec, policy):
         assert after == before
 
 
-def test_84_rows_that_may_have_been_added_up_already_are_refused_unless_they_are_said_to_be_new(llmrec):
+def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
     # The last three rows of the day before, once more.
     Path("2.csv").write_text(HEADER + "".join(DAYS[0].splitlines(keepends=True)[-3:]) + f"u1,i1,{START + 10**6}\n")
@@ -114,7 +114,7 @@ def test_84_rows_that_may_have_been_added_up_already_are_refused_unless_they_are
     assert done.code == 0
     note = "3 new rows repeat a pair that is in the data with the same time or a later one"
     assert any(note in n for n in after["notes"])
-    # What is kept otherwise than by adding up takes them again without harm.
+    # With other policies than sum, repeated rows are harmless.
     one = prepare(llmrec, "dataset.interactions=1.csv", "split=none", name="last")[1]
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", "mode=append", name="last")[0].code == 0
     assert one["counts"]["interactions"] + 1 >= len(table("interactions", "last"))
@@ -149,13 +149,13 @@ def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newes
     _, manifest = prepare(llmrec, "dataset.interactions=2.csv", "dataset.items=i2.csv", "split=none", "mode=append")
     assert {row["item_id"]: row["price"] for row in table("items") if row["price"]} == {"i0": "10", "i1": "11",
                                                                                         "i2": "9"}
-    # Of i3 nothing was known before, and the second file does not speak of the stock.
+    # i3 is new, and the second file has no column `stock`.
     [note] = [note for note in manifest["notes"] if "empty cell" in note]
     assert note == ("items have an empty cell in the newest file that lists them; empty cells erase nothing, so the "
                     "older value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")
 
 
-def test_85_data_under_half_of_what_it_replaces_needs_force(llmrec):
+def test_85_data_smaller_than_half_of_the_previous_needs_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
     Path("short.csv").write_text("".join(DAYS[1].splitlines(keepends=True)[:30]))
     before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
@@ -196,7 +196,7 @@ def clock_warnings(llmrec, times, name="clock", *settings):
     return [text for text in manifest["warnings"] if "wrong clock" in text], manifest
 
 
-def test_wrong_clocks_at_several_times_and_at_both_ends_are_told_apart_from_the_others_in_one_round(llmrec):
+def test_several_wrong_clocks_at_both_ends_are_reported_together(llmrec):
     (late, early), manifest = clock_warnings(llmrec, [START + 3000 * DAY, START + 20_000 * DAY, 1, 400 * DAY])
     assert manifest["counts"]["interactions"] == 204
     assert late.startswith("2 interactions have the time ")
@@ -215,7 +215,7 @@ def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
 
 
 @pytest.mark.parametrize("gap", [1.2, 6.5])
-def test_the_next_days_of_a_young_shop_are_no_wrong_clock(llmrec, gap):
+def test_new_days_of_a_short_history_are_not_reported_as_wrong_clocks(llmrec, gap):
     young = [START + n * 500 for n in range(200)]
     Path("young.csv").write_text(HEADER + "".join(f"u{n % 9},i{n % 7},{time}\n" for n, time in enumerate(
         [*young, young[-1] + int(gap * DAY)])))

@@ -87,7 +87,7 @@ def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmre
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_56_numbers_of_a_model_that_are_none_end_with_4_and_nothing_is_published(llmrec, counting, value):
+def test_56_nan_in_a_model_ends_with_4_and_publishes_nothing(llmrec, counting, value):
     def spoil(counts_N):
         counts_N[3] = value
     counting(spoil)

@@ -12,9 +12,9 @@ from llmrec_cli.testing.shop import CPU, Shop, shop_of
 from llmrec_cli.testing.suite import examples_of, head_config
 
 __all__ = ["CPU", "NAMES", "Shop", "configs"]
-OF_USERS = [name for name, cls in HEADS.items() if cls.audience == "users"]
+USER_HEADS = [name for name, cls in HEADS.items() if cls.audience == "users"]
 EXAMPLES = examples_of("head")
-NAMES = tuple(examples_of("head", OF_USERS))
+NAMES = tuple(examples_of("head", USER_HEADS))
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def shop(tiny_prepared: Path, tiny_encoder: Path) -> Shop:
 
 
 class Configs(dict[str, ModelConfig]):
-    """Recipes of all examples by name, each composed when it is first looked up."""
+    """Configs of all examples by name, each composed when it is first looked up."""
 
     def __init__(self, shop: Shop) -> None:
         super().__init__()
@@ -37,21 +37,21 @@ class Configs(dict[str, ModelConfig]):
 
 
 def configs(shop: Shop) -> Configs:
-    """Return every kind of head in every way that its code branches."""
+    """Return the configs of all examples: every kind of head, with every option that has code of its own."""
     return Configs(shop)
 
 
 @pytest.fixture(scope="session")
 def case(shop: Shop) -> Callable[[str], HeadCase]:
-    """Return an example of a head by its name, fitted once; whoever changes it must take a copy."""
-    known, found = configs(shop), {}
+    """Return the case of an example by name. It is fitted once and shared: tests that change its head must copy it."""
+    model_configs, cases = configs(shop), {}
 
-    def one(name: str) -> HeadCase:
-        if name not in found:
-            found[name] = HeadCase(shop, known[name])
-        return found[name]
+    def case_of(name: str) -> HeadCase:
+        if name not in cases:
+            cases[name] = HeadCase(shop, model_configs[name])
+        return cases[name]
 
-    return one
+    return case_of
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def same(one, other):
 @every_head
 @pytest.mark.parametrize("loss", [BprSettings(), SoftmaxSettings(), BceSettings(), MseSettings()],
                          ids=lambda loss: loss.kind)
-def test_apr_changes_what_is_learned_and_learns_the_same_twice(settings, loss):
+def test_apr_changes_the_model_and_is_deterministic(settings, loss):
     settings = replace(settings, target="choice")
     attacked = pair_head(settings, AprSettings(epsilon=0.5), loss)
     assert same(attacked, pair_head(settings, AprSettings(epsilon=0.5), loss))
@@ -58,7 +58,7 @@ def test_apr_attacks_predicted_values_too(settings):
                     pair_head(settings, NoAdversarySettings(), MseSettings(), data))
 
 
-def test_without_an_adversary_a_head_learns_what_it_learned_before_there_were_any():
+def test_without_an_adversary_a_head_learns_the_same_as_before_adversaries_existed():
     assert same(pair_head(MfSettings(embedding_size=4), NoAdversarySettings(), BprSettings()),
                 fit_head(MfSettings(embedding_size=4), loss=BprSettings()))
 

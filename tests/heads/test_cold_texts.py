@@ -72,7 +72,7 @@ def learned_state(features):
 
 @pytest.mark.parametrize("weights", [{"words": 2.0}, {"text": 1.0}, {"documents": 1.0}], ids=lambda w: next(iter(w)))
 @pytest.mark.parametrize("name", ["tfidf", "lsa", "static", "whitened", "concat"])
-def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_encoder, name, weights):
+def test_features_of_training_items_do_not_depend_on_other_texts(tiny_encoder, name, weights):
     states = []
     for text in ("kettle", OTHER):
         features = ItemFeatures(FeatureWeightsSettings(**weights),
@@ -84,7 +84,7 @@ def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_enco
     require_equal(*states)
 
 
-def test_words_are_those_of_two_texts_in_training_and_an_item_outside_has_them_too():
+def test_words_need_two_training_texts_and_other_items_use_the_same_words():
     """"kettle" is in one training text and in two texts in total; "red" is in 3 of the 6 training texts."""
     features = ItemFeatures(FeatureWeightsSettings(words=1.0), ModelConfig(head=ContentSettings()), CONTEXT.device)
     features.fit(whole(OTHER), CONTEXT)
@@ -93,7 +93,7 @@ def test_words_are_those_of_two_texts_in_training_and_an_item_outside_has_them_t
     assert np.flatnonzero(features.sparse_NF[[COLD]].toarray()[0]).tolist() == [3, 4, 5]
 
 
-def test_how_rare_a_neighbour_in_the_graph_is_is_counted_among_the_items_in_training():
+def test_the_rarity_of_a_graph_neighbour_is_counted_among_training_items():
     """Neighbour a has 3 of 6 items in training, b 1, c none; the seventh item, outside training, has all of them."""
     graph = np.zeros((7, 3), np.float32)
     graph[:3, 0], graph[0, 1], graph[COLD] = 1, 1, 1

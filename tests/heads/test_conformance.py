@@ -33,7 +33,7 @@ def test_every_head_of_the_table_has_an_example():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_heads_say_of_themselves_what_is_true(fitted, name):
+def test_the_flags_of_each_head_are_true(fitted, name):
     head = fitted(name)
     assert head.is_personal == (name != "popularity")
     assert head.uses_identity <= (head.config.head.kind in KNOW_USERS)
@@ -49,7 +49,7 @@ def test_another_seed_gives_other_weights(fitted, shop, name):
 
 
 @pytest.mark.parametrize("name", [*BY_TEXT, "interest", *BY_ATTRIBUTES])
-def test_an_added_item_is_scored_by_what_is_said_of_it(case, shop, name):
+def test_an_added_item_is_scored_by_its_description(case, shop, name):
     head, items = case(name).copy(), shop.data.items
     twins = [n for n in range(3, len(items)) if (items.attributes[n] != items.attributes[0]).nnz == 0][:1]
     head.add_items(copies(items, (0, 1, *twins)))

@@ -129,7 +129,7 @@ def test_the_newer_of_two_interactions_says_more_with_decay(shop, name):
     assert new > old + 0.01
 
 
-def test_members_of_a_fusion_weigh_each_for_themselves(shop):
+def test_each_member_of_a_fusion_has_its_own_weights(shop):
     valued = bought(shop)
     configs = (valued.config(EaseSettings(l2=20, weight=weight)) for weight in ("value", "none"))
     scores = [valued.fit(valued.config(FusionSettings(members={"a": config}, weights={"a": 1.0})), validation=None)
@@ -138,7 +138,7 @@ def test_members_of_a_fusion_weigh_each_for_themselves(shop):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_values_of_groups_change_the_heads_of_groups_and_ones_do_not(club, name):  # noqa: F811
+def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:
         values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)
         return with_values(club, values).fit(quick(group_configs(club)[name], weight=weight), validation=None).state()
@@ -163,13 +163,13 @@ def test_fitting_says_once_that_values_differ_and_are_not_used(shop, config, say
     assert log.count("values_unused") == 2 * bool(says)
 
 
-def test_ratings_that_reached_a_threshold_are_not_used_and_fitting_names_what_uses_them(shop, capsys):
+def test_ratings_above_a_threshold_are_unused_and_fitting_names_the_setting(shop, capsys):
     rated = with_values(shop, shop.data.interactions.value, "rating")
     fit(rated.config(EaseSettings(l2=20)), rated.data.training("train"), rated.context(validation=None))
     assert "values of interactions differ (4 to 5) and are not used: they are ratings" in capsys.readouterr().err
 
 
-def test_weights_of_what_is_itself_predicted_are_refused(shop):
+def test_weights_by_the_predicted_value_are_refused(shop):
     from llmrec_cli.settings.loss import MseSettings
 
     with pytest.raises(DataError, match=r"head.weight=value: has no effect, because head=mf predicts the value"):
@@ -210,7 +210,7 @@ def test_users_who_have_been_away_for_years_get_lists_by_what_they_did(shop, nam
 
 
 @pytest.mark.parametrize("name", ["item_knn", "ease"])
-def test_the_age_of_a_whole_history_changes_no_order_where_scores_are_sums_over_it(shop, name):
+def test_the_age_of_a_whole_history_does_not_change_the_ranking(shop, name):
     head = fit_head(shop, name, decay=7.0)
     queries = user_queries(shop, range(12))
     # Beyond the floor all weights are equal, so the order is that of a history without ages.

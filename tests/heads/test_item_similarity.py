@@ -26,7 +26,7 @@ def test_scores_are_sums_of_cosines_to_the_power():
     np.testing.assert_allclose(linear, [[2 * half, 1, 1, 0]], atol=1e-6)
 
 
-def test_what_came_last_counts_most():
+def test_the_last_item_of_a_history_counts_most():
     query = queries(np.array([[0, 1, 1, 0]]))  # item 1, then item 2
     scores = head_of(exponent=1.0, recency=0.5).score(query)[0]
     np.testing.assert_allclose(scores[1:3], [0.5, 1.0], atol=1e-6)
@@ -34,7 +34,7 @@ def test_what_came_last_counts_most():
     np.testing.assert_allclose(head_of(exponent=1.0, recency=0.5).score(query)[0][1:3], [1.0, 0.5], atol=1e-6)
 
 
-def test_other_texts_change_words_and_leave_what_else_is_known():
+def test_perturbed_texts_change_only_word_features():
     data = training(np.ones((2, 3)), np.array([[1, 0], [1, 0], [0, 1]]))
     texts = np.array(["red tea", "red tea", "blue cup blue cup red"], object)
     data = replace(data, items=replace(data.items, texts=texts))

@@ -65,7 +65,7 @@ def test_an_interaction_of_twice_the_weight_is_walked_twice_as_often():
     np.testing.assert_allclose(actual, [[0, to_second / mean], [to_first / mean, 0]], rtol=1e-6)
 
 
-def test_each_item_takes_only_the_k_items_from_which_walks_reach_it_most():
+def test_each_item_keeps_the_k_items_with_the_largest_walk_probabilities():
     # To i1 the walks from i0 and i2 are equally probable; the first is kept.
     actual = scores(Rp3BetaSettings(k=1, alpha=1, beta=0), GRAPH, np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]]))
     assert actual[0].tolist() == pytest.approx([0, 1 / 2 / (1 / 3), 0, 0])
@@ -94,7 +94,7 @@ def test_scores_are_those_of_the_dense_formula(seed, num_users, num_items, weigh
 
 
 @given(seed=st.integers(0, 10**6))
-def test_without_damping_and_limit_the_walks_of_a_user_add_up_to_all_that_do_not_return(seed):
+def test_without_damping_and_k_walk_probabilities_sum_to_those_that_do_not_return(seed):
     _, graph = random_graph(seed, 9, 7, False)
     head = fit(Rp3BetaSettings(k=7, alpha=1, beta=0), training(graph))
     walks = walks_by_hand(graph, Rp3BetaSettings(alpha=1, beta=0))

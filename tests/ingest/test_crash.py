@@ -148,7 +148,7 @@ def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int
     assert os.listdir(SHOP.parent) == [".shop.lock"]
 
 
-def test_a_disk_without_room_is_told_with_the_path_and_what_to_do_and_nothing_changes() -> None:
+def test_a_full_disk_is_reported_with_path_and_remedy_and_changes_nothing() -> None:
     """A limit on file sizes simulates a full disk: the first larger file cannot be written."""
     write_rows("new.csv", 1)
     Path("old.csv").write_text("user_id,item_id,timestamp\nu,a,1500000000\nu,b,1500000001\nv,a,1500000002\n")

@@ -110,7 +110,7 @@ def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, Ba
 
 
 @pytest.mark.slow
-def test_an_engine_that_cannot_be_had_is_a_mistake_in_the_settings(connections: dict[str, BaseBackend],
+def test_an_unavailable_engine_is_a_configuration_error(connections: dict[str, BaseBackend],
                                                                     tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"engine=spark: this process runs a Spark session already"), \
             engine(LOCAL, tmp_path):

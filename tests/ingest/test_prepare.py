@@ -51,7 +51,7 @@ def test_shuffled_rows_and_split_files_give_the_same_bytes_and_fingerprint(tmp_p
         assert (first.folder / f"{name}.parquet").read_bytes() == (second.folder / f"{name}.parquet").read_bytes()
 
 
-def test_the_manifest_counts_and_hashes_what_is_there(tmp_path: Path) -> None:
+def test_the_manifest_counts_rows_and_hashes_files(tmp_path: Path) -> None:
     prepared = prepare_with(tmp_path, tiny(), LeaveLastOutSettings())
     with Path("tiny/interactions.csv").open(encoding="utf-8") as stream:
         values = [int(row["value"]) for row in csv.DictReader(stream)]
@@ -67,7 +67,7 @@ def test_the_manifest_counts_and_hashes_what_is_there(tmp_path: Path) -> None:
     assert set(prepared.manifest["files"]) == {p.name for p in prepared.folder.iterdir()} - {"manifest.json"}
 
 
-def test_what_is_written_is_what_read_prepared_reads(tmp_path: Path) -> None:
+def test_read_prepared_returns_what_prepare_wrote(tmp_path: Path) -> None:
     prepared = prepare_with(tmp_path, tiny(), RandomSettings())
     data = read_prepared(prepared.folder)
     assert len(data.interactions) == prepared.counts["interactions"]
@@ -90,7 +90,7 @@ def test_prepared_data_goes_to_its_own_folder_and_latest_points_to_the_last(tmp_
     assert sorted(p.name for p in PREPARED.iterdir()) == [".shop.lock", "latest", "shop"]
 
 
-def test_a_failed_run_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_run_leaves_earlier_data(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS)
     before = {p.name: p.read_bytes() for p in prepared.folder.iterdir()}
     with pytest.raises(DataError):

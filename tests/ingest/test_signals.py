@@ -51,7 +51,7 @@ def test_a_query_that_runs_is_stopped_at_once_and_the_exit_code_is_the_signal_s(
     assert (process.returncode, message) == (code, b"")
 
 
-def test_what_a_library_makes_of_a_signal_is_not_what_is_raised() -> None:
+def test_a_signal_that_a_library_converts_is_raised_as_itself() -> None:
     stopped: list[str] = []
 
     def library() -> None:

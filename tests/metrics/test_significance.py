@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     assert (first != other).any()
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_the_block_size_changes_no_bootstrap_value(monkeypatch):
     values = np.random.default_rng(0).random((50, 2))
     whole = bootstrap(values, 200, seed=1).resampled_BM
     monkeypatch.setattr(significance, "BLOCK_CELLS", 50 * 7)
@@ -147,7 +147,7 @@ def test_a_thousand_resamples_of_a_thousand_users_and_thirty_metrics_take_well_u
 @settings(max_examples=60, deadline=None)
 @given(values=arrays(np.float64, st.tuples(st.integers(1, 40), st.integers(1, 3)), elements=st.floats(0, 1)),
        weight=st.floats(1e-3, 1e3), constant=st.booleans(), seed=st.integers(0, 99))
-def test_means_and_their_intervals_lie_between_the_values_they_are_made_of(values, weight, constant, seed):
+def test_means_and_intervals_lie_within_the_range_of_the_values(values, weight, constant, seed):
     values[:, 0] = values[0, 0] if constant else values[:, 0]
     weights = np.full(values.shape, weight, np.float32)
     weights[::3] = 1 / 3
@@ -163,7 +163,7 @@ def test_a_recall_of_one_for_everybody_is_one_whatever_the_weights():
     assert (result.mean_M[0], result.interval_2M.max()) == (1.0, 1.0)
 
 
-def test_clusters_of_one_query_are_the_plain_bootstrap_and_a_query_five_times_over_is_no_surer():
+def test_clusters_of_one_query_give_the_plain_bootstrap_and_repeated_queries_no_narrower_interval():
     generator = np.random.default_rng(5)
     values = generator.random((30, 2))
     weights = generator.random((30, 2)).astype(np.float32)
@@ -176,7 +176,7 @@ def test_clusters_of_one_query_are_the_plain_bootstrap_and_a_query_five_times_ov
     assert np.allclose(plain.resampled_BM, fivefold.resampled_BM, atol=1e-5)
 
 
-def test_the_influence_of_a_cluster_gives_the_paired_test_of_cluster_means_where_all_are_of_one_size():
+def test_with_equal_cluster_sizes_the_test_equals_the_paired_test_of_cluster_means():
     generator = np.random.default_rng(6)
     ours, theirs = generator.random((2, 60, 1))
     cluster = np.repeat(np.arange(20), 3)

@@ -115,17 +115,17 @@ def values_of(metric, source):
     return np.asarray(metric.function(source), float)
 
 
-def test_every_metric_of_the_table_is_asked_here():
+def test_every_metric_of_the_table_is_tested_here():
     assert [entry.values[0] for entry in ENTRIES] == list(METRICS.values())
     assert len(METRICS) == len(ENTRIES)
 
 
 @pytest.mark.parametrize(("metric", "case"), ENTRIES)
-def test_values_lie_within_the_bounds_and_have_the_shape_of_the_entry(metric, case):
+def test_values_have_the_bounds_and_shape_of_the_metrics_entry(metric, case):
     for seed in SEEDS:
         source = case(np.random.default_rng(seed))[0]
         values = values_of(metric, source)
-        assert values.ndim == metric.by_length + (not metric.whole)
+        assert values.ndim == metric.by_length + (not metric.pooled)
         if metric.by_length:
             assert values.shape[-1] == len(CUTOFFS)
         defined = values[~np.isnan(values)]
@@ -149,9 +149,9 @@ def test_the_better_direction_is_that_of_better_lists_and_predictions(metric, ca
                                               (values_case, likes_case)])
 def test_an_empty_list_has_the_value_of_the_entry(metric, case):
     source = case(np.random.default_rng(0))[0]
-    if metric.whole:
+    if metric.pooled:
         source = RecommendedLists(np.full((Q, K), -1), np.arange(N), np.ones(N, bool), CUTOFFS)
-    for value in np.atleast_1d(values_of(metric, source) if metric.whole else values_of(metric, source)[0]):
+    for value in np.atleast_1d(values_of(metric, source) if metric.pooled else values_of(metric, source)[0]):
         assert value == pytest.approx(metric.empty, nan_ok=True)
 
 
@@ -174,7 +174,7 @@ def tie_blocks(scores, relevant, length):
 
 
 @pytest.mark.parametrize("metric", [metric for metric in RANKING if metric.expected], ids=lambda metric: metric.name)
-def test_in_expectation_it_is_the_mean_over_all_orders_of_equal_scores(metric):
+def test_expected_values_are_means_over_all_orders_of_equal_scores(metric):
     generator = np.random.default_rng(0)
     for _ in range(40):
         scores = generator.integers(0, 3, generator.integers(1, 7))
@@ -190,20 +190,20 @@ def test_in_expectation_it_is_the_mean_over_all_orders_of_equal_scores(metric):
 
 
 @pytest.mark.parametrize("metric", [metric for metric in RANKING if metric.expected], ids=lambda metric: metric.name)
-def test_lists_without_a_place_score_zero_in_either_order(metric):
+def test_empty_lists_score_zero_with_and_without_expected_ties(metric):
     nothing, num_relevant = np.zeros((2, 0), int), np.array([1, 3])
     for hits in (TiedHits(TieBlocks(nothing, nothing, nothing), num_relevant, CUTOFFS),
                  ordered_hits(nothing, num_relevant, CUTOFFS)):
         assert (values_of(metric, hits) == 0).all()
 
 
-def test_only_metrics_of_hits_have_an_expectation_choose_and_are_sliced():
+def test_only_hit_metrics_support_expected_ties_monitoring_and_slices():
     others = [metric for metric in METRICS.values() if metric not in RANKING]
     assert not [metric.name for metric in others if metric.expected or metric.monitored or metric.sliced]
     assert {metric.name for metric in RANKING if metric.monitored} == set(MONITORED)
 
 
-def test_plots_and_summaries_are_of_metrics_that_every_evaluation_has_at_every_length():
+def test_plots_and_summaries_use_metrics_that_every_evaluation_has():
     for view in ("panels", "lengths", "summary"):
         assert {metric.name for metric in view_metrics(view)} <= {metric.name for metric in RANKING}
     assert all(metric.by_length for metric in METRICS.values() if metric.axis)
@@ -231,11 +231,11 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("view", BEFORE)
-def test_views_show_what_they_showed_in_the_same_order(view):
+def test_views_keep_their_metrics_and_order(view):
     assert [name for name in columns(view, 10) if name in BEFORE[view]] == BEFORE[view]
 
 
-def test_tested_are_metrics_of_queries_with_a_better_direction():
+def test_differences_are_tested_for_per_query_metrics_with_a_direction():
     tested = {"recall", "precision", "f1", "hit", "ndcg", "map", "mrr", "auc", "gauc", "stratified_recall",
               "ips_recall", "rmse", "mse", "mae", "logloss", "accuracy", "member_ndcg", "least_member_ndcg"}
     assert tested <= {metric.name for metric in METRICS.values() if metric.tested}

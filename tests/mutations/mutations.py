@@ -64,7 +64,7 @@ MUTATIONS = [Mutation(*row) for row in (
     # Splits and leakage
     ("what happens at the cutoff in time is trained on", "ingest/interactions/temporal.py",
      "(rows.timestamp >= at, ibis.literal", "(rows.timestamp > at, ibis.literal",
-     f"{_SPLITS}::test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold"),
+     f"{_SPLITS}::test_temporal_cuts_all_users_at_one_time_and_reports_cutoff_and_cold_ids"),
     ("leave last out holds out the oldest interactions", "ingest/interactions/splits.py",
      "keys = [rows[name].desc() for name in order_columns(rows)]",
      "keys = [rows[name].asc() for name in order_columns(rows)]",
@@ -94,7 +94,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "tests/stages/test_finetune.py tests/heads/fusion/test_fusion.py"),
     ("a refit on train and valid reads the test split", "stages/finetune.py",
      '{"train_valid": ("train", "valid"),', '{"train_valid": ("train", "valid", "test"),',
-     "tests/stages/test_finetune.py::test_refit_says_what_the_model_was_fitted_on_and_the_value_is_of_before"),
+     "tests/stages/test_finetune.py::test_a_refit_records_its_splits_and_the_validation_value_before_it"),
     ("history=latest reads the test split", "requests/latest_histories.py",
      'splits = ("train", "valid") if same and', 'splits = ("train", "valid", "test") if same and',
      "tests/stages/test_recommend_requests.py"),
@@ -136,7 +136,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "tests/ingest/readers/test_reading.py::test_bad_rows_are_listed_with_file_line_column_and_reason"),
     ("any share of bad rows is accepted", "ingest/output/row_accounting.py",
      "if bad <= most * num_rows:", "if bad <= num_rows:",
-     "tests/ingest/readers/test_reading.py::test_more_bad_rows_than_allowed_stop_the_run_and_say_what_to_do"),
+     "tests/ingest/readers/test_reading.py::test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy"),
     ("milliseconds are taken for seconds", "ingest/readers/timestamps.py",
      '(1e11, "s"), (1e14, "ms")', '(1e13, "s"), (1e14, "ms")',
      "tests/ingest/readers/test_timestamps.py"),
@@ -157,7 +157,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "tests/ingest/output/test_append.py"),
     ("mode=append adds a file that was added before once more", "ingest/output/append.py",
      "elif role in _COUNTED and not force and", "elif force and",
-     "tests/faults/test_plausible_data.py::test_84_a_repeated_day_changes_nothing_whatever_its_name"),
+     "tests/faults/test_plausible_data.py::test_84_appending_a_repeated_file_under_any_name_changes_nothing"),
 
     # Weights
     ("older interactions weigh more with decay", "data/weights.py",
@@ -233,10 +233,10 @@ MUTATIONS = [Mutation(*row) for row in (
      "tests/heads/clusters/test_clusters.py"),
     ("the weights of a fusion are judged on queries that they were learned on", "heads/fusion/weights.py",
      "[other for other in folds if other is not fold]", "[other for other in folds]",
-     "tests/heads/fusion/test_fusion.py::test_held_out_gains_are_of_weights_that_never_saw_the_query"),
+     "tests/heads/fusion/test_fusion.py::test_held_out_gains_use_weights_learned_without_the_query"),
     ("a sequential model sees what comes later", "heads/sequential/model.py",
      "is_causal=True", "is_causal=False",
-     "tests/heads/sequential/test_sequential.py::test_a_later_item_never_changes_what_an_earlier_place_says"),
+     "tests/heads/sequential/test_sequential.py::test_later_items_never_change_outputs_of_earlier_positions"),
 
     # Losses and adversaries
     ("binary cross-entropy raises the scores of negatives", "training/losses/bce.py",

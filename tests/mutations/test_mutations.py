@@ -20,5 +20,5 @@ def test_the_files_of_tests_are_there() -> None:
     assert [name for name in sorted(files) if not (ROOT / name).is_file()] == []
 
 
-def test_every_fault_has_a_name_of_its_own() -> None:
+def test_every_mutation_has_a_distinct_name() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)

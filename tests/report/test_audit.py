@@ -18,6 +18,7 @@ from llmrec_cli.report.audit import render, write_audit
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 NASTY = "<script>alert('1')</script>\"&=cmd"
 ABOUT = {"name": NASTY, "fingerprint": "0123456789abcdef0123", "split": {"kind": "random", "valid": 0.1, "seed": 42}}
+LINK_NOTE = "example link to check: item 7 is entity m.1"
 SUMMARY = {"num": 3, "min": 1, "q1": 1, "median": 2, "q3": 3, "max": 3, "mean": 2.0}
 
 
@@ -56,17 +57,21 @@ def make_audit(**changes: Any) -> dict[str, Any]:
             "knowledge": {"triples": 3, "relations": 2, "entities": 4, "largest_relations": [], "items_linked": 2,
                           "items_linked_share": 0.5, "linked_without_triples": 1},
             "links": {"counts": {}, "association": None,
-                      "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY]}],
+                      "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY],
+                                    "note": LINK_NOTE}],
                       "differences": [{"column": "year", "entities": "film.year", "pairs": 9, "different": 2,
                                        "examples": [("7", "1995", "m.1", NASTY)]}]},
             "ties": {"users": {"rule": ["timestamp", "salted hash"], "interactions": 3, "share": 0.75,
                                "held_out_users": 1, "held_out_share": 0.5}},
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
-                         "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]},
+                         "verdict": "warning", "note": "a note", "not_checked": "",
+                         "examples": [{"user_id": NASTY, "title": "千と"}]},
                         {"name": "y", "meaning": "Titles told.", "count": 0, "checked": 0, "share": 0.0,
-                         "verdict": "ok", "note": "not checked: no user has a text", "examples": []},
+                         "verdict": "ok", "note": "not checked: no user has a text",
+                         "not_checked": "no user has a text", "examples": []},
                         {"name": "z", "meaning": "Older ones.", "count": 0, "checked": 3, "share": 0.0,
-                         "verdict": "ok", "note": "split=random is not a forecast.", "examples": []}],
+                         "verdict": "ok", "note": "split=random is not a forecast.", "not_checked": "",
+                         "examples": []}],
             "warnings": [NASTY], "notes": [NASTY], **changes}
 
 
@@ -100,13 +105,13 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
     assert not loading & {tag for tag, _ in Visible(page).tags}
 
 
-def test_warnings_come_first_and_their_absence_is_said() -> None:
+def test_warnings_come_first_and_their_absence_is_stated() -> None:
     page = html.unescape(render(make_audit(), ABOUT))
     assert page.index("1 warning: check it before training") < page.index("Row accounting")
     assert "No warnings." in render(make_audit(warnings=[]), ABOUT)
 
 
-def test_what_is_not_there_is_left_out() -> None:
+def test_sections_without_data_are_left_out() -> None:
     texts = {**make_audit()["texts"]["item"], "num": 3, "empty": 3, "longest": None, "duplicated": None,
              "scripts": None, "lengths": {"num": 0}}
     nothing = {"num": 0}
@@ -121,7 +126,7 @@ def test_what_is_not_there_is_left_out() -> None:
         assert words not in page
 
 
-def test_links_are_shown_with_what_contradicts_them() -> None:
+def test_links_are_shown_with_their_contradictions() -> None:
     page = html.unescape(render(make_audit(), ABOUT))
     assert "year differs from the entity's film.year in 2 of 9 compared links" in page
     assert f"7 {NASTY} → m.1 ({NASTY})" in page
@@ -137,7 +142,7 @@ def test_every_plot_has_labels_for_its_axes() -> None:
         assert words in page
 
 
-def test_the_same_audit_gives_the_same_bytes_and_the_numbers_beside_them(tmp_path: Path) -> None:
+def test_the_same_audit_gives_the_same_page_and_json(tmp_path: Path) -> None:
     write_audit(tmp_path, make_audit(), ABOUT)
     assert (tmp_path / "audit.html").read_text("utf-8") == render(make_audit(), ABOUT)
     assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == json.loads(json.dumps(make_audit()))
@@ -186,19 +191,19 @@ def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> Non
     assert "<title>overflow 0</title>" in dom
 
 
-def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
+def test_a_skipped_check_is_not_shown_as_passed() -> None:
     printed = re.sub(r"\s+", " ", "".join(Visible(render(make_audit(), ABOUT)).text))
     assert "Not checked Titles told. No user has a text." in printed
     assert "OK Older ones. 0 of 3 checked. split=random is not a forecast." in printed
 
 
-def test_links_to_look_at_are_shown_once() -> None:
-    note = "example link to check: item 7 is entity m.1"
-    assert note not in render(make_audit(notes=[note]), ABOUT)
-    assert note in render({key: value for key, value in make_audit(notes=[note]).items() if key != "links"}, ABOUT)
+def test_example_links_are_shown_once() -> None:
+    audit = make_audit(notes=[LINK_NOTE])
+    assert LINK_NOTE not in render(audit, ABOUT)
+    assert LINK_NOTE in render({key: value for key, value in audit.items() if key != "links"}, ABOUT)
 
 
-def test_ties_in_time_are_shown_with_what_puts_them_in_order() -> None:
+def test_ties_in_time_are_shown_with_their_ordering_rule() -> None:
     page = render(make_audit(), ABOUT)
     assert "Equal timestamps" in page
     assert "<td>3<small>75.0%</small></td><td>1 users<small>50.0%</small></td><td>salted hash</td>" in page

@@ -156,13 +156,13 @@ def test_the_title_claims_no_more_than_the_interval(low, high, title):
     assert headline(content(low, high)).title == title
 
 
-def test_many_ties_are_warned_of_and_few_are_not():
+def test_many_ties_give_a_warning_and_few_do_not():
     metrics = content().metrics
     assert warnings(metrics, 10) == []
     assert "97% of the lists" in warnings({**metrics, "tie_rate": 0.97}, 10)[0]
 
 
-def test_sampled_candidates_constant_scores_and_traces_of_a_leak_are_warned_of():
+def test_sampled_candidates_constant_scores_and_possible_leaks_give_warnings():
     metrics = content().metrics
     sampled = {**metrics["protocol"], "candidates": "sampled: 99 at random"}
     assert "99 at random" in warnings({**metrics, "protocol": sampled}, 10)[0]
@@ -170,7 +170,7 @@ def test_sampled_candidates_constant_scores_and_traces_of_a_leak_are_warned_of()
     assert "too good to be true: it knows" in warnings({**metrics, "suspicious": ["it knows"]}, 10)[0]
 
 
-def test_finding_nothing_is_explained_where_nothing_that_was_to_be_found_is_in_training():
+def test_zero_recall_is_explained_if_no_held_out_item_is_in_training():
     metrics = content().metrics
     cold = {"protocol": {"candidates": "all", "slice_queries": {**dict.fromkeys(SLICES, 0), "item:cold": 7}}}
     assert warnings({**metrics, **cold}, 10) == []

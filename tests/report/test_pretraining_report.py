@@ -25,7 +25,7 @@ def page(**changed):
                                     ["黄山 <b>", HOSTILE]))
 
 
-def test_it_shows_titles_in_their_own_script_and_obeys_none():
+def test_titles_in_any_script_are_shown_and_escaped():
     html = page()
     for text in ("五台山; 柳州", "九寨沟", "峨眉山", "黄山 &lt;b&gt;"):
         assert text in html
@@ -35,7 +35,7 @@ def test_it_shows_titles_in_their_own_script_and_obeys_none():
     assert "Content-Security-Policy" in html
 
 
-def test_it_says_what_came_of_it_with_each_epoch_and_each_metric():
+def test_the_report_shows_the_result_each_epoch_and_each_metric():
     html = page()
     assert "<h1>The encoder finds titles better than before; held-out loss 4.00 to 3.25</h1>" in html
     for number in ("3.5000", "3.2500", "+0.0212", "+0.0100 to +0.0300", "0.2000", "1,236", "by chance 2.0%"):

@@ -8,7 +8,7 @@ def test_terminal_escapes_in_titles_are_written_out():
     assert printable("a\nb\rc\u2028d") == "a\\nb\\rc\\u2028d"
 
 
-def test_text_that_would_be_turned_around_is_written_out():
+def test_bidirectional_control_characters_are_printed_as_text():
     assert printable("abc\u202etxt.exe") == "abc\\u202etxt.exe"
 
 

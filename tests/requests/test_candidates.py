@@ -25,7 +25,7 @@ def test_a_column_of_item_ids_alone_is_one_list_for_all(tmp_path: Path) -> None:
     assert lists_of(write(tmp_path, "007\n(new) york, n.y.\n", "2.txt")) == [("", "", ["007", "(new) york, n.y."])]
 
 
-def test_a_row_is_a_candidate_and_ids_stay_the_text_they_are(tmp_path: Path) -> None:
+def test_each_row_is_a_candidate_with_its_id_unchanged(tmp_path: Path) -> None:
     file = write(tmp_path, "user_id,item_id\nu,007\nNA,b\nu,7\n")
     assert lists_of(file, "user_id") == [("u", "", ["007", "7"]), ("NA", "", ["b"])]
     for owner in ("group_id", "query_id"):
@@ -35,7 +35,7 @@ def test_a_row_is_a_candidate_and_ids_stay_the_text_they_are(tmp_path: Path) -> 
 NEGATIVES = [("g", "held", ["b", "c"]), ("h", "", ["a"])]
 
 
-def test_a_row_may_have_all_negatives_of_a_held_out_pair_and_name_its_item(tmp_path: Path) -> None:
+def test_a_row_may_contain_the_held_out_item_and_all_its_negatives(tmp_path: Path) -> None:
     assert lists_of(write(tmp_path, "group_id,item_id,negatives\ng,held,b c\nh,, a \n", "1.csv")) == NEGATIVES
     rows = [{"group_id": "g", "item_id": "held", "negatives": ["b", "c"]}, {"group_id": "h", "negatives": ["a"]}]
     assert lists_of(write(tmp_path, "\n".join(map(json.dumps, rows)) + "\n", "3.jsonl")) == NEGATIVES
@@ -76,6 +76,6 @@ def test_published_text_files_are_read_as_they_are_with_a_list_per_row(tmp_path:
      r"line 2: negatives '\[1, null\]' has entries that are not item ids"),
     ("1.txt", "(4,759)\t283\n4 759 283\n", r"1\.txt: line 2: '4 759 283' is not `\(id,item\) negative"),
     ("1.txt", "(4,759)\n", r"1\.txt: line 1: '\(4,759\)' is not"), ("1.txt", "", r"1\.txt: is empty")])
-def test_a_file_that_is_none_is_refused_by_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_an_invalid_candidates_file_is_refused_by_line(tmp_path: Path, name: str, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_candidates(str(write(tmp_path, content, name)), ("group_id", "query_id"))

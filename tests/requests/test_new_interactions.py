@@ -146,7 +146,7 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
                             f"point: {START}.5 for"),
     ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is neither a time"),
     ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
-def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], message: str) -> None:
+def test_implausible_times_of_new_interactions_are_refused(times: tuple[int, int], message: str) -> None:
     header = "user_id,item_id,timestamp"
     known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
     file = write("today.csv", header, [("u", "a", times[0]), ("u", "b", times[1])])
@@ -155,7 +155,7 @@ def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int],
     assert message in str(refused.value)
 
 
-def test_a_model_that_does_not_say_how_its_data_was_merged_goes_by_its_weights_of_events() -> None:
+def test_a_model_without_a_duplicates_policy_uses_its_event_weights() -> None:
     header = "user_id,item_id,event"
     known = model(header, [("u", "a", "buy"), ("v", "a", "view"), ("v", "b", "buy")],
                   f"dataset.event_weights={EVENTS}")

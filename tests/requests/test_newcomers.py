@@ -35,7 +35,7 @@ def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str
     assert attributes[9] == ["kind=k1", "price=q10"]
 
 
-def test_a_new_item_whose_number_is_none_goes_without_it_and_is_counted(tmp_path: Path) -> None:
+def test_a_new_item_with_an_invalid_number_loses_only_that_attribute(tmp_path: Path) -> None:
     old = described(tmp_path, ITEMS, {"i1": 0}, **SETTINGS)
     file = write(tmp_path, "sku,title,kind,price\nn1,A,k1,1\nn2,B,k1,cheap\n", "new.csv")
     result = new_items(str(file), old.texts, NOBODY)
@@ -46,7 +46,7 @@ def test_a_new_item_whose_number_is_none_goes_without_it_and_is_counted(tmp_path
                                                                                         ["kind=k1"]]
 
 
-def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> None:
+def test_a_new_users_text_has_no_history(tmp_path: Path) -> None:
     template = {"template": "{job}. Has seen: {history}", "attributes": {}, "columns": {}, "list_separator": "|",
                 "max_length": 40}
     file = str(write(tmp_path, "user_id,job,history\nn1,nurse,i1|i2\nn2,,\n", "users.csv"))
@@ -61,7 +61,7 @@ def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> N
     assert list(new_users(file, {"user": history}, NOBODY).catalogue.texts) == ["likes war"]
 
 
-def test_a_model_of_before_html_was_taken_out_keeps_it(tmp_path: Path) -> None:
+def test_an_older_model_without_strip_html_keeps_html(tmp_path: Path) -> None:
     texts = {"item": {"template": "{title}", "attributes": {}, "columns": {}, "list_separator": "|", "max_length": 40}}
     result = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
     assert list(result.catalogue.texts) == ["R&amp;B"]

@@ -46,7 +46,7 @@ ROWS = [{"query_id": "a", "user_id": "007", "history": ["50", "a|b"], "text": "c
 
 
 @pytest.mark.parametrize("name", ["q.jsonl", "q.csv", "q.tsv", "q.parquet", "q.jsonl.gz", "q.csv.zst"])
-def test_every_format_says_the_same(name: str) -> None:
+def test_all_query_formats_give_the_same_queries(name: str) -> None:
     delimiter = "\t" if ".tsv" in name else ","
     lines = [delimiter.join(ROWS[0])] + [delimiter.join('"' + str(v if isinstance(v, str) else json.dumps(v)).replace(
         '"', '""') + '"' for v in row.values()) for row in ROWS]
@@ -95,7 +95,7 @@ def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
         read_queries(write("q.csv", "user_id,histroy\nu,1\n"))
 
 
-def test_groups_are_asked_for_by_id_by_members_or_both_and_called_as_the_group() -> None:
+def test_group_queries_have_an_id_members_or_both_and_the_groups_name() -> None:
     rows = ('{"group_id": "小组"}\n{"query_id": "ad hoc", "members": ["u1", "007"]}\n'
             '{"group_id": "g", "members": [7]}\n')
     result = read_queries(write("q.jsonl", rows))
@@ -139,7 +139,7 @@ def test_an_inline_query_is_called_query_or_as_its_user() -> None:
         inline_query(QuerySettings(text="a\udcff"))
 
 
-def test_a_given_history_joins_the_known_one_as_the_newest_and_each_item_counts_once() -> None:
+def test_a_given_history_is_appended_to_the_known_one_without_repeats() -> None:
     known = sp.csr_array((np.ones(2, np.float32), [2, 0], [0, 2, 2]), shape=(2, 4))
     raw = raw_queries(["u", "w", ""], histories=[["i0", "i3", "xx", "i3"], ["i1", "i1"], []], ids=["a", "b", "c"])
     queries, unknown = resolve(raw, entities("u", "v"), entities("i0", "i1", "i2", "i3"), known, known)
@@ -151,7 +151,7 @@ def test_a_given_history_joins_the_known_one_as_the_newest_and_each_item_counts_
     assert sorted(queries.seen[[0]].indices) == [0, 2, 3]
 
 
-def test_the_text_of_a_user_stands_in_where_there_is_no_history_and_no_text() -> None:
+def test_a_users_own_text_is_used_without_a_history_or_query_text() -> None:
     known = sp.csr_array((np.ones(1, np.float32), [0], [0, 1, 1]), shape=(2, 1))
     users = entities("u", "v", "new", texts=("old hand", "quiet", "likes war"))
     raw = raw_queries(["u", "v", "new", "new2", "new"], ["", "", "", "", "own"], ids=list("abcde"))
@@ -187,7 +187,7 @@ def test_new_items_the_model_knows_are_counted_and_the_others_added_or_refused_b
     ({"user_id": "u", "history": ["i1", "xx"]}, "q.jsonl: line 2: history 'xx' is not an item of the model"),
     ({"members": ["u", "who"]}, "q.jsonl: line 2: members 'who' is not a user of the model"),
     ({"group_id": "g"}, "q.jsonl: line 2: group_id 'g' is not a group of the model")])
-def test_unknown_ids_in_queries_are_refused_where_somebody_wants_that(row: dict[str, Any], message: str) -> None:
+def test_unknown_ids_in_queries_are_refused_with_on_unknown_error(row: dict[str, Any], message: str) -> None:
     checker = IdChecker(entities("i1"), entities("u"), None)
     file = write("q.jsonl", '{"query_id": "a", "text": "any"}\n' + json.dumps({"query_id": "b", **row}) + "\n")
     with pytest.raises(DataError, match=re.escape(message)):
@@ -195,7 +195,7 @@ def test_unknown_ids_in_queries_are_refused_where_somebody_wants_that(row: dict[
     assert len(read_queries(file)) == 2
 
 
-def test_a_user_or_a_group_with_members_may_be_anybodys_also_where_unknown_ids_are_refused() -> None:
+def test_with_on_unknown_error_users_and_groups_with_members_may_be_unknown() -> None:
     checker = IdChecker(entities("i1"), entities("u"), None)
     rows = [{"user_id": "new", "history": ["i1"]}, {"group_id": "tonight", "members": ["u"]}]
     assert len(read_queries(write("q.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), checker)) == 2
@@ -203,7 +203,7 @@ def test_a_user_or_a_group_with_members_may_be_anybodys_also_where_unknown_ids_a
         inline_query(QuerySettings(history=["i1", "xx"]), checker)
 
 
-def test_new_items_without_a_column_of_the_template_are_told_and_without_all_of_them_refused() -> None:
+def test_new_items_missing_a_template_column_give_a_note_and_missing_all_are_refused() -> None:
     result = new_items(write("new.csv", "item_id,title,year\nn1,A,\n"), TEXTS, entities())
     assert list(result.catalogue.texts) == ["A"]
     assert result.notes == ["items=new.csv: no column 'genres'; texts and attributes are made without it"]
@@ -225,7 +225,7 @@ def test_a_model_that_does_not_say_how_texts_were_made_takes_no_new_items() -> N
         new_items(write("new.csv", "item_id,title\nn1,A\n"), None, entities())
 
 
-def test_new_users_speak_by_the_models_template_or_a_column_text_and_known_ones_are_left_out() -> None:
+def test_new_users_texts_use_the_models_template_or_a_text_column_and_known_users_are_skipped() -> None:
     file = write("users.csv", "user_id,text,age\nu,x,1\nnew,likes war,2\n")
     result = new_users(file, TEXTS, entities("u"))
     assert list(result.catalogue.ids) == ["new"]
@@ -244,7 +244,7 @@ def test_candidates_are_a_column_or_a_line_each() -> None:
         read_ids(write("c.txt", "\n"), "candidates", "item_id")
 
 
-def test_a_history_carries_values_and_times_and_what_the_query_adds_is_the_newest_with_the_usual_value() -> None:
+def test_a_history_has_values_and_times_and_query_items_count_as_newest() -> None:
     def known(data: list[float], kind: type) -> sp.csr_array:
         return sp.csr_array((np.array(data, kind), [2, 0], [0, 2, 2]), shape=(2, 4))
 

@@ -35,7 +35,7 @@ def who(queries):
     return queries.groups.members.ids[rows.indices].tolist()
 
 
-def test_a_known_group_comes_with_its_members_its_history_and_what_it_has_seen():
+def test_a_known_group_has_its_members_history_and_seen_items():
     queries, _unknown = resolved(group_id="g")
     assert who(queries) == ["u", "v"]
     assert queries.groups.group.tolist() == [0]
@@ -44,7 +44,7 @@ def test_a_known_group_comes_with_its_members_its_history_and_what_it_has_seen()
     assert queries.informed.tolist() == [True]
 
 
-def test_what_a_query_says_a_group_did_is_added_as_the_newest():
+def test_a_given_history_of_a_group_is_appended_as_the_newest():
     assert resolved(group_id="g", history=["b"])[0].history.indices.tolist() == [2, 1]
 
 
@@ -68,7 +68,7 @@ def test_members_named_twice_are_one_and_unknown_ones_are_counted():
 
 
 @pytest.mark.parametrize("query", [{"members": ["nobody", "no one"]}, {"group_id": "unheard of"}])
-def test_a_group_of_whom_nobody_is_known_is_asked_for_as_one_of_whom_nothing_is_known(query):
+def test_a_group_of_unknown_members_is_an_empty_query(query):
     queries, unknown = resolved(**query)
     assert who(queries) == []
     assert queries.groups.is_group.tolist() == [True]
@@ -76,13 +76,13 @@ def test_a_group_of_whom_nobody_is_known_is_asked_for_as_one_of_whom_nothing_is_
     assert unknown.members.tolist() == query.get("members", ["unheard of"])
 
 
-def test_a_group_without_any_history_is_asked_for_by_its_own_text():
+def test_a_group_without_history_is_queried_by_its_text():
     queries, _unknown = resolved(group_id="h")
     assert queries.informed.tolist() == [False]
     assert queries.texts.tolist() == ["friends"]
 
 
-def test_a_model_that_knows_no_groups_takes_lists_of_members_all_the_same():
+def test_a_model_without_groups_accepts_member_lists():
     queries, _unknown = resolved(groups=None, members=["u"])
     assert who(queries) == ["u"]
     assert resolved(groups=None, group_id="g")[1].members.tolist() == ["g"]

@@ -22,7 +22,7 @@ def test_a_gain_below_its_standard_error_is_not() -> None:
     assert not result.is_accepted
 
 
-def test_a_loss_and_no_difference_are_never_accepted_and_the_same_gain_everywhere_is() -> None:
+def test_losses_and_equal_values_are_never_accepted_and_a_constant_gain_always_is() -> None:
     assert not accepted(np.array([-0.3, -0.2, -0.4])).is_accepted
     assert not accepted(np.zeros(50)).is_accepted
     assert accepted(np.full(3, 0.25)).is_accepted

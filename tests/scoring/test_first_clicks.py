@@ -30,7 +30,7 @@ def test_rows_are_ordered_by_time_and_keep_all_interactions():
     assert rows_of(matrix) == [[0, 1, 2], [2]]
 
 
-def test_equal_times_stay_in_the_order_of_the_data_which_a_salted_hash_made():
+def test_equal_times_keep_the_order_of_the_data():
     same = interactions([0, 0, 0, 1, 1], [2, 0, 1, 1, 0], [7, 7, 7, 7, 7])
     assert rows_of(ordered_matrix(same)) == [[2, 0, 1], [1, 0]]
 
@@ -44,7 +44,7 @@ def test_first_and_later_entries_share_a_row_between_them():
 
 
 @pytest.mark.parametrize(("told", "history"), [(0, []), (1, [2]), (2, [2, 0])])
-def test_however_much_is_told_the_same_is_to_be_found_and_the_same_is_off_the_list(told, history):
+def test_any_number_of_given_interactions_has_the_same_relevant_and_excluded_items(told, history):
     data = prepared(ROWS)
     task = held_out_cold(data, "test", data.users, data.items, told, after=2)
     assert list(task.queries.ids) == ["v"]  # u has a history, w has nothing after the first two.
@@ -56,7 +56,7 @@ def test_however_much_is_told_the_same_is_to_be_found_and_the_same_is_off_the_li
     assert task.counts_N.tolist() == [1, 1, 0, 0, 0]
 
 
-def test_a_users_own_text_is_asked_by_where_nothing_is_told_and_attributes_always():
+def test_a_users_text_is_used_without_given_interactions_and_attributes_always():
     data = prepared(ROWS)
     about = sp.csr_array(np.array([[1, 0], [0, 1], [1, 1]], np.float32))
     data = replace(data, users=replace(data.users, texts=np.array(["old", "young", "?"], object), attributes=about,
@@ -74,7 +74,7 @@ def test_users_with_a_validation_history_are_not_cold_on_test():
         held_out_cold(data, "test", data.users, data.items, 0, after=2)
 
 
-def test_a_head_that_cannot_answer_is_served_as_popularity():
+def test_a_head_that_cannot_score_cold_users_falls_back_to_popularity():
     class Deaf:
         supports_text_queries = uses_user_profiles = False
 
@@ -97,14 +97,14 @@ def test_settings_without_effect_or_sense_are_refused(settings, message):
     assert any(message in problem for problem in settings.problems())
 
 
-def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
+def test_the_largest_given_number_is_excluded_by_default():
     assert ColdUsersSettings(on=True, first=[0, 3]).num_excluded == 3
     assert ColdUsersSettings(on=True, first=[0], after=5).num_excluded == 5
     assert not list(ColdUsersSettings(on=True, first=[0], after=5).problems())
 
 
 @pytest.mark.parametrize("unit", ["s", "order", ""])
-def test_a_new_users_history_has_times_which_are_as_new_as_any_where_the_data_has_no_moments(unit):
+def test_without_timestamps_a_new_users_history_counts_as_newest(unit):
     data = replace(prepared(ROWS), manifest={"timestamp_unit": unit})
     queries = held_out_cold(data, "test", data.users, data.items, 2, after=2).queries
     assert queries.times.indices.tolist() == queries.history.indices.tolist()

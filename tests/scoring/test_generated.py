@@ -41,7 +41,7 @@ def test_lists_are_the_candidates_by_score_then_hash_rank_never_padded(case, giv
 
 @given(cases(), st.booleans())
 @settings(max_examples=500, deadline=None)
-def test_auc_is_how_often_what_is_relevant_is_above_what_is_not(case, given):
+def test_auc_is_how_often_relevant_items_rank_above_others(case, given):
     lists = listed(case, given=given)
     for row in range(len(case[0])):
         assert lists.auc_Q[row] == pytest.approx(auc(row, case, given), abs=1e-12, nan_ok=True)
@@ -53,7 +53,7 @@ def test_auc_is_how_often_what_is_relevant_is_above_what_is_not(case, given):
 
 @given(cases())
 @settings(max_examples=200, deadline=None)
-def test_the_scores_of_relevant_items_come_in_their_order_and_no_candidate_has_none(case):
+def test_relevant_items_have_their_scores_in_order_and_non_candidates_none(case):
     scores, _, relevant, _, _, _ = case
     result, expected = listed(case, block_size=2).relevant_scores, []
     for row, item in zip(*np.nonzero(relevant), strict=True):
@@ -63,7 +63,7 @@ def test_the_scores_of_relevant_items_come_in_their_order_and_no_candidate_has_n
 
 @given(cases())
 @settings(max_examples=300, deadline=None)
-def test_what_runs_on_a_gpu_says_the_same(case):
+def test_the_gpu_code_path_gives_the_same(case):
     scores, seen, relevant, chosen, k, ranks = case
     allowed = Allowed(csr(seen), csr(chosen), np.zeros(scores.shape[1], np.float32))
     one, other = (way(torch.from_numpy(scores), k, np.array(ranks), allowed, csr(relevant))
@@ -75,7 +75,7 @@ def test_what_runs_on_a_gpu_says_the_same(case):
 
 
 @pytest.mark.parametrize("cells", [1, 100, 10**6])
-def test_lists_do_not_depend_on_what_is_worked_on_at_a_time(cells, monkeypatch):
+def test_lists_do_not_depend_on_chunk_or_block_size(cells, monkeypatch):
     generator = np.random.default_rng(0)
     scores = generator.integers(0, 30, (50, 40)).astype(np.float32)
     case = (scores, generator.random(scores.shape) < 0.3, generator.random(scores.shape) < 0.2,
@@ -86,7 +86,7 @@ def test_lists_do_not_depend_on_what_is_worked_on_at_a_time(cells, monkeypatch):
         np.testing.assert_array_equal(values, getattr(whole, name), name)
 
 
-def test_the_scorers_own_matrix_stays_as_it_was():
+def test_the_heads_score_matrix_is_not_modified():
     scores = np.arange(12, dtype=np.float32).reshape(3, 4)
     before = scores.copy()
     listed((scores, np.eye(3, 4, dtype=bool), np.eye(3, 4, k=1, dtype=bool), np.ones((3, 4), bool), 2, range(4)))
@@ -113,7 +113,7 @@ def test_scores_of_another_precision_are_ranked_as_float32(dtype):
 
 @given(cases(), st.integers(1, 3))
 @settings(max_examples=100, deadline=None)
-def test_pair_scores_are_those_of_the_matrix_and_only_users_with_a_pair_are_asked(case, block_size):
+def test_pair_scores_equal_the_matrix_and_only_users_with_pairs_are_scored(case, block_size):
     scores, seen, wanted, _, _, _ = case
     asked = []
 

@@ -42,7 +42,7 @@ def score(queries):
     return scores
 
 
-def test_members_with_a_history_speak_and_what_the_group_did_together_speaks_once_more():
+def test_members_with_a_history_and_the_groups_own_history_each_have_one_score():
     voices, rows = member_queries(asked([[0, 1, 2], [2]], own=[[4], []]), own_history=True)
     assert voices.ids.tolist() == ["u0", "u1", "g0"]
     assert rows.toarray().tolist() == [[1, 1, 1], [0, 0, 0]]
@@ -57,13 +57,13 @@ def test_a_group_has_the_mean_of_its_members_scaled_scores():
     torch.testing.assert_close(result, (expected[0] + expected[1]) / 2)
 
 
-def test_a_group_for_whom_nobody_speaks_has_the_scores_of_a_user_of_whom_nothing_is_known():
+def test_a_group_without_known_members_has_the_scores_of_an_unknown_user():
     result = score_by_members(score, asked([[2], [0]]), average)
     torch.testing.assert_close(result[0], torch.tensor([0, 0, 0, 0, 0.5]))
     assert result[1].argmax() == 0
 
 
-def test_what_is_held_at_a_time_does_not_change_the_scores(monkeypatch):
+def test_the_block_size_does_not_change_group_scores(monkeypatch):
     queries = asked([[0, 1], [1, 3], [2], [0, 1, 3], [3]], own=[[4], [], [], [2], []])
     whole = {name: score_by_members(score, queries, strategy, depth=2) for name, strategy in STRATEGIES.items()}
     monkeypatch.setattr(module, "CELLS", 2 * NUM_ITEMS)
@@ -71,7 +71,7 @@ def test_what_is_held_at_a_time_does_not_change_the_scores(monkeypatch):
         torch.testing.assert_close(score_by_members(score, queries, strategy, depth=2), whole[name])
 
 
-def test_members_are_asked_with_their_profiles_and_what_the_group_did_has_none():
+def test_members_are_scored_with_their_profiles_and_the_groups_history_without():
     queries = asked([[0, 1]], own=[[3]])
     members = replace(queries.groups.members, attributes=csr([[0], [1, 2]], 3), profiles=np.array(["a", "b"], object))
     voices, _ = member_queries(replace(queries, groups=replace(queries.groups, members=members)), own_history=True)
@@ -87,7 +87,7 @@ def test_users_and_groups_may_be_asked_for_at_once():
     assert mixed.rows(np.array([1])).groups.is_group.tolist() == [False]
 
 
-def test_a_member_adds_what_the_groups_score_loses_without_them():
+def test_a_members_contribution_is_the_score_lost_without_them():
     queries = asked([[0, 1]], own=[[3]])
     lists = np.array([[0, 1, -1]])
 

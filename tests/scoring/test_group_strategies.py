@@ -28,7 +28,7 @@ def test_every_strategy_that_settings_name_is_there():
     ("most_pleasure", [3.0, 2.0, 0.0, 4.0]),
     # Shares ranked below: 1, 2/3, 1/3, 0 and 0, 2/3, 1/3, 1.
     ("borda", [1 / 2, 2 / 3, 1 / 3, 1 / 2])])
-def test_the_plain_strategies(strategy, expected):
+def test_plain_strategies_equal_hand_worked_examples(strategy, expected):
     np.testing.assert_allclose(STRATEGIES[strategy](member_scores(ONE, OTHER))[0], expected, rtol=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_the_weighted_average_weighs_by_the_log_of_one_plus_interactions():
     np.testing.assert_allclose(scores, (np.array(ONE) + 3 * np.array(OTHER)) / 4, rtol=1e-6)
 
 
-def test_approval_counts_members_who_have_the_item_among_their_best_and_lets_the_average_decide_among_equals():
+def test_approval_counts_members_with_the_item_in_their_top_k_and_breaks_ties_by_average():
     # Two best each: a and b, d and b. So b has two votes, a and d one, c none; d is liked more than a on average.
     scores = STRATEGIES["approval"](member_scores(ONE, OTHER))[0]
     assert scores.argsort(descending=True).tolist() == [1, 3, 0, 2]
@@ -62,7 +62,7 @@ def test_fair_lists_serve_the_minority_second_where_the_average_serves_it_last(s
     assert STRATEGIES[strategy](asked)[0].argsort(descending=True).tolist().index(3) == 1
 
 
-def test_fair_greedy_by_hand():
+def test_fair_greedy_equals_a_hand_worked_example():
     # depth 2: chances 2/3 for the best and 1/3 for the second of each. Sums: a 2/3, b 1/3 + 1/3, d 2/3, c 0: all equal
     # but c, so the first of the best average, b, is picked; then a adds 2/3 * (1 - 1/3) as d does.
     scores = STRATEGIES["fair_greedy"](member_scores(ONE, OTHER))[0]
@@ -72,7 +72,7 @@ def test_fair_greedy_by_hand():
     assert order[-1] == 2
 
 
-def test_fair_proportional_by_hand():
+def test_fair_proportional_equals_a_hand_worked_example():
     # depth 2: worth 1 for the best, 1/2 for the second. b is worth 1/2 + 1/2, a 1, d 1; b is looked at first (average
     # 1.5, as d). After b both have got 1/2, so a and d count 1 / 1.5.
     scores = STRATEGIES["fair_proportional"](member_scores(ONE, OTHER))[0]
@@ -103,12 +103,12 @@ def test_scaled_rows_have_mean_0_and_deviation_1_and_equal_scores_become_0():
 
 
 @pytest.mark.parametrize("number", [0.1, 3.3, -0.7, 1234.567])
-def test_a_row_of_one_number_is_no_opinion_whatever_the_number(number):
+def test_a_row_of_equal_scores_is_scaled_to_zero(number):
     assert scaled(torch.full((1, 100_001), number)).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize("strategy", ["fair_greedy", "fair_proportional"])
-def test_fair_picks_remember_all_that_was_picked_before(strategy):
+def test_fair_picks_depend_on_all_earlier_picks(strategy):
     for seed in range(20):
         scores = np.random.default_rng(seed).normal(size=(3, 12))
         worth = np.clip(1 - (-scores).argsort(axis=1).argsort(axis=1) / 4, 0, None)

@@ -61,13 +61,13 @@ def test_the_latest_history_is_everything_before_the_split_oldest_first_whatever
     assert rows_of(task(prepared(DATA), "valid", fitted_on=("train",)).queries.history) == [[1, 0], [0]]
 
 
-def test_the_history_of_the_fit_is_what_the_model_was_fitted_on_oldest_first():
+def test_the_history_of_the_fit_is_the_fitted_interactions_oldest_first():
     assert rows_of(task(prepared(DATA), latest=False).queries.history) == [[1, 0]]
     assert rows_of(task(prepared(DATA), fitted_on=("train", "valid"), latest=False).queries.history) == [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("latest", [True, False])
-def test_what_there_is_to_find_and_to_leave_out_is_the_same_with_either_history(latest):
+def test_relevant_and_excluded_items_are_the_same_with_either_history(latest):
     result = task(prepared(DATA), latest=latest)
     assert rows_of(result.relevant_QN) == [[3]]
     assert rows_of(result.queries.seen) == [[0, 1, 2]]
@@ -88,7 +88,7 @@ def test_nothing_held_out_is_in_a_latest_history_even_where_the_model_was_fitted
     assert rows_of(task(data, "valid", history=everything, exclude_seen=False).queries.history) == [[1, 0], [0]]
 
 
-def test_what_a_model_knows_from_before_the_data_begins_comes_before_what_the_data_has():
+def test_older_history_of_the_model_comes_before_that_of_the_data():
     """The model was fitted on e, b of u; the data begins later, with b again as its first interaction."""
     data = prepared([("u", "b", "train"), ("u", "a", "train"), ("u", "d", "test")])
     known = sp.csr_array((np.ones(2, np.float32), [4, 1], [0, 2, 2, 2]), shape=(3, 5))
@@ -156,7 +156,7 @@ def test_popularity_and_history_lengths_come_from_the_training_split():
     assert result.lengths_Q.tolist() == [2]
 
 
-def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_history_too():
+def test_newer_data_is_matched_by_id_and_known_users_keep_the_models_history():
     """The model knows users (v, u) and items (e, d, old, a); the data has a new user, new items, and another order."""
     data = prepared([*DATA, ("w", "e", "test")])
     known = sp.csr_array(np.array([[0, 0, 1, 0], [1, 0, 0, 1]], np.float32))
@@ -173,14 +173,14 @@ def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_histo
     assert result.candidates_N.tolist() == [True, True, False, True, True, True]
 
 
-def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data():
+def test_items_an_older_model_was_fitted_on_are_not_relevant_in_newer_data():
     data = prepared(DATA)
     known = data.part("train", "valid", "test").matrix
     with pytest.raises(DataError, match="the others have seen all their held-out items"):
         task(data, history=known)
 
 
-def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones():
+def test_histories_have_interaction_values_and_other_matrices_ones():
     data = prepared([*DATA, ("x", "b", "train"), ("x", "a", "test")], users=("u", "v", "w", "x"))
     interactions = data.interactions
     interactions.value[:] = np.arange(len(interactions)) + 2
@@ -189,7 +189,7 @@ def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones(
                       times=data.part("train").times[:3], latest=False)
     assert rows_of(result.queries.history) == [[1, 0], [1]]
     assert result.queries.history.data.tolist() == [2, 3, 9]
-    # A user whom the model does not know has the times of the data, which has none.
+    # A user unknown to the model has the times of the data, which has none.
     assert result.queries.times.data.tolist() == [0, 1, UNTIMED]
     assert (result.queries.seen.data == 1).all()
     assert (result.relevant_QN.data == 1).all()

@@ -42,7 +42,7 @@ def test_what_a_query_has_seen_is_left_out():
     assert lists.scores_QK.tolist() == [[4, 2], [5, 4], [5, 2]]
 
 
-def test_what_a_query_has_seen_may_be_asked_for():
+def test_seen_items_can_be_included():
     lists = recommend_lists(fixed(SCORES), queries_with(SEEN, 5), 2, np.arange(5), exclude_seen=False)
     assert lists.items_QK.tolist() == [[0, 1], [4, 3], [2, 4]]
 
@@ -129,7 +129,7 @@ def test_a_constant_scorer_scores_like_random():
     assert abs(np.mean(recalls) - k / num_items) < 4 * error
 
 
-def test_queries_are_scored_as_they_are_asked_for():
+def test_queries_are_scored_in_the_order_of_the_request():
     asked = []
     def score(queries: Queries) -> torch.Tensor:
         asked.append(list(queries.ids))

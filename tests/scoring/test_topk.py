@@ -53,7 +53,7 @@ def test_a_row_of_masked_items_gives_an_empty_list_without_ties():
     assert top([[-torch.inf] * 3], 2) == ([[-1, -1]], [[-torch.inf, -torch.inf]], [False])
 
 
-def test_a_tie_below_the_list_is_no_tie_but_one_across_its_end_is():
+def test_ties_count_across_the_end_of_the_list_but_not_below_it():
     assert top([[4, 3, 1, 1], [4, 3, 3, 1], [4, 4, 3, 1]], 2)[2] == [False, True, True]
 
 

@@ -22,12 +22,12 @@ def test_a_head_that_reads_texts_takes_every_adversary_of_texts(kind):
 
 
 @pytest.mark.parametrize("head", ["mf", "neural_cf", "factorization_machine"])
-def test_a_head_that_learns_rows_takes_apr(head):
+def test_heads_that_learn_embedding_rows_support_apr(head):
     settings = compose("finetune", [f"head={head}", "loss=bpr", "adversarial=apr", "adversarial.epsilon=0.3"])
     assert settings.adversarial.epsilon == 0.3
 
 
-def test_an_adversary_that_a_head_cannot_heed_is_refused_with_those_it_can():
+def test_an_unsupported_adversary_is_refused_with_the_supported_ones():
     assert problems("head=two_tower", "adversarial=apr") == [
         "adversarial=apr: has no effect on head=two_tower; choose one of none, fgm, pgd, freelb, virtual"]
     assert problems("head=mf", "adversarial=fgm") == [
@@ -35,7 +35,7 @@ def test_an_adversary_that_a_head_cannot_heed_is_refused_with_those_it_can():
     assert problems("head=popularity", "adversarial=fgm")[0].startswith("adversarial=fgm: has no effect")
 
 
-def test_the_adversary_at_the_top_is_for_the_members_that_heed_it():
+def test_a_top_level_adversary_applies_to_members_that_support_it():
     typed = ["head=fusion", "head.members.mf={head: mf}", "adversarial=freelb"]
     settings = compose("finetune", typed)
     assert (member(settings, "tower"), member(settings, "mf")) == ("freelb", "none")
@@ -43,11 +43,11 @@ def test_the_adversary_at_the_top_is_for_the_members_that_heed_it():
     assert (member(settings, "tower"), member(settings, "mf")) == ("none", "apr")
 
 
-def test_an_adversary_that_no_member_heeds_is_refused():
+def test_an_adversary_that_no_member_supports_is_refused():
     messages = problems("head=fusion", "head.members.tower=null", "adversarial=fgm", "head.members.mf={head: mf}")
     assert messages[0].startswith("adversarial=fgm: has no effect, since head=fusion does not use it")
 
 
-def test_a_member_that_is_given_an_adversary_it_cannot_heed_is_refused_by_its_name():
+def test_an_unsupported_adversary_of_a_member_is_refused_with_the_members_name():
     messages = problems("head=fusion", "head.members.mf={head: mf, adversarial: fgm}")
     assert messages == ["head.members.mf.adversarial=fgm: has no effect on head=mf; choose one of none, apr"]

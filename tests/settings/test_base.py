@@ -35,7 +35,7 @@ def test_every_setting_has_a_docstring_under_it(cls):
 
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
-def test_defaults_are_in_range_but_for_what_must_be_given(cls):
+def test_all_defaults_but_required_settings_are_in_range(cls):
     must_be_given = {"FilesSettings": "interactions: missing", "HuggingFaceSettings": "path: missing",
                      "FusionSettings": "members: empty",
                      "GroupAggregateSettings": "members: empty",
@@ -123,14 +123,14 @@ def test_every_problem_is_collected_under_its_path():
     ("learning_rate", float("nan"), "must be a finite number"),
     ("learning_rate", float("-inf"), "must be a finite number"),
     ("learning_rate", True, "expected a number"), ("kind", 3, "expected text (in YAML, quote it)")])
-def test_values_are_not_converted_behind_ones_back(key, value, message):
+def test_values_of_the_wrong_type_are_refused_not_converted(key, value, message):
     built, (problem,) = build(AdamWSettings, {key: value})
     assert problem.endswith(message)
     assert getattr(built, key) == getattr(AdamWSettings(),
                                           key)  # Has its default, so that the rest is still checked.
 
 
-def test_whole_numbers_are_numbers():
+def test_whole_numbers_are_accepted_for_float_settings():
     assert build(AdamWSettings, {"learning_rate": 1})[0].learning_rate == 1.0
 
 
@@ -148,7 +148,7 @@ def test_one_file_or_a_list_of_files():
         assert build(FilesSettings, {"interactions": value})[0].interactions == value
 
 
-def test_what_is_missing_says_how_to_give_it():
+def test_a_missing_setting_is_reported_with_an_example():
     assert build(FinetuneConfig, {})[1] == ["head: missing; set head=<value>"]
 
 

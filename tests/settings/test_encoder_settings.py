@@ -12,7 +12,7 @@ def composed(*typed, command="finetune"):
     return compose(command, [*alone, *typed]).encoder
 
 
-def test_concat_is_minilm_and_lsa_unless_it_is_told():
+def test_concat_is_minilm_and_lsa_by_default():
     encoder = composed("encoder=concat")
     assert {name: (type(part.encoder), part.weight) for name, part in encoder.parts.items()} == {
         "minilm": (MiniLMSettings, 1.0), "lsa": (LsaSettings, 0.7)}
@@ -37,7 +37,7 @@ def test_parts_are_named_changed_and_left_out_on_the_command_line():
     ("encoder.parts.lsa.encoder.embedding_size=0", "must be at least 1"),
     ("encoder.whitening=2", "must be at most 1"),
     ("encoder.parts.lsa.encoder=concat", "cannot be a part")])
-def test_mistakes_in_parts_are_told_when_composing(typed, message):
+def test_mistakes_in_parts_are_reported_when_composing(typed, message):
     with pytest.raises(ConfigError, match=message):
         composed("encoder=concat", typed)
 
@@ -49,12 +49,12 @@ def test_mistakes_in_parts_are_told_when_composing(typed, message):
     (["encoder=hf", "encoder.path=x", "encoder.bidirectional=true"], "cannot be combined with objective=mlm"),
     (["encoder.bidirectional=true"], "has no effect, since MiniLM is bidirectional"),
     (["encoder.pooling=mena"], r"did you mean 'mean'\?")])
-def test_what_has_no_effect_on_pretraining_is_told_when_composing(typed, message):
+def test_settings_without_effect_on_pretraining_are_reported_when_composing(typed, message):
     with pytest.raises(ConfigError, match=message):
         composed(*typed, command="pretrain")
 
 
-def test_prompts_are_text_or_what_the_folder_says():
+def test_prompts_are_set_as_text_or_read_from_the_folder():
     assert composed("encoder.item_prompt=passage: ").item_prompt == "passage: "
     assert composed().item_prompt is None
     assert composed("encoder.item_prompt=").item_prompt == ""

@@ -32,7 +32,7 @@ def imported(tree):
             if name.name in option_classes()}
 
 
-def test_nothing_outside_the_settings_asks_which_option_it_is():
+def test_no_code_outside_settings_checks_the_option_name():
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.is_relative_to(PACKAGE / "settings"):
             continue

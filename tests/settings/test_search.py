@@ -50,7 +50,7 @@ def search_of(*typed):
 # --- search spaces of the heads
 
 @pytest.mark.parametrize("name", TUNED)
-def test_every_setting_that_a_head_lets_tuning_change_is_there_and_its_ends_are_allowed(name):
+def test_every_tunable_setting_exists_and_both_ends_of_its_range_are_valid(name):
     config = SPACES[name]
     assert list(search_problems(config)) == []
     # True for the default options; other options may lack some settings.
@@ -58,7 +58,7 @@ def test_every_setting_that_a_head_lets_tuning_change_is_there_and_its_ends_are_
 
 
 @pytest.mark.parametrize("name", TUNED)
-def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_first_trial_teaches(name):
+def test_defaults_lie_within_the_tuning_ranges_and_choices(name):
     config = SPACES[name]
     for key, tried in config.head.search.items():
         value = places(config)[key].value(config)
@@ -73,7 +73,7 @@ def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_fir
 @pytest.mark.parametrize("name", [name for name in TUNED if SPACES[name].head.search])
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_whatever_is_drawn_from_a_space_makes_settings_without_problems(name, data):
+def test_every_draw_from_a_search_space_gives_valid_settings(name, data):
     config = SPACES[name]
     values = {}
     for key, tried in config.head.search.items():
@@ -138,7 +138,7 @@ def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
     (["head=fusion", "head.members.ease.search.l2={low: -1, high: 2}"],
      "head.members.ease.search.l2.low=-1: must be above 0"),
 ])
-def test_a_range_that_cannot_be_tried_is_refused_by_its_key(typed, expected):
+def test_an_invalid_range_is_refused_with_its_key(typed, expected):
     head = [] if typed[0].startswith("head=") else ["head=ease"]
     messages = problems(*head, "tune.trials=2", *typed)
     assert [p for p in messages if p.startswith(expected)], messages
@@ -166,7 +166,7 @@ def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expect
 
 # --- the functions
 
-def test_what_has_no_effect_beside_other_values_is_as_usual_and_the_rest_is_as_proposed():
+def test_proposed_values_without_effect_are_replaced_by_defaults():
     config = ModelConfig(head=ItemKnnSettings(weighting="bm25", k1=3.0))
     assert proposal(config, {"weighting": "bm25", "k1": 2.0, "k": 7}) == {"weighting": "bm25", "k1": 2.0, "k": 7}
     assert proposal(config, {"weighting": "none", "k1": 2.0, "k": 7}) == {"weighting": "none", "k1": 1.2, "k": 7}
@@ -183,7 +183,7 @@ def test_dots_in_keys_and_mappings_are_the_same_and_the_later_wins():
         "l2": {"low": 1, "high": 2}}
 
 
-def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
+def test_a_range_for_a_setting_of_another_loss_waits_for_that_loss():
     head = TwoTowerSettings(search={"loss.temperature": RangeSettings(0.1, 0.2), "dropout": RangeSettings(0, 0.5)})
     softmax, bce = ModelConfig(head=head, **TOWER), ModelConfig(head=head, **TOWER | {"loss": BceSettings()})
     assert search_space(softmax).keys() == {"loss.temperature", "dropout"}
@@ -191,7 +191,7 @@ def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
     assert list(search_problems(bce)) == []
 
 
-def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
+def test_proposed_values_are_set_and_their_problems_reported():
     config = ModelConfig(head=TwoTowerSettings(search={"dropout": RangeSettings(0, 0.5)}), **TOWER)
     changed, messages = with_values(config, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
     assert messages == []
@@ -202,7 +202,7 @@ def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
         "dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1"]
 
 
-def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_again():
+def test_saved_settings_have_no_search_space_and_are_read_back():
     near = ModelConfig(head=ItemKnnSettings(search={"k": RangeSettings(1, 9)}))
     config = ModelConfig(head=FusionSettings(members={"near": near, "ease": ModelConfig(head=EaseSettings())}))
     assert tuned_parts(config).keys() == {"near"}

@@ -141,7 +141,7 @@ def test_metrics_equal_what_pytrec_eval_says_of_the_written_lists(done, prepared
         assert metrics["metrics"][ours]["mean"] == pytest.approx(expected, abs=1e-9)
 
 
-def test_no_list_has_what_the_user_is_known_to_have_interacted_with(tmp_path, prepared):
+def test_no_list_has_items_of_the_users_history(tmp_path, prepared):
     run(tmp_path, model=str(write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none")))
     known = {(row["user_id"], row["item_id"]) for row in pq.read_table(prepared / "interactions.parquet").to_pylist()
              if row["split"] != "test"}
@@ -242,7 +242,7 @@ def test_a_baseline_that_cannot_be_is_refused_with_the_choices(tmp_path, name):
         run(tmp_path, baselines=[name])
 
 
-def test_a_constant_scorer_is_warned_of_and_scores_like_random(tmp_path, prepared, capsys):
+def test_a_constant_scorer_gives_a_warning_and_scores_like_random(tmp_path, prepared, capsys):
     def forget(head):
         head.counts_N[:] = 0
     model = write_model(tmp_path / "m", prepared, "popularity", change=forget)
@@ -327,7 +327,7 @@ def test_the_config_of_a_run_that_is_compared_is_plain_data(tmp_path, prepared, 
         run(tmp_path, models=models, baselines=[])
 
 
-def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
+def test_models_of_different_data_or_fits_are_not_compared(tmp_path, prepared):
     other = write_prepared(tmp_path / "other", rows(seed=9))
     models = [str(write_model(tmp_path / "a", prepared)), str(write_model(tmp_path / "b", other))]
     with pytest.raises(DataError, match="cannot be compared"):
@@ -345,7 +345,7 @@ def test_models_of_one_data_set_are_compared_although_it_holds_out_pairs_that_ar
     assert set(metrics["models"]) == {"item_knn", "popularity"}
 
 
-def test_candidates_of_a_file_are_ranked_as_given_and_the_catalogue_without_what_was_seen(tmp_path, prepared):
+def test_candidates_of_a_file_are_ranked_as_given_and_the_catalogue_without_seen_items(tmp_path, prepared):
     model = str(write_model(tmp_path / "m", prepared))
     seen = {}
     for user, item, split in rows():
@@ -381,12 +381,12 @@ def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, pr
 @pytest.mark.parametrize(("settings", "message"), [
     ({"slices": ["item:colour"]}, "no attribute 'colour'"), ({"exposure": ["colour"]}, "no attribute 'colour'"),
     ({"slices": ["item:popularity"]}, "add the number of quantiles"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
-def test_what_cannot_be_looked_at_is_refused_by_name(tmp_path, prepared, settings, message):
+def test_settings_impossible_for_the_data_are_refused_by_name(tmp_path, prepared, settings, message):
     with pytest.raises((ConfigError, DataError), match=message):
         run(tmp_path, model=str(write_model(tmp_path / "m", prepared)), **settings)
 
 
-def test_graded_and_expected_ties_change_what_they_should(tmp_path, prepared):
+def test_graded_gains_and_expected_ties_change_the_right_metrics(tmp_path, prepared):
     model = str(write_model(tmp_path / "m", prepared))
     plain = run(tmp_path, "plain", model=model, baselines=[])["metrics"]
     # Values are all 1, and so are the gains.
@@ -500,7 +500,7 @@ def wide():
             yield f"u{user:02}", f"i{item:03}", split
 
 
-def test_a_model_fitted_on_train_alone_is_asked_with_the_validation_item_too_unless_history_is_of_the_fit(tmp_path):
+def test_a_model_fitted_on_train_is_queried_with_validation_items_unless_history_fit(tmp_path):
     """A user whose last training item is n has n + 1 in validation and n + 2 in the test. A head that learns which item
     follows which can find the test item only if the history ends with the validation item."""
     chain_of = [(f"u{user:02}", f"i{(user + step) % NUM_ITEMS:02}", split) for user in range(NUM_USERS)
@@ -529,7 +529,7 @@ def test_a_model_refitted_on_train_and_validation_gives_the_same_lists_with_eith
     assert lists[0].equals(lists[1])
 
 
-def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_nothing(tmp_path, prepared):
+def test_a_head_with_user_vectors_reports_that_newer_interactions_change_nothing(tmp_path, prepared):
     data = read_prepared(prepared)
     fitted = build(ModelConfig(head=HEADS["mf"](embedding_size=4), loss=MseSettings(), optim=AdamWSettings(epochs=1)))
     fitted.fit(data.training("train"), Context(torch.device("cpu"), 1))
@@ -542,7 +542,7 @@ def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_no
     assert fit["metrics"]["ndcg@10"] == latest["metrics"]["ndcg@10"]
 
 
-def test_the_report_says_with_which_interactions_users_were_asked():
+def test_the_report_names_the_interactions_used_as_histories():
     protocol = {"history": "latest", "num_newer_histories": 1200, "num_queries": 2000,
                 "without_fold_in": {"mf": ["mf"], "fusion": ["mf", "neural"]}}
     assert history_facts(protocol) == [("Histories", (
@@ -553,7 +553,7 @@ def test_the_report_says_with_which_interactions_users_were_asked():
     assert history_facts({"split": "test"}) == []
 
 
-def test_users_with_several_rows_of_candidates_are_counted_once_as_asked_with_newer_interactions(tmp_path):
+def test_users_with_several_candidate_rows_count_once_for_newer_interactions(tmp_path):
     splits = ("train",) * 5 + ("valid", "test", "test")
     prepared = write_prepared(tmp_path / "twice", rows(splits=splits))
     model = str(write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none"))

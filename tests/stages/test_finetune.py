@@ -64,7 +64,7 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
 
 @pytest.mark.parametrize(("refit", "fitted_on", "num_seen"), [
     ("none", ["train"], 513), ("train_valid", ["train", "valid"], 513), ("all", ["train", "valid", "test"], 573)])
-def test_refit_says_what_the_model_was_fitted_on_and_the_value_is_of_before(llmrec, settings, refit, fitted_on,
+def test_a_refit_records_its_splits_and_the_validation_value_before_it(llmrec, settings, refit, fitted_on,
                                                                          num_seen):
     assert llmrec(*settings, "head=item_knn", f"run_dir={refit}", f"refit={refit}").out == (
         "ndcg@10 on validation: 0.4875\n")
@@ -75,7 +75,7 @@ def test_refit_says_what_the_model_was_fitted_on_and_the_value_is_of_before(llmr
 
 
 def test_a_model_names_its_data_by_its_own_name_and_not_by_latest(llmrec, prepare_tiny, monkeypatch):
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")  # Which takes longer than all the rest.
+    monkeypatch.setattr(evaluate, "render", lambda content: "report")  # The real report is slow.
     assert llmrec("prepare", *prepare_tiny).code == 0
     assert llmrec("finetune", "head=popularity", "run_dir=run").code == 0
     assert manifest("run")["data"] == {"path": "data/prepared/tiny", "name": "tiny"}
@@ -197,7 +197,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_even_when_killed_again(llmrec, s
     assert model_bytes("cut") == model_bytes("whole")
 
 
-def test_a_finished_run_is_not_gone_on_with(llmrec, settings):
+def test_resuming_a_finished_run_is_refused(llmrec, settings):
     assert llmrec(*settings, "head=ease", "run_dir=run").code == 0
     before = model_bytes("run")
     done = llmrec("finetune", "resume=run")

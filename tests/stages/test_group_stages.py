@@ -27,9 +27,9 @@ def write(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 
 def write_groups(folder: Path) -> None:
-    """Write groups of four users of one taste, what they chose together, and a graph that knows the genres.
+    """Write groups of four users with one taste, their group interactions, and a graph with the genres.
 
-    Group g15 has only members of whom no file says anything, group g14 has one of them.
+    All members of group g15 are unknown to the other files, and one member of g14 is.
     """
     names = ["小组 0", *(f"g{n}" for n in range(1, GROUPS))]
     members = [[f"u{4 * ((3 * n + m) % 15) + n % 4}" for m in range(4)] for n in range(GROUPS)]
@@ -82,7 +82,7 @@ def items(rows: list[dict[str, object]], query: str) -> list[object]:
     return [row["item_id"] for row in rows if row["query_id"] == query]
 
 
-def test_a_model_for_groups_is_measured_on_groups_in_slices_and_by_what_lists_are_worth_to_members() -> None:
+def test_a_group_model_is_measured_on_groups_slices_and_member_metrics() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text("utf-8"))
     assert metrics["protocol"]["audience"] == "groups"
     assert 0 < metrics["protocol"]["num_queries"] <= GROUPS
@@ -106,7 +106,7 @@ def test_the_same_model_can_be_measured_on_users() -> None:
     assert "user:few" in metrics["slices"]
 
 
-def test_all_groups_are_asked_for_and_what_they_had_is_left_out() -> None:
+def test_queries_all_covers_all_groups_and_excludes_seen_items() -> None:
     rows = lists("queries=all", "k=5")
     prepared = pq.read_table("data/prepared/tiny/group_interactions.parquet").to_pylist()
     had = {(row["group_id"], row["item_id"]) for row in prepared if row["split"] != "test"}
@@ -116,7 +116,7 @@ def test_all_groups_are_asked_for_and_what_they_had_is_left_out() -> None:
     assert told()["sources"]["group"] == len({row["query_id"] for row in rows})  # type: ignore[index]
 
 
-def test_fault_44_a_group_nobody_knows_gets_what_most_have_and_the_source_says_so() -> None:
+def test_fault_44_an_unknown_group_gets_popular_items_with_that_source() -> None:
     rows = lists("query.group_id=unheard of", "k=3")
     assert [row["source"] for row in rows] == ["popularity"] * 3
     assert told()["unknown_members"] == 1
@@ -143,7 +143,7 @@ def test_fault_46_unknown_members_are_ignored_and_counted_duplicates_are_one_and
     assert told()["sources"] == {"model": 0, "history": 0, "group": 2, "text": 0, "popularity": 1}
 
 
-def test_reasons_name_what_each_member_adds_who_is_compromised_and_what_the_graph_knows() -> None:
+def test_reasons_name_members_contributions_compromises_and_graph_paths() -> None:
     Path("q.jsonl").write_text('{"query_id": "g", "members": ["u0", "u4", "u1"]}\n')
     rows = lists("queries=q.jsonl", "k=10", "reasons=true")
     reasons = [reason for row in rows for reason in row["reasons"]]  # type: ignore[attr-defined]

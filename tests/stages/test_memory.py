@@ -39,7 +39,7 @@ def fitted(llmrec, tiny_prepared):
 
 @pytest.mark.parametrize(("command", "more"), [("evaluate", ["baselines=[item_knn]"]),
                                                ("recommend", ["queries=all", "output=lists.csv", "k=5"])])
-def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, command, more):
+def test_a_commands_memory_is_estimated_first_and_logged(fitted, command, more):
     done = fitted(command, "model=fit", "run_dir=run", *more)
     assert done.code == 0
     result = noted("run")
@@ -49,7 +49,7 @@ def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, comma
 
 
 @pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])
-def test_the_code_of_the_head_is_loaded_before_what_is_taken_is_measured(fitted, monkeypatch, command, stage):
+def test_the_heads_code_is_imported_before_memory_is_measured(fitted, monkeypatch, command, stage):
     order = []
     plain = stage.import_head
     monkeypatch.setattr(stage, "import_head", lambda folder: (order.append("head"), plain(folder)))
@@ -64,7 +64,7 @@ def test_the_code_of_the_head_is_loaded_before_what_is_taken_is_measured(fitted,
     assert order == ["head", "watch"]
 
 
-def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_start(monkeypatch):
+def test_measured_memory_is_the_growth_of_the_peak_since_the_start(monkeypatch):
     peaks, held, events = iter([700, 950]), 600, {}
     monkeypatch.setattr(memory, "peak", lambda: next(peaks))
     monkeypatch.setattr(memory, "_reset_peak", lambda: True)
@@ -74,7 +74,7 @@ def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_star
 
 
 @pytest.mark.parametrize(("after", "taken"), [(700, None), (950, 350)])
-def test_where_the_system_does_not_forget_a_peak_only_a_new_one_is_noted(monkeypatch, after, taken):
+def test_if_the_peak_cannot_be_reset_only_a_new_peak_is_logged(monkeypatch, after, taken):
     peaks, events = iter([700, after]), {}
     monkeypatch.setattr(memory, "peak", lambda: next(peaks))
     monkeypatch.setattr(memory, "_reset_peak", lambda: False)
@@ -95,7 +95,7 @@ def test_recommend_counts_the_prepared_data_where_it_reads_latest_histories(fitt
             == recommend.memory_of(compose("recommend", [*text, "history=fit"]), model_folder("fit")))
 
 
-def test_latest_histories_are_stated_by_the_larger_of_reading_and_scoring():
+def test_memory_of_latest_histories_is_the_larger_of_reading_and_scoring():
     assert latest_memory(1000, 0) == 1000 * READ
     assert latest_memory(1000, 10**6) == 1000 * KEPT + 10**6
 
@@ -121,25 +121,25 @@ def test_evaluate_counts_the_histories_of_each_model(fitted, tiny_prepared):
     assert two - one >= history_memory(rows) + model_memory(model_folder("fit"))
 
 
-def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):
+def test_memory_of_a_model_is_the_size_of_its_arrays(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     (tmp_path / "histories.safetensors").write_bytes(bytes(10))
     assert model_memory(tmp_path) == 1010
 
 
-def test_scores_are_stated_by_the_block_and_lists_by_their_places():
+def test_memory_of_scores_is_per_block_and_of_lists_per_entry():
     assert scoring_memory(10, 100, 1024) == 2 * 4 * 10 * 100
     assert scoring_memory(10**6, 100, 50) == 2 * 4 * 50 * 100
     assert lists_memory(7, 20) == 20 * lists_memory(7, 1)
 
 
-def test_a_validation_is_stated_by_a_block_of_its_queries_and_their_histories():
+def test_memory_of_validation_is_a_block_of_queries_and_histories():
     assert validation_memory(10, 100, 0) == scoring_memory(10, 100, 1024)
     assert validation_memory(10**6, 100, 70) == validation_memory(1024, 100, 70) == (
         scoring_memory(1024, 100, 1024) + history_memory(70))
 
 
-def test_memory_freed_before_a_fit_is_given_back_so_that_what_the_fit_takes_of_it_shows(monkeypatch):
+def test_memory_freed_before_a_fit_is_returned_so_that_the_fits_growth_is_measured(monkeypatch):
     order = []
     monkeypatch.setattr(memory, "return_freed_memory", lambda: order.append("given back"))
     memory.measure_memory_growth(lambda: order.append("fitted"))
@@ -152,7 +152,7 @@ def test_libraries_of_training_are_counted_once_beside_an_encoder():
     assert memory.libraries_memory({"encoder"}) == plain
 
 
-def test_a_chosen_head_is_let_go_before_the_one_that_is_published_is_fitted(llmrec, tiny_prepared, monkeypatch):
+def test_the_validated_head_is_freed_before_the_published_one_is_fitted(llmrec, tiny_prepared, monkeypatch):
     import gc
     import weakref
 

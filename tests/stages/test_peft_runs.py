@@ -23,7 +23,7 @@ def settings(tiny_prepared, tiny_encoder):
             "encoder.max_length=16", *TUNED]
 
 
-def test_a_multirun_ends_with_what_each_took_and_reached(llmrec, settings):
+def test_a_multirun_ends_with_a_table_of_costs_and_metrics(llmrec, settings):
     done = llmrec(*settings, "peft=frozen,embedding_adapter,lora", "refit=none", "--multirun", "run_dir=many")
     assert done.code == 0, done.err
     table = done.out[done.out.index("3 runs, ndcg@10 on validation"):]
@@ -39,13 +39,13 @@ def test_a_multirun_ends_with_what_each_took_and_reached(llmrec, settings):
     assert all(f"{number:,}" in table for number in trained)
 
 
-def test_several_values_without_multirun_are_told_what_is_missing(llmrec):
+def test_several_values_without_multirun_are_refused_with_the_hint(llmrec):
     done = llmrec("finetune", "experiment=peft_comparison")
     assert done.code == 2
     assert "to run several values add --multirun" in done.err
 
 
-def test_what_was_trained_is_written_alone_and_merged_where_asked(llmrec, settings):
+def test_trained_adapters_are_saved_separately_and_merged_on_request(llmrec, settings):
     done = llmrec(*settings, "peft=lora", "peft.num_layers=1", "peft.merge=true", "head.features.stop_after=2",
                   "optim.encoder_learning_rate=0.01", "refit=none", "run_dir=run")
     assert done.code == 0, done.err

@@ -81,7 +81,7 @@ def weights(run_dir):
     return load_file(run_dir.encoder / "model.safetensors")
 
 
-def test_an_encoder_from_scratch_learns_and_what_it_learned_is_told(prepared, tmp_path, capsys):
+def test_an_encoder_from_scratch_learns_and_reports_its_result(prepared, tmp_path, capsys):
     run_dir = pretrained(prepared, tmp_path / "run", optim=AdamWSettings(epochs=8, batch_size=16, learning_rate=3e-3))
     metrics = read(run_dir.file("metrics.json"))
     assert metrics["after"]["loss"] < metrics["before"]["loss"] - 0.3

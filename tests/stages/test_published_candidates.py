@@ -143,7 +143,7 @@ def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.Ca
     assert "are excluded (exclude_seen=true)" in capsys.readouterr().err
 
 
-def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_ranked(
+def test_repeated_unknown_and_target_candidates_are_counted_and_not_ranked(
         capsys: pytest.CaptureFixture[str]) -> None:
     rows = published()[:10]
     lines = [f"({group},{item})\t{' '.join([*items, *more])}"
@@ -168,7 +168,7 @@ def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_rank
         assert part in stderr
 
 
-def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
+def test_tables_and_report_name_the_user_or_group_of_each_row() -> None:
     evaluate("tables", "candidates=published/groupRatingNegative.txt")
     rows = published()
     per_row = pq.read_table("tables/per_user.parquet").to_pylist()
@@ -184,7 +184,7 @@ def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
         assert part in page
 
 
-def test_intervals_are_over_groups_so_a_row_five_times_is_no_more_sure() -> None:
+def test_intervals_are_over_groups_so_repeated_rows_do_not_narrow_them() -> None:
     rows = published()[::TESTS]
     for name, times in (("once", 1), ("fivefold", 5)):
         lines = [f"({group},{item})\t{' '.join(items)}" for group, item, items in rows for _ in range(times)]
@@ -197,7 +197,7 @@ def test_intervals_are_over_groups_so_a_row_five_times_is_no_more_sure() -> None
                                                                                 abs=1e-6)
 
 
-def test_a_file_of_item_ids_is_the_same_for_all_as_recommend_takes_it() -> None:
+def test_a_file_of_item_ids_is_one_list_for_all_as_in_recommend() -> None:
     items = [f"i{n}" for n in range(0, ITEMS, 4)]
     Path("ids.csv").write_text("\n".join(["item_id", *items, "unknown"]) + "\n")
     Path("ids.txt").write_text("\n".join([*items, "unknown"]) + "\n")
@@ -236,7 +236,7 @@ def test_rows_of_pairs_are_one_list_a_group_by_group_id_or_query_id(capsys: pyte
     assert "1 groups with held-out interactions not evaluated: no candidates" in capsys.readouterr().err
 
 
-def test_a_file_that_says_nothing_of_the_data_is_refused() -> None:
+def test_a_candidates_file_unrelated_to_the_data_is_refused() -> None:
     Path("items.csv").write_text("item_id\nx\ny\n")
     Path("groups.csv").write_text("group_id,item_id\nu0,i1\n")
     Path("held.csv").write_text("group_id,item_id,negatives\ng0,i399,i1 i2\n")

@@ -140,7 +140,7 @@ def test_a_list_is_short_where_fewer_items_are_left_and_never_padded(workshop: P
 # Routing
 
 
-def test_each_query_is_answered_by_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_query_uses_what_is_known_about_it(capsys: pytest.CaptureFixture[str]) -> None:
     file = write("q.jsonl", {"query_id": "known", "user_id": "u3"},
                  {"query_id": "given", "history": ["i3", "xx", "i3"]},
                  {"query_id": "both", "user_id": "u3", "history": ["i2"]}, {"query_id": "words", "text": "robot moon"},
@@ -177,7 +177,7 @@ def test_popularity_is_the_order_of_the_models_own_counts(workshop: Path) -> Non
     assert [counts[row["item_id"]] for row in rows] == [row["score"] for row in rows]
 
 
-def test_words_without_an_encoder_are_popularity_and_a_warning_names_heads_that_read(
+def test_text_queries_without_an_encoder_get_popularity_and_a_warning(
         capsys: pytest.CaptureFixture[str]) -> None:
     assert sources(recommend("knn", "query.text=robots, please")) == {"query": "popularity"}
     stderr = capsys.readouterr().err
@@ -236,7 +236,7 @@ def test_history_and_text_are_added_each_scaled_to_mean_0_and_deviation_1() -> N
     assert list(with_text) == [True]
 
 
-def test_a_history_or_text_that_tells_no_item_apart_counts_as_none() -> None:
+def test_a_history_or_text_with_equal_scores_counts_as_none() -> None:
     blocks = matched(([0], ""), ([0], "aa"), ([], "aa"))
     _, source, _ = answers.score(Stub(history=0.0), blocks, POPULARITY)
     assert list(source) == ["popularity", "text", "text"]
@@ -270,7 +270,7 @@ def test_new_items_are_recommended_by_their_text_and_attributes() -> None:
     assert by_query(recommend("ease", words, "k=20", f"items={items}"))["query"][0] == "n1"
 
 
-def test_a_new_item_has_no_popularity_and_one_that_was_had_is_left_out() -> None:
+def test_a_new_item_has_no_popularity_and_a_seen_one_is_excluded() -> None:
     items = write("new.jsonl", {"item_id": "n1", "title": "Robot Moon", "genres": "Science Fiction"})
     rows = recommend("knn", "query.history=[n1]", "k=100", f"items={items}")
     assert sources(rows) == {"query": "popularity"}
@@ -370,7 +370,7 @@ def test_escaping_is_refused_where_it_has_no_effect(output: str) -> None:
         llmrec("recommend", "model=ease", "query.text=robot", "output.escape_formulas=true", f"output={output}")
 
 
-def test_a_file_of_settings_may_give_the_output_by_its_name_alone() -> None:
+def test_an_output_option_file_can_be_chosen_by_name() -> None:
     plain = {"query": {"user_id": "u1"}, "output": "o.csv"}
     assert Builder(CONFIG_GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
 

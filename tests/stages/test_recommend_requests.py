@@ -100,7 +100,7 @@ def test_history_fit_asks_with_what_the_model_was_fitted_on(lists):
     assert manifest["history"] == "fit"
 
 
-def test_a_model_without_its_data_says_that_it_uses_the_history_of_the_fit_or_refuses_what_was_asked_for(lists, llmrec):
+def test_a_model_without_its_data_uses_the_history_of_the_fit_or_refuses_history_latest(lists, llmrec):
     with_data = lists("query.user_id=u7", "history=fit")[0]
     shutil.rmtree("data")
     result, _, stderr, manifest = lists("query.user_id=u7")
@@ -112,7 +112,7 @@ def test_a_model_without_its_data_says_that_it_uses_the_history_of_the_fit_or_re
     assert "history=latest: the model's prepared data is missing (data/prepared/tiny); copy the data there" in done.err
 
 
-def test_queries_of_nobody_need_no_data(lists):
+def test_queries_without_known_users_need_no_data(lists):
     shutil.rmtree("data")
     assert "histories" not in lists("query.history=[i1,i2]")[2]
 
@@ -180,7 +180,7 @@ def test_a_new_user_with_todays_interactions_may_be_a_member_of_a_group(lists):
     assert result["query"] == alone["new"]
 
 
-def test_what_is_no_sign_of_interest_today_counts_for_nothing(lists):
+def test_new_interactions_below_the_threshold_are_not_added(lists):
     file = write("today.csv", "user_id,item_id,value", "u7,c1,2", "u7,c2,0", "u7,c3,-5", "u7,i1,4")
     _, _, stderr, _ = lists("query.user_id=u7", f"interactions={file}")
     assert f"interactions={file}: 3 of 4 rows not added to histories" in stderr
@@ -220,7 +220,7 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert manifest["short_lists"] == 2
 
 
-def test_users_without_interactions_whom_queries_all_leaves_out_are_counted(llmrec, prepare_tiny):
+def test_users_without_interactions_omitted_by_queries_all_are_counted(llmrec, prepare_tiny):
     llmrec("prepare", *prepare_tiny, "split=cold_users", "output=new")
     llmrec("finetune", "prepared=new", "head=popularity", "refit=none", "run_dir=fit")
     done = llmrec("recommend", "model=fit", "queries=all", "history=fit", "output=lists.csv")
@@ -229,7 +229,7 @@ def test_users_without_interactions_whom_queries_all_leaves_out_are_counted(llmr
     assert f"{manifest['users_left_out']} users left out by queries=all: no interactions" in done.err
 
 
-def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):
+def test_if_no_query_gets_a_list_an_empty_file_is_reported(lists):
     result, _, stderr, manifest = lists(f"queries={write('q.csv', 'user_id', 'u1')}",
                                         f"candidates={write('cand.csv', 'user_id,item_id', 'u1,zz', 'u9,c1')}")
     assert "lists made: none, so the file has no rows" in stderr
@@ -257,12 +257,12 @@ def test_candidates_of_a_group_are_for_the_group(lists):
     ("userid,item_id", "u1,c0", "column 'userid' has no effect on candidates"),
     ("user_id,query_id,item_id", "u1,q,c0", "columns 'user_id' and 'query_id' both name the owner"),
     ("user_id,item_id", "u1,", "line 2: item_id is empty"), ("user_id,item_id", "nobody,c0", "none of the 1 queries")])
-def test_candidates_that_cannot_be_meant_are_refused(llmrec, shop, header, row, message):
+def test_contradictory_candidates_are_refused(llmrec, shop, header, row, message):
     done = llmrec("recommend", "model=ease", "query.user_id=u1", f"candidates={write('cand.csv', header, row)}")
     assert (done.code, message in done.err) == (3, True), done.err
 
 
-def test_a_column_of_interactions_without_effect_is_refused_and_those_of_prepared_ones_are_not(llmrec, shop):
+def test_an_ineffective_column_of_interactions_is_refused_unless_prepare_uses_it(llmrec, shop):
     file = write("today.csv", "user_id,item_id,device", "u7,c1,phone")
     done = llmrec("recommend", "model=ease", "query.user_id=u7", f"interactions={file}")
     assert (done.code, "the column 'device' has no effect in interactions=" in done.err) == (3, True)
@@ -273,7 +273,7 @@ def test_a_column_of_interactions_without_effect_is_refused_and_those_of_prepare
 # Delisted items
 
 
-def test_items_that_the_catalogue_no_longer_has_are_left_out_and_counted_by_the_model_alone(lists):
+def test_delisted_items_are_dropped_and_counted(lists):
     stderr = lists("queries=all", "k=50")[2]
     assert "delisted items left out: 2 ('i5', 'i9'); recommend.delisted=keep" in stderr
     shutil.rmtree("data")
@@ -291,7 +291,7 @@ def test_delisted_items_are_kept_on_demand(lists, setting):
     assert manifest["delisted_items"] == 0
 
 
-def test_an_item_in_todays_feed_is_in_the_catalogue_again(lists):
+def test_an_item_in_the_items_file_is_listed_again(lists):
     file = write("feed.csv", "item_id,title", "i5,Robot and Moon", "n1,Robot and Orbit")
     result, _, stderr, _ = lists("queries=all", "k=50", f"items={file}")
     assert "the model already knows 1 ('i5') of 2 items" in stderr
@@ -299,7 +299,7 @@ def test_an_item_in_todays_feed_is_in_the_catalogue_again(lists):
     assert {"i5", "n1"} <= {item for items in result.values() for item in items}
 
 
-def test_an_evaluation_ranks_delisted_items_and_counts_those_that_were_held_out(llmrec, shop):
+def test_evaluate_ranks_delisted_items_and_counts_held_out_ones(llmrec, shop):
     done = llmrec("evaluate", "model=ease", "run_dir=report", "baselines=[]")
     assert done.code == 0
     held = sum(row["split"] == "test" and row["item_id"] in GONE
@@ -310,7 +310,7 @@ def test_an_evaluation_ranks_delisted_items_and_counts_those_that_were_held_out(
     assert f"{held} of the 60 held-out interactions are with delisted items" in done.err
 
 
-def test_an_item_stays_in_the_catalogue_when_a_day_is_appended_and_is_listed_once_a_file_has_it(llmrec, shop):
+def test_appending_keeps_items_in_the_catalogue_and_lists_those_in_a_file(llmrec, shop):
     append = ["prepare", "dataset=files", "dataset.name=tiny", "dataset.interactions=today.csv",
               "dataset.items=more.csv", "dataset.item_text={title}", "dataset.min_value=4", "split=leave_last_out",
               "mode=append"]
@@ -326,7 +326,7 @@ def test_an_item_stays_in_the_catalogue_when_a_day_is_appended_and_is_listed_onc
 # Reasons
 
 
-def test_reasons_for_users_are_refused_where_there_are_none_and_said_to_be_for_groups(llmrec, lists):
+def test_reasons_for_users_without_support_are_refused(llmrec, lists):
     done = llmrec("recommend", "model=ease", "query.user_id=u1", "reasons=true")
     assert (done.code, "reasons=true: there are reasons for groups" in done.err) == (2, True)
     write("q.jsonl", '{"user_id": "u1"}', '{"query_id": "g", "members": ["u1", "u2"]}')

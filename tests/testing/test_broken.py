@@ -101,7 +101,7 @@ def test_a_broken_loss_is_caught(check, fault):
     assert broken([check], losses.LossCase(parts.loss(fault, parts.LOSSES[fault])))
 
 
-def test_a_loss_that_says_it_learns_what_it_cannot_is_caught():
+def test_a_loss_with_a_false_claim_is_caught():
     check = losses.a_loss_is_of_the_class_that_it_says_it_works_with
     assert broken([check], losses.LossCase(parts.BprOfValues()))
 
@@ -117,7 +117,7 @@ def test_an_encoder_with_other_vectors_in_another_process_is_caught():
     assert broken([check], encoders.EncoderCase(parts.OfThisProcessSettings()))
 
 
-def test_an_encoder_of_random_weights_that_opens_is_caught():
+def test_an_encoder_that_accepts_random_weights_is_caught():
     class Opens(encoders.EncoderCase):
         def open(self):
             return None
@@ -130,7 +130,7 @@ def test_a_broken_adversary_is_caught(check, fault):
     assert broken([check], adversaries.AdversaryCase(parts.adversary(fault)))
 
 
-def test_an_adversary_that_perturbs_nothing_that_is_known_is_caught():
+def test_an_adversary_without_a_known_perturbation_is_caught():
     assert broken([adversaries.it_says_what_it_perturbs], adversaries.AdversaryCase(parts.PerturbsAll()))
 
 

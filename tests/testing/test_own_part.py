@@ -76,7 +76,7 @@ def test_a_head_of_another_package_is_checked_without_pytest(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_all_that_a_head_breaks_is_said_at_once_for_each_example(tmp_path):
+def test_all_failed_checks_of_a_head_are_reported_together_per_example(tmp_path):
     done = run(tmp_path, BROKEN)
     assert done.returncode != 0
     for example in ("newest", "newest_few"):
@@ -103,7 +103,7 @@ def own(settings):
     return cls
 
 
-def test_a_part_that_was_checked_is_in_no_table_afterwards(tmp_path):
+def test_a_checked_part_is_not_left_in_a_table(tmp_path):
     before = {group: set(table) for group, table in CONFIG_GROUPS.items()}
     with pytest.raises(AssertionError):
         check_head(own(broken.head(broken.Doubles)), tmp_path)

@@ -75,14 +75,14 @@ def test_the_adversarial_loss_of_a_line_is_the_clean_one_plus_the_loss_one_step_
     assert weight.grad.tolist() == pytest.approx([1 + 2 * 1.06, 2 * 0.08])
 
 
-def test_the_perturbation_is_a_constant_for_the_gradient_of_what_lies_below():
+def test_no_gradient_flows_through_the_perturbation():
     below = torch.tensor([[1.0, 0.0]], requires_grad=True)
     weight = torch.tensor([3.0, 4.0])
     adversarial_loss(lambda h: (h @ weight).sum(), below * 1, FgmSettings(epsilon=0.1)).backward()
     assert below.grad.tolist() == [[6.0, 8.0]]
 
 
-def test_without_an_adversary_the_loss_is_the_loss():
+def test_without_an_adversary_the_loss_is_unchanged():
     hidden = torch.ones(1, 2)
     assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversarySettings()).item() == 2
     assert not hidden.requires_grad
@@ -136,7 +136,7 @@ def test_pgd_stays_in_its_ball_and_finds_a_higher_loss_than_fgm(norm):
 @pytest.mark.parametrize("settings", [FgmSettings(weight=0.5), PgdSettings(weight=0.5), FreeLbSettings()],
                          ids=lambda s: s.kind)
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_gradients_are_those_of_the_losses_at_the_points_that_were_found(settings, scale):
+def test_gradients_are_taken_at_the_perturbed_points(settings, scale):
     """Against autograd at the recorded points; scaled as with gradient accumulation."""
     model, outputs = small_model()
     below = nn.Parameter(HIDDEN.clone())
@@ -176,7 +176,7 @@ def test_the_steps_of_freelb_climb():
     assert values[-1] > values[0]
 
 
-def test_an_adversary_reaches_through_layers_whose_activations_are_computed_again():
+def test_an_adversary_works_with_gradient_checkpointing():
     model, outputs = small_model()
     plain = adversarial_loss(loss_of(outputs), HIDDEN, PgdSettings())
     again = adversarial_loss(loss_of(lambda h: checkpoint(outputs, h, use_reentrant=False)), HIDDEN, PgdSettings())
@@ -191,7 +191,7 @@ def test_a_parameter_that_a_loss_does_not_touch_gets_no_gradient():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_divergence_is_that_of_two_coins():
+def test_divergence_equals_a_hand_worked_example_of_two_coins():
     # Coins of 3/4 and 1/2: .75 log(.75 / .5) + .25 log(.25 / .5).
     clean, even = torch.tensor([[math.log(3), 0.0]]), torch.zeros(1, 2)
     assert divergence(clean, even).item() == pytest.approx(0.75 * math.log(1.5) - 0.25 * math.log(2))
@@ -221,7 +221,7 @@ def test_virtual_is_zero_with_a_gradient_of_zero_where_the_output_does_not_chang
     assert torch.autograd.grad(value, weight)[0].abs().max() < 1e-7
 
 
-def test_virtual_looks_at_no_label_and_compares_no_dropout():
+def test_virtual_uses_no_labels_and_the_same_dropout_mask():
     _, outputs = small_model()
     drop = nn.Dropout(0.5)
     with torch.random.fork_rng():
@@ -239,7 +239,7 @@ def test_virtual_adds_its_weight_times_the_divergence_to_the_loss():
     torch.testing.assert_close(both, expected)
 
 
-def test_apr_moves_all_rows_of_a_pair_against_each_other():
+def test_apr_perturbs_all_rows_of_a_pair_jointly():
     # score = u . i, loss = -score: uphill is -i for the user and -u for the item, each by a tenth of its own norm.
     user, item = torch.tensor([[3.0, 4.0]], requires_grad=True), torch.tensor([[0.0, 2.0]], requires_grad=True)
     value = adversarial_loss_of_all(lambda rows: -(rows[0] * rows[1]).sum(), [user, item], AprSettings(epsilon=0.1))
@@ -256,7 +256,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("settings", [cls() for name, cls in ADVERSARIES.items() if name not in ("none", "apr")],
                          ids=lambda s: s.kind)
-def test_training_against_an_adversary_is_gone_on_with_to_the_bit(settings, tmp_path):
+def test_adversarial_training_resumes_to_the_same_bits(settings, tmp_path):
     def trained(folder, resumed=False, stop_at=None):
         model, outputs = small_model()
         dropped, steps = nn.Dropout(0.3), []
@@ -290,10 +290,10 @@ def test_training_against_an_adversary_is_gone_on_with_to_the_bit(settings, tmp_
     (VirtualSettings(probe=0.1), "probe=0.1: must be at most 0.05"),
     (AprSettings(weight=0), "weight=0: must be above 0"),
     (replace(PgdSettings(), steps=0), "steps=0: must be at least 1")])
-def test_a_setting_out_of_range_or_without_effect_is_told(settings, about):
+def test_a_setting_out_of_range_or_without_effect_is_reported(settings, about):
     assert any(problem.startswith(about) for problem in settings.problems())
 
 
-def test_what_is_there_by_default_is_sound():
+def test_default_adversaries_have_no_problems():
     assert [problem for cls in ADVERSARIES.values() for problem in cls().problems()] == []
     assert list(NoAdversarySettings().problems()) == []

@@ -33,14 +33,14 @@ print(inside)
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
-def test_steps_that_allocate_the_same_ask_the_system_for_no_pages():
+def test_steps_with_equal_allocations_request_no_new_pages():
     reused, plain = (int(subprocess.run([sys.executable, "-c", COUNTED, how], check=True, capture_output=True,
                                       text=True).stdout) for how in ("kept", "plain"))
     assert reused < 200
     assert plain > 5 * reused
 
 
-def test_where_the_c_library_is_another_the_block_runs_as_it_is(monkeypatch):
+def test_with_another_c_library_the_block_runs_unchanged(monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     with allocator.keep_freed_memory():
         done = True
@@ -64,7 +64,7 @@ print(before - held())
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
-def test_what_is_free_below_the_top_of_the_heap_is_given_back_when_asked_for():
+def test_free_memory_inside_the_heap_is_returned_on_request():
     given_back = int(subprocess.run([sys.executable, "-c", RETURNED], check=True, capture_output=True,
                                     text=True).stdout)
     assert given_back > 50 * 2**20

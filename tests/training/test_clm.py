@@ -44,7 +44,7 @@ def test_padding_is_never_scored(batch):
     assert float(texts.loss(np.arange(len(batch))).detach()) == pytest.approx(np.mean(by_hand), abs=1e-4)
 
 
-def test_what_comes_later_does_not_change_the_prediction_of_what_came_before():
+def test_later_tokens_do_not_change_earlier_predictions():
     one, other = ("the robot and the moon", "the robot and the love")
     assert one_by_one(one)[:4] == pytest.approx(one_by_one(other)[:4], abs=1e-6)
 
@@ -57,7 +57,7 @@ def test_a_text_of_unknown_tokens_alone_has_nothing_to_predict(monkeypatch):
         NextTokens(MODEL, ["☃☃", ""], CPU)
 
 
-def test_an_encoder_that_sees_both_sides_is_refused_and_a_decoder_in_a_folder_is_not(tmp_path):
+def test_a_bidirectional_encoder_is_refused_and_a_decoder_accepted(tmp_path):
     bert = save_tiny(tmp_path / "bert", "bert")
     with pytest.raises(ConfigError, match=r"objective=clm: 'bert' in .* sees both sides of a token"):
         load_causal_model(HuggingFaceSettings(path=str(bert), max_length=24), TEXTS, 1, CPU)

@@ -49,7 +49,7 @@ def test_the_loss_is_the_cross_entropy_of_cosines_over_the_temperature_both_ways
     assert float(views.loss(np.arange(2))) == pytest.approx((np.mean(rows) + np.mean(columns)) / 2, abs=1e-6)
 
 
-def test_the_same_text_and_what_the_user_chose_are_no_negatives():
+def test_equal_texts_and_the_users_items_are_not_negatives():
     views = Views(["h0", "h1", "h2"], ["Film 5", "Film 5", "Film 9"], np.array([0, 1, 0]), np.array([5, 5, 9]))
     observed_pairs = ObservedPairs(data(TEXTS, [[5, 9], [5]]))
     encoder = FixedEncoder([[1.0]], [[1.0]])
@@ -99,7 +99,7 @@ def test_a_measure_with_dropout_leaves_torchs_stream_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_what_knowledge_says_has_no_title_in_it_that_would_give_it_away():
+def test_knowledge_texts_do_not_contain_the_items_title():
     result = task("knowledge")
     assert not any("Film 1" in text for text in result.train.views.second)
 

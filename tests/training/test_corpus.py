@@ -8,7 +8,7 @@ from llmrec_cli.training.corpus import build_corpus, held_out, history_chunks, k
 from tests.training.corpora import TEXTS, data, knowledge
 
 
-def test_the_share_held_out_is_about_what_was_asked_for_and_stays_as_texts_are_added():
+def test_the_held_out_share_is_about_as_set_and_stable_as_texts_are_added():
     out = held_out(TEXTS, 0.2)
     assert 0.1 < out.mean() < 0.3
     assert held_out([*TEXTS[:50], "new"], 0.2)[:50].tolist() == out[:50].tolist()
@@ -53,7 +53,7 @@ def test_what_the_graph_says_of_an_item_becomes_a_text_without_its_title():
     assert documents == ["film director: Ridley Scott; film genre: Deep space, Horror; sequel of: Alien 3", "", "a: b"]
 
 
-def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item():
+def test_knowledge_is_in_the_corpus_exactly_if_its_item_is():
     graph = knowledge([[f"made by>Studio {n}"] for n in range(200)])
     settings = MaskedLanguageModelSettings(histories=False, knowledge=True, holdout_share=0.2)
     corpus = build_corpus(data(TEXTS, [], graph), settings, seed=1)

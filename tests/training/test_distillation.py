@@ -13,13 +13,13 @@ CPU = torch.device("cpu")
 INTERACTIONS = sp.csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], np.float32))
 
 
-def test_targets_are_the_shares_of_what_is_chosen_with_an_item():
+def test_targets_are_the_shares_of_items_chosen_together():
     targets = SoftTargets(INTERACTIONS, DistillationSettings(), CPU)
     assert targets.rows.tolist() == [0, 1, 2]
     np.testing.assert_allclose(targets.of(np.array([0, 1, 2])), [[0, 2 / 3, 1 / 3, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
 
 
-def test_a_pair_in_a_long_history_says_less():
+def test_a_pair_in_a_long_history_weighs_less():
     interactions = sp.csr_array(np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.float32))
     # The long history gives each of its four pairs with item 0 1/4, the short one its only pair 1.
     np.testing.assert_allclose(SoftTargets(interactions, DistillationSettings(), CPU).of(np.array([0]))[0],
@@ -36,7 +36,7 @@ def test_targets_of_ease_are_its_positive_weights():
     np.testing.assert_allclose(targets.of(np.arange(3)), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_is_least_where_the_logits_are_the_log_of_the_targets_and_is_their_entropy_there():
+def test_the_minimum_of_the_loss_is_the_entropy_of_the_targets():
     targets = torch.tensor([[0.5, 0.25, 0.25]])
     entropy = 1.5 * np.log(2)
     assert float(distillation_loss(targets.log() + 3, targets)) == pytest.approx(entropy, rel=1e-5)

@@ -26,7 +26,7 @@ def learned(triples, num_entities, num_relations, settings, seed=1):
     return vectors, events[0][1]
 
 
-def test_the_loss_is_that_of_the_triple_and_of_its_negatives_by_how_likely_they_are():
+def test_negatives_are_weighted_by_their_likelihood_in_the_loss():
     score, negatives = torch.tensor([-1.0]), torch.tensor([[-1.0, -1.0 - math.log(3)]])
     own = torch.zeros(1, 2, dtype=torch.bool)
     # The negatives have weights 3/4 and 1/4. With a margin of 1 the first two terms are log(1 + exp(0)).
@@ -44,7 +44,7 @@ def test_a_negative_that_is_the_triples_own_end_weighs_nothing():
     assert self_adversarial_loss(score, negatives, own, 1.0, 1.0).item() == pytest.approx(by_hand)
 
 
-def test_negatives_stand_in_for_tails_and_for_heads_half_from_the_same_end_of_the_batch():
+def test_negatives_replace_tails_and_heads_half_from_the_batch():
     triples = ids(*((n, 0, 100 + n) for n in range(40)))
     settings = TransESettings(batch_size=16, num_negatives=10)
     epoch = list(batches(triples, 10_000, settings, np.random.default_rng(2)))
@@ -105,7 +105,7 @@ def test_rotate_learns_inverse_and_composed_relations():
         assert model.answers(np.array([h]), np.array([r]), backward=False).argmax().item() == t
 
 
-def test_complex_learns_a_symmetric_relation_from_one_side_and_keeps_another_one_way():
+def test_complex_learns_symmetric_and_asymmetric_relations():
     """Most pairs of friends have a triple in one direction only; parents never have the reverse triple."""
     pairs = [(2 * n, 2 * n + 1) for n in range(20)]
     friends = [(a, 0, b) for a, b in pairs] + [(b, 0, a) for a, b in pairs[:14]]
@@ -129,7 +129,7 @@ def communities():
 
 
 @pytest.mark.parametrize("kind", ENTITIES)
-def test_vectors_tell_held_out_triples_better_than_before(kind):
+def test_training_ranks_held_out_triples_better(kind):
     rng = np.random.default_rng(3)
     # Things of a maker are linked to each other, so that a held-out link can be predicted.
     joined = [(12 + a, 2, 12 + a + 12 * int(rng.integers(1, 4))) for a in range(84)]
@@ -155,7 +155,7 @@ def test_held_out_triples_choose_the_epochs_and_are_learned_too(kind):
     assert vectors.tobytes() == again.tobytes()
 
 
-def test_as_many_epochs_are_run_as_tell_held_out_triples_best(monkeypatch):
+def test_the_number_of_epochs_is_the_best_on_held_out_triples(monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
                         lambda *_: {"mrr": next(values), "hits@10": 0.0})

@@ -12,7 +12,7 @@ from llmrec_cli.training.nsp import negatives
 from tests.training.corpora import TEXTS, data
 
 
-def test_a_history_is_what_came_before_newest_first_and_no_more_than_asked_for():
+def test_a_history_is_the_newest_earlier_items_up_to_the_limit():
     train, held = build_pairs(data(TEXTS, [[7, 3, 9, 1, 5]] * 3), 2, 99, 0.5, seed=1)
     out = held_out(TEXTS, 0.5)
     row = [7, 3, 9, 1, 5]
@@ -36,7 +36,7 @@ def test_held_out_items_are_measured_and_are_in_no_history_that_is_trained_on():
         data(TEXTS, [list(range(n, n + 20)) for n in range(0, 180, 5)]), 5, 0.2, seed=1).histories
 
 
-def test_users_with_one_item_each_give_nothing_to_follow_and_that_is_said():
+def test_users_with_one_item_give_no_pairs_which_is_reported():
     with pytest.raises(DataError, match="users with at least two training interactions"):
         build_pairs(data(TEXTS, [[n] for n in range(100)]), 5, 50, 0.2, seed=1)
 
@@ -44,7 +44,7 @@ def test_users_with_one_item_each_give_nothing_to_follow_and_that_is_said():
 @settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(0, 29), min_size=2, max_size=12, unique=True), min_size=2, max_size=8),
        st.integers(1, 3), st.integers(0, 99))
-def test_what_does_not_follow_is_nothing_the_user_has_chosen_nor_the_same_text(histories, num, seed):
+def test_negatives_are_not_items_of_the_user_nor_equal_texts(histories, num, seed):
     texts = [f"Film {n % 20}. about" for n in range(30)]  # ten of them twice
     shop = data(texts, histories)
     part = build_held_out_pairs(shop, 5, 0.5, seed)
@@ -59,7 +59,7 @@ def test_what_does_not_follow_is_nothing_the_user_has_chosen_nor_the_same_text(h
             assert negative in part.item
 
 
-def test_known_pairs_are_known_and_others_are_not():
+def test_observed_pairs_are_recognised():
     observed_pairs = ObservedPairs(data(TEXTS, [[3, 5], [], [7]]))
     observed = observed_pairs(np.array([0, 0, 1, 2, 2])[:, None], np.array([3, 5, 7]))
     assert observed.tolist() == [[True, True, False], [True, True, False], [False] * 3, [False, False, True],

@@ -129,7 +129,7 @@ def test_7_a_run_directory_that_cannot_be_written_is_told_before_training(tmp_pa
         RunDir.create("finetune", str(tmp_path / "new"))
 
 
-def test_8_removing_a_checkpoint_begins_with_what_makes_it_one(tmp_path, monkeypatch):
+def test_8_removing_a_checkpoint_begins_with_its_manifest(tmp_path, monkeypatch):
     removed, rmtree = [], shutil.rmtree
 
     def stop(path, *rest, **named):

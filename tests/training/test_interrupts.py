@@ -139,7 +139,7 @@ def test_training_in_a_thread_leaves_signals_alone():
     assert epochs == [4]
 
 
-def test_of_what_torchrun_passes_on_again_within_two_seconds_only_one_counts(monkeypatch):
+def test_repeated_signals_from_torchrun_within_two_seconds_count_once(monkeypatch):
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1")):
         monkeypatch.setenv(name, value)
     now = [100.0]

@@ -11,19 +11,19 @@ def ids(*triples) -> Ids:
     return Ids(*np.array(triples, np.int64).T)
 
 
-def test_what_the_graph_answers_too_is_no_mistake():
+def test_other_true_answers_do_not_lower_the_filtered_rank():
     scores = torch.tensor([[0.9, 0.8, 0.5, 0.1]])
     nothing = np.zeros(0, np.int64)
     assert filtered_ranks(scores, np.array([2]), (nothing, nothing)).tolist() == [3]
     assert filtered_ranks(scores, np.array([2]), (np.array([0, 0]), np.array([0, 2]))).tolist() == [2]
 
 
-def test_equal_scores_count_half_so_a_model_of_equal_vectors_is_no_oracle():
+def test_equal_scores_get_the_mean_rank():
     nothing = np.zeros(0, np.int64)
     assert filtered_ranks(torch.zeros(1, 5), np.array([1]), (nothing, nothing)).tolist() == [3]
 
 
-def test_ranks_of_a_random_model_are_those_of_a_line_that_asks_one_question_at_a_time():
+def test_ranks_equal_those_of_a_loop_over_queries():
     rng = np.random.default_rng(5)
     num_entities, num_relations = 12, 3
     triples = ids(*{tuple(int(x) for x in row) for row in
@@ -47,7 +47,7 @@ def test_ranks_of_a_random_model_are_those_of_a_line_that_asks_one_question_at_a
     assert metrics["hits@10"] == pytest.approx(np.mean([rank <= 10 for rank in ranks]))
 
 
-def test_a_pair_is_held_out_with_all_that_joins_it_so_no_twin_tells():
+def test_all_triples_of_a_pair_are_held_out_together():
     twins = [(a, 0, b) for a in range(20) for b in range(20, 30)]
     triples = ids(*twins, *((b, 1, a) for a, _, b in twins))
     is_held = held_out(triples, 30, 0.1, np.random.default_rng(1))
@@ -56,7 +56,7 @@ def test_a_pair_is_held_out_with_all_that_joins_it_so_no_twin_tells():
     assert (first == second).all()
 
 
-def test_an_entity_of_which_nothing_else_is_said_is_never_held_out():
+def test_the_only_triple_of_an_entity_is_never_held_out():
     # A star: each leaf is in one triple. A ring of three: each entity is in two.
     triples = ids(*((0, 0, leaf) for leaf in range(1, 40)), (40, 0, 41), (41, 0, 42), (42, 0, 40))
     for seed in range(20):

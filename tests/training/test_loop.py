@@ -188,7 +188,7 @@ def test_only_the_two_newest_checkpoints_stay_counted_by_step(tmp_path):
         "manifest.json", "progress.json", "state.safetensors"]
 
 
-def test_what_a_kill_left_is_cleared_away(tmp_path):
+def test_leftovers_of_a_kill_are_removed(tmp_path):
     interrupted(tmp_path)
     for name in ("step-000001", "step-000003/more", ".step-000009.abcdefgh.new", "step-000012"):
         (tmp_path / name).mkdir()
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, name):
         run(Model(), TrainContext(CPU, 1, resume_from=tmp_path))
 
 
-def test_a_checkpoint_without_a_manifest_is_none(tmp_path):
+def test_a_checkpoint_without_a_manifest_is_ignored(tmp_path):
     interrupted(tmp_path)
     (tmp_path / "step-000006" / "manifest.json").unlink()
     assert [p.name for p in checkpoints(tmp_path)] == ["step-000003"]
@@ -275,7 +275,7 @@ def test_every_epoch_has_its_own_batches_and_a_resumed_one_starts_behind_those_i
     assert rows_seen(resume_from=tmp_path) == seen[18:]
 
 
-def test_what_is_done_after_a_step_sees_its_gradients_and_survives_a_kill(tmp_path):
+def test_an_after_step_callback_sees_gradients_and_its_state_survives_a_kill(tmp_path):
     def counted(**where):
         model = Model()
         model.register_buffer("total", torch.zeros(3))

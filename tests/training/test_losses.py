@@ -44,13 +44,13 @@ def test_the_popularity_correction_makes_up_for_a_candidate_three_times_as_frequ
     assert loss.item() == pytest.approx(-math.log(3 / 4))
 
 
-def test_a_known_positive_is_no_negative_and_the_target_stays_even_where_it_is_marked():
+def test_excluded_candidates_are_not_negatives_but_the_target_stays():
     logits = torch.tensor([[0.0, 5.0, 0.0]])
     loss = softmax_loss(logits, torch.tensor([0]), excluded_BC=torch.tensor([[True, True, False]]))
     assert loss.item() == pytest.approx(math.log(2))
 
 
-def test_a_choice_is_compared_with_what_is_not_known_to_be_liked():
+def test_excluded_candidates_do_not_change_the_loss_of_a_choice():
     logits, target, excluded = torch.tensor([[2.0, 5.0, 0.0]]), torch.tensor([0]), torch.tensor([[True, True, False]])
     # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
     expected = math.log1p(math.exp(-2.0))
@@ -96,7 +96,7 @@ def test_negatives_count_the_same_whatever_their_positives_weigh():
     assert loss.item() == pytest.approx(3 * math.log(2))
 
 
-def test_the_softmax_of_rows_is_the_softmax_of_each_interaction():
+def test_the_softmax_per_user_equals_the_softmax_per_interaction():
     generator = torch.Generator().manual_seed(0)
     logits, excluded = torch.randn(3, 6, generator=generator), torch.rand(3, 6, generator=generator) < 0.4
     excluded[:, 0] = excluded[2] = True
@@ -106,7 +106,7 @@ def test_the_softmax_of_rows_is_the_softmax_of_each_interaction():
     assert loss.item() == pytest.approx(expected.item())
 
 
-def test_a_candidate_of_the_softmax_of_rows_stands_for_as_many_items_as_it_says():
+def test_a_candidate_of_the_softmax_per_user_counts_as_its_number_of_items():
     loss = softmax_of_rows_loss(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[False]]), torch.tensor([0]),
                                 math.log(3))
     assert loss.item() == pytest.approx(math.log(4))

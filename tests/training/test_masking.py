@@ -22,7 +22,7 @@ def test_padding_and_special_tokens_are_never_chosen_or_changed():
     assert torch.equal(inputs[~target], ids[~target])
 
 
-def test_of_the_chosen_eight_in_ten_are_masked_one_replaced_and_one_left():
+def test_of_the_chosen_tokens_80_percent_are_masked_10_replaced_and_10_unchanged():
     ids, inputs, target = masked([[CLS, *range(FIRST, 205), SEP]] * 500)
     share = target[:, 1:-1].float().mean().item()
     assert share == pytest.approx(0.15, abs=0.005)
@@ -70,7 +70,7 @@ def test_pieces_of_a_word_are_chosen_masked_and_left_alone_together():
     assert torch.equal(inputs[:, [0, 6, 7]], ids[:, [0, 6, 7]])
 
 
-def test_words_of_one_piece_are_masked_as_if_nobody_spoke_of_words():
+def test_whole_word_masking_of_one_piece_words_equals_token_masking():
     ids = torch.tensor([[CLS, *range(FIRST, 25), SEP]] * 50)
     first = torch.arange(ids.shape[1]).expand_as(ids)
     plain = mask_tokens(ids, ids != PAD, 0.15, VOCABULARY, 1)

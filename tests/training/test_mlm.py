@@ -54,7 +54,7 @@ ODD = ["", " ", "🚀🚀🚀", "👩‍🚀 in space", "שלום עולם", "م
 
 
 @pytest.mark.parametrize("whole_words", [True, False])
-def test_texts_in_any_script_are_masked_and_only_what_can_be_predicted_is(whole_words):
+def test_only_known_tokens_are_masked_in_texts_of_any_script(whole_words):
     settings = ScratchSettings(vocabulary_size=300, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
     texts = MaskedTexts(load_masked_model(settings, [*TEXTS, *ODD], 1, CPU), ODD, 0.15, CPU, whole_words)
     assert set(texts.texts) <= set(ODD) - {"", " "}

@@ -10,7 +10,7 @@ from llmrec_cli.training.losses.catalogue_softmax import CHUNKS, catalogue_softm
 from llmrec_cli.training.losses.softmax import softmax_loss
 
 
-def test_the_chance_of_an_item_is_that_of_being_a_target_or_drawn_by_hand():
+def test_an_items_sampling_probability_equals_a_hand_worked_example():
     """Items 0 and 1 have 3 and 1 of 4 interactions, item 2 none; a step has two targets and one sampled item."""
     chances = np.exp(log_chances(np.array([3, 1, 0]), 2, 1))
     np.testing.assert_allclose(chances, [1 - (1 / 4) ** 2 / 2, 1 - (3 / 4) ** 2 / 2, 0], rtol=1e-6)
@@ -26,7 +26,7 @@ def test_the_chance_of_an_item_is_how_often_it_is_drawn():
     np.testing.assert_allclose(np.exp(log_chances(counts, 6, 2)), seen / 20_000, atol=0.012)
 
 
-def test_where_all_items_are_drawn_nothing_is_corrected():
+def test_without_sampling_nothing_is_corrected():
     assert log_chances(np.array([3, 1, 2]), 2, 3).tolist() == [0, 0, 0]
 
 
@@ -57,7 +57,7 @@ def test_the_softmax_in_chunks_is_torchs_with_its_gradients(smoothing, weighted)
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_softmax_in_chunks_is_that_of_the_step_where_nothing_is_excluded():
+def test_without_exclusions_the_softmax_in_chunks_equals_softmax_loss():
     generator = torch.Generator().manual_seed(1)
     hidden, items = torch.randn(5, 4, generator=generator), torch.randn(6, 4, generator=generator)
     target, log_q = torch.tensor([0, 5, 2, 2, 1]), torch.randn(6, generator=generator)

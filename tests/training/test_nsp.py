@@ -23,7 +23,7 @@ def task():
     return next_sentence_prediction(OBJECTIVE, SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
 
 
-def test_each_history_is_asked_about_once_with_what_followed_and_else_with_what_did_not(task):
+def test_each_history_is_once_with_its_next_item_or_with_another(task):
     pairs = task.train
     assert pairs.follows.sum() == 40
     assert len(pairs) == 120
@@ -47,14 +47,14 @@ def test_the_answer_is_not_in_the_text(task):
     assert set(task.train.follows.tolist()) == {0.0, 1.0}
 
 
-def test_swapping_the_answers_leaves_every_input_as_it_is(task):
+def test_labels_do_not_change_the_inputs(task):
     rows = torch.arange(10)
     before = task.train.tokens.batch(rows)[0].clone()
     task.train.follows = 1 - task.train.follows
     assert torch.equal(task.train.tokens.batch(rows)[0], before)
 
 
-def test_a_new_head_says_one_half_and_the_loss_is_that_of_a_coin(task):
+def test_an_untrained_head_predicts_one_half(task):
     assert float(task.train.loss(np.arange(8)).detach()) == pytest.approx(np.log(2))
     measure = task.held_out.measure(1)
     assert measure.loss == pytest.approx(np.log(2), abs=1e-6)

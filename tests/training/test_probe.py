@@ -42,12 +42,12 @@ def test_an_encoder_for_which_all_texts_are_alike_is_as_good_as_guessing():
     assert answers.metrics() == {"recall@1": 0.0, "recall@10": 1.0, "mrr": 0.5}
 
 
-def test_the_metrics_are_those_of_the_ranks():
+def test_probe_metrics_follow_from_the_ranks():
     answers = Answers(np.array([1.0, 4.0, 11.0]), np.zeros((3, 3), int))
     assert answers.metrics() == pytest.approx({"recall@1": 1 / 3, "recall@10": 2 / 3, "mrr": (1 + 1 / 4 + 1 / 11) / 3})
 
 
-def test_a_fall_that_every_question_shows_is_told_from_chance():
+def test_a_fall_in_every_question_is_significant():
     good, bad = Answers(np.ones(50), np.zeros((50, 3), int)), Answers(np.full(50, 2.0), np.zeros((50, 3), int))
     assert mrr_difference(good, bad, 1) == (-0.5, (-0.5, -0.5))
     mixed = Answers(np.array([1.0, 2.0] * 25), np.zeros((50, 3), int))
@@ -68,7 +68,7 @@ def test_a_description_is_the_text_without_the_title_wherever_that_is():
     assert without_title(items, 0) == ""
 
 
-def test_described_items_are_asked_for_by_their_description_and_only_held_out_ones():
+def test_the_probe_queries_held_out_items_by_description():
     texts = [f"Film {n}. A long story of some people who lived number {n * 7} in that street" for n in range(200)]
     result = build_probe(data(texts, []), 0.2, 1)
     out = held_out(texts, 0.2)
@@ -82,7 +82,7 @@ def test_described_items_are_asked_for_by_their_description_and_only_held_out_on
         assert "Film" not in question
 
 
-def test_without_descriptions_histories_are_asked_about_and_their_own_titles_are_no_answers():
+def test_without_descriptions_the_probe_queries_histories_excluding_their_titles():
     texts = [f"Film {n}" for n in range(200)]
     result = build_probe(data(texts, [list(range(n, n + 12)) for n in range(0, 180, 6)]), 0.2, 1)
     assert result.kind == "history"

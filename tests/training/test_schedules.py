@@ -39,7 +39,7 @@ def fit(model, size, log=lambda event, **values: None, validate=None, **changed)
                  validate)
 
 
-def test_a_cosine_falls_through_the_half_at_half_of_its_way_and_a_constant_stays():
+def test_the_cosine_schedule_is_one_half_at_half_time_and_constant_stays():
     cosine = [learning_rate_share(step, 12, 2 / 12, "cosine") for step in range(13)]
     assert cosine[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert cosine[7] == pytest.approx(0.5)
@@ -126,7 +126,7 @@ def test_the_last_step_of_an_epoch_averages_the_batches_that_are_left():
     assert rates == pytest.approx([0.05 * n / 9 for n in range(9, 0, -1)])
 
 
-def test_bfloat16_is_of_the_products_alone_and_changes_little():
+def test_bfloat16_applies_to_matrix_products_and_changes_little():
     exact, rough, dtypes = linear(), linear(), set()
     rough.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
     expected, result = fit(exact, 8), fit(rough, 8, precision="bfloat16")

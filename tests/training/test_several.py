@@ -78,7 +78,7 @@ def second_of_two(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def test_a_loss_that_has_no_parts_is_refused_in_several_processes(second_of_two):
+def test_a_loss_that_cannot_be_split_is_refused_in_several_processes(second_of_two):
     model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="towers: the loss of a step cannot be split between 2 processes"):
         train(model, lambda epoch, generator: iter(()), lambda _: model.weight.sum(), [(model, 0.1)], AdamWSettings(),

@@ -83,7 +83,7 @@ def test_54_a_step_of_one_row_that_does_not_fit_ends_with_a_resource_error():
         fit(Model(room=7))
 
 
-def test_54_a_model_that_can_hold_less_at_a_time_does_so_before_its_batch_is_parted():
+def test_54_a_model_reduces_its_own_memory_before_its_batch_is_split():
     whole, small, events = Model(), Model(room=2), []
     fit(whole, dropout=0.5)
     fit(small, events, dropout=0.5, shrink=small.shrink)
@@ -122,7 +122,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     assert not is_out_of_memory(ValueError("can't allocate memory"))
 
 
-def test_what_torch_says_of_memory_that_is_not_there_is_known():
+def test_torchs_out_of_memory_messages_are_recognised():
     with pytest.raises(RuntimeError) as of_torch:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(of_torch.value)

@@ -27,7 +27,7 @@ def test_the_curves_of_parts_follow_each_other_and_other_events_are_left_out():
                      (3, {"refit/step/loss": 0.4}), (4, {"refit/step/loss": 0.3})]
 
 
-def test_settings_are_told_by_the_keys_that_a_person_types():
+def test_settings_are_logged_under_their_command_line_keys():
     assert flat({"optim": {"batch_size": 8, "ema": 0.5}, "k": [1, 2], "resume": "", "tune": None}) == {
         "optim.batch_size": 8, "optim.ema": 0.5, "k": "[1, 2]", "resume": "", "tune": "None"}
 
@@ -40,7 +40,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_extra_to_install(tm
         pytest.fail("the run began")
 
 
-def test_without_a_tracker_nobody_listens(tmp_path):
+def test_without_a_tracker_nothing_is_tracked(tmp_path):
     run_dir = RunDir(tmp_path)
     with track_run(NoTrackerSettings(), run_dir, NoTrackerSettings()):
         assert run_dir.listeners == []

@@ -42,7 +42,7 @@ def test_complex_is_the_real_part_of_the_product_with_the_conjugate_of_the_tail(
 
 
 @pytest.mark.parametrize("kind", ENTITIES)
-def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(kind):
+def test_a_triple_has_the_same_score_by_head_by_tail_and_in_a_batch(kind):
     scores = triple_scores(ENTITIES[kind](embedding_size=6))
     entities, relations = (t.double() for t in scores.start(5, 2, torch.Generator().manual_seed(3)))
     assert relations.shape == (2, {"rotate": 3}.get(kind, 6))
@@ -56,7 +56,7 @@ def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(k
         torch.testing.assert_close(among[torch.arange(3), end], expected, atol=1e-6, rtol=1e-6)
 
 
-def test_a_distance_of_nothing_has_a_gradient_that_is_a_number():
+def test_a_distance_of_zero_has_a_finite_gradient():
     same, scores = torch.ones(1, 4, requires_grad=True), triple_scores(TransESettings())
     (scores.score_pairs(same, same.detach().clone()).sum() + scores.score_all(same, same).sum()).backward()
     assert same.grad is not None

@@ -105,7 +105,7 @@ def test_the_given_settings_come_first_and_the_best_of_all_are_refitted_and_save
 
 
 @pytest.mark.usefixtures("any_gain_counts")
-def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_the_same_model(llmrec, settings):
+def test_the_gain_and_the_settings_are_printed_and_reproduce_the_model(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     best = max(float(row["value"]) for row in trials("run"))
     first, verdict, header, _, *rows, by_hand, _, last = done.out.splitlines()
@@ -163,7 +163,7 @@ def test_given_settings_outside_the_range_are_tried_as_they_are(llmrec, settings
     assert saved("run")["head"]["l2"] == float(max(rows, key=lambda row: float(row["value"]))["l2"])
 
 
-def test_whole_numbers_and_choices_are_tried_as_what_they_are(llmrec, settings):
+def test_whole_numbers_and_choices_are_tried_with_their_types(llmrec, settings):
     assert llmrec(*settings, "head=item_knn", "head.search={}", "head.search.k={low: 1, high: 9}",
                   "head.search.weighting={choices: [none, bm25]}", "tune.trials=8", "run_dir=run").code == 0
     rows = trials("run")
@@ -173,7 +173,7 @@ def test_whole_numbers_and_choices_are_tried_as_what_they_are(llmrec, settings):
     assert type(saved("run")["head"]["k"]) is int
 
 
-def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
+def test_settings_for_missing_data_are_not_tuned_and_reported(llmrec, settings):
     done = llmrec(*settings, *SPACE, "head.search.features.knowledge={low: 1, high: 9}", "tune.trials=2", "run_dir=run")
     assert done.code == 0
     assert ("ease: features.knowledge is not tuned: the items of the prepared data have no knowledge"
@@ -289,7 +289,7 @@ def test_without_pruning_every_trial_runs_to_its_end(llmrec, settings, tower):
     assert {row["state"] for row in trials("run")} == {"complete"}
 
 
-def test_a_proposal_that_diverges_is_a_failed_trial_and_tuning_goes_on(llmrec, settings, tower):
+def test_a_diverging_trial_fails_and_tuning_continues(llmrec, settings, tower):
     huge = ["head.search={}", "head.search.optim.learning_rate={low: 1e30, high: 1e38, log: true}",
             "optim.max_gradient_norm=1e38"]
     done = llmrec(*settings, *tower, *huge, "optim.epochs=2", "tune.trials=3", "run_dir=run")
@@ -398,7 +398,7 @@ def test_a_damaged_journal_is_refused_by_name(llmrec, settings, monkeypatch):
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_installed_command_and_the_run_can_be_gone_on_with(llmrec, settings, sent, code):
+def test_a_signal_ends_the_installed_command_and_the_run_can_be_resumed(llmrec, settings, sent, code):
     arguments = [*settings, *SPACE, "tune.trials=400", "run_dir=cut"]
     command = [str(Path(sys.executable).with_name("llmrec")), *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
@@ -426,7 +426,7 @@ def test_a_signal_ends_the_installed_command_and_the_run_can_be_gone_on_with(llm
 
 # --- memory
 
-def test_memory_is_stated_before_and_noted_after(llmrec, settings):
+def test_memory_is_estimated_before_and_logged_after(llmrec, settings):
     done = llmrec(*settings, "head=ease", "run_dir=run")
     assert done.code == 0
     stated = events("run", "memory")[0]["stated"]
@@ -458,7 +458,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
     assert not Path("runs/finetune/latest").exists()
 
 
-def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
+def test_measured_memory_is_the_growth_of_the_process(tmp_path):
     """64 MiB are taken and given back, then next to nothing behind the higher peak.
 
     The limits are wide: if memory is short, the system takes pages of libraries away and reads them again.
@@ -472,7 +472,7 @@ def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
     assert memory.available_memory(choose_device("cpu")) > 0
 
 
-def test_every_field_of_the_validation_is_passed_on_to_a_trial_that_is_watched():
+def test_every_field_of_the_validation_is_passed_to_a_pruned_trial():
     from llmrec_cli.scoring.validation import Validation
     from llmrec_cli.tuning.tune import _PruningValidation
 

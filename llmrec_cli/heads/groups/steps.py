@@ -19,7 +19,7 @@ from llmrec_cli.heads.groups.inputs import GroupInputs, ItemInputs, Past, inputs
 from llmrec_cli.heads.groups.model import GroupModel, IdMasks
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import draw_uniform, log_chances
-from llmrec_cli.heads.shared.pair_targets import mask_known
+from llmrec_cli.heads.shared.pair_targets import mask_interactions
 from llmrec_cli.heads.shared.text_training import choose_encoded
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
@@ -58,13 +58,13 @@ class Targets(NamedTuple):
     ----------
     row_B : row of the interaction's group or user among those of the step
     target_B : column of the interaction's item among the candidates
-    known_SC : bool, candidates that the group or user has interacted with
+    excluded_SC : bool, candidates that are no negatives: the group or user has interacted with them
     weight_B : weight of the interaction; None if all are equal
     """
 
     row_B: torch.Tensor
     target_B: torch.Tensor
-    known_SC: torch.Tensor
+    excluded_SC: torch.Tensor
     weight_B: torch.Tensor | None = None
 
 
@@ -168,9 +168,9 @@ class GroupSteps:
         """Return the distinct groups or users (S,) of the interactions, and their targets."""
         of, row_B = np.unique(interactions.user[rows_B], return_inverse=True)
         target_B = np.searchsorted(candidates_C, interactions.item[rows_B])
-        known_SC = torch.from_numpy(mask_known(interactions.matrix, of, candidates_C)).to(self.device)
+        excluded_SC = torch.from_numpy(mask_interactions(interactions.matrix, of, candidates_C)).to(self.device)
         weight_B = None if weight is None else torch.from_numpy(weight[rows_B]).to(self.device)
-        return of, Targets(self._tensor(row_B), self._tensor(target_B), known_SC, weight_B)
+        return of, Targets(self._tensor(row_B), self._tensor(target_B), excluded_SC, weight_B)
 
     def _inputs(self, past: Past, history: sp.csr_array, groups_S: np.ndarray) -> GroupInputs:
         rows = past.members[groups_S]
@@ -197,9 +197,9 @@ class GroupSteps:
 
     def _of_logits(self, logits_SC: torch.Tensor, targets: Targets, candidates: torch.Tensor) -> torch.Tensor:
         """Return the loss of the targets against the candidates that the group or user has not interacted with."""
-        logits_BC, known_BC = (of.index_select(0, targets.row_B) for of in (logits_SC, targets.known_SC))
+        logits_BC, excluded_BC = (of.index_select(0, targets.row_B) for of in (logits_SC, targets.excluded_SC))
         log_q_C = None if self.log_q_N is None else self.log_q_N[candidates]
-        return self.criterion.of_choices(logits_BC, targets.target_B, known_BC, log_q_C, targets.weight_B)
+        return self.criterion.of_choices(logits_BC, targets.target_B, excluded_BC, log_q_C, targets.weight_B)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self.device)

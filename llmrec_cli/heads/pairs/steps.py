@@ -14,7 +14,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
-from llmrec_cli.heads.shared.pair_targets import mask_known, pair_values
+from llmrec_cli.heads.shared.pair_targets import mask_interactions, pair_values
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
@@ -65,7 +65,7 @@ class ChoiceSteps:
         self.user, self.item, self.matrix = interactions.user, interactions.item, interactions.matrix
         self.warm_items = np.flatnonzero(interactions.item_counts)
         self.num_batches = max(1, math.ceil(len(interactions) / batch_size))
-        self.whole = settings.candidates >= len(self.warm_items)
+        self.uses_catalogue = settings.candidates >= len(self.warm_items)
         # Number of items that each candidate represents, without untrained items, which all score the same.
         self.log_weight = math.log(max(1.0, len(self.warm_items) / settings.candidates))
 
@@ -91,10 +91,10 @@ class ChoiceSteps:
         groups = [users for users in np.array_split(np.unique(user_B), parts) if len(users)]
         places = [np.flatnonzero(np.isin(user_B, users)) for users in groups]
         if compared_BC is None:
-            counts = [int((~mask_known(self.matrix, users, candidates)).sum()) for users in groups]
+            counts = [int((~mask_interactions(self.matrix, users, candidates)).sum()) for users in groups]
         else:
-            known_BC = np.take_along_axis(mask_known(self.matrix, user_B, candidates), compared_BC, 1)
-            counts = [int((~known_BC[place]).sum()) for place in places]
+            excluded_BC = np.take_along_axis(mask_interactions(self.matrix, user_B, candidates), compared_BC, 1)
+            counts = [int((~excluded_BC[place]).sum()) for place in places]
         total = max(1, sum(counts))
         return [(Part(rows, seeds, place, len(place) / len(rows), count / total), 1.0)
                 for place, count in zip(places, counts, strict=True)]
@@ -107,13 +107,13 @@ class ChoiceSteps:
         compared_BC = self._compared(len(part.rows), len(candidates), generator)
         rows = part.rows[part.places]
         users, place = np.unique(self.user[rows], return_inverse=True)
-        known_SC = self._tensor(mask_known(self.matrix, users, candidates))
+        excluded_SC = self._tensor(mask_interactions(self.matrix, users, candidates))
         user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
         weight_B = None if self.weight is None else self._tensor(self.weight[rows])
         item_rows = self.model.items(self._tensor(candidates))
         tensors = [user_rows.rows, item_rows.rows]
         negatives_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
-        if self.whole:
+        if self.uses_catalogue:
             place_B = self._tensor(np.searchsorted(candidates, self.item[rows]))
             squares_B = item_rows.squares.index_select(0, place_B)
         else:
@@ -125,7 +125,7 @@ class ChoiceSteps:
             block_SC = self.model.block(users_SK, items_CL)
             positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
                           block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
-            return self.criterion.of_users(UserScores(positive_B, block_SC, known_SC, user_B, negatives_BC,
+            return self.criterion.of_users(UserScores(positive_B, block_SC, excluded_SC, user_B, negatives_BC,
                                                       self.log_weight, weight_B, part.share, part.negative_share))
 
         value = adversarial_loss_of_all(of_rows, tensors, self.adversarial)
@@ -138,7 +138,7 @@ class ChoiceSteps:
         return generator.integers(num_candidates, size=(num_rows, _COMPARED))
 
     def _candidates(self, generator: np.random.Generator) -> np.ndarray:
-        if self.whole:
+        if self.uses_catalogue:
             return self.warm_items
         return np.sort(generator.choice(self.warm_items, self.settings.candidates, replace=False))
 

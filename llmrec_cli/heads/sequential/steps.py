@@ -17,7 +17,7 @@ from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.sequential.model import SequenceModel
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import draw_from_lists, draw_uniform, log_chances
-from llmrec_cli.heads.shared.pair_targets import mask_known
+from llmrec_cli.heads.shared.pair_targets import mask_interactions
 from llmrec_cli.heads.shared.text_training import choose_encoded
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
@@ -96,9 +96,10 @@ class SequenceSteps:
         self.warm_items = np.flatnonzero(interactions.item_counts)
         loss = config.loss
         self.criterion = build_loss(loss)
-        self.whole = loss.takes_catalogue or (self.criterion.normalises and loss.num_negatives >= len(self.warm_items))
+        self.uses_catalogue = loss.takes_catalogue or (self.criterion.normalises
+                                                       and loss.num_negatives >= len(self.warm_items))
         self.log_q_N: torch.Tensor | None = None
-        if self.criterion.normalises and not self.whole:
+        if self.criterion.normalises and not self.uses_catalogue:
             log_chance_N = log_chances(interactions.item_counts, total / self.num_batches, loss.num_negatives)
             self.log_q_N = self.criterion.log_q(torch.from_numpy(log_chance_N).to(device))
 
@@ -156,7 +157,7 @@ class SequenceSteps:
 
     def _candidates(self, users_B: np.ndarray, targets_P: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return the candidate items of the step (C,), ascending, shared by all places."""
-        if self.whole:
+        if self.uses_catalogue:
             return self.warm_items
         loss = self.config.loss
         uniform = draw_uniform(self.warm_items, loss.num_negatives, generator)
@@ -175,12 +176,12 @@ class SequenceSteps:
             return lambda users_PE, _, candidates_CE: self.criterion.of_catalogue(users_PE, candidates_CE, target_P,
                                                                                log_q_C, weight_P)
         row_P = np.repeat(np.arange(len(users_B)), sequences.lengths)
-        known_PC = self._tensor(mask_known(self.matrix, users_B, candidates_C)[row_P])
+        excluded_PC = self._tensor(mask_interactions(self.matrix, users_B, candidates_C)[row_P])
         own_P = self._tensor(place_P)
 
         def compare(users_PE: torch.Tensor, items_RE: torch.Tensor, candidates_CE: torch.Tensor) -> torch.Tensor:
             positive_P = (users_PE * items_RE.index_select(0, own_P)).sum(dim=1)
-            return self.criterion.against(positive_P, users_PE @ candidates_CE.T, known_PC, weight_P)
+            return self.criterion.against(positive_P, users_PE @ candidates_CE.T, excluded_PC, weight_P)
 
         return compare
 

@@ -62,7 +62,7 @@ def pair_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray
             np.concatenate(values))
 
 
-def mask_known(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def mask_interactions(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Return the mask of candidates that each user has interacted with, bool (S, C).
 
     `users` (S,) are rows of the matrix, `candidates` (C,) are ascending columns.
@@ -71,6 +71,6 @@ def mask_known(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) 
     row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
     place = np.minimum(np.searchsorted(candidates, rows.indices), len(candidates) - 1)
     is_candidate = candidates[place] == rows.indices
-    known_SC = np.zeros((len(users), len(candidates)), bool)
-    known_SC[row[is_candidate], place[is_candidate]] = True
-    return known_SC
+    excluded_SC = np.zeros((len(users), len(candidates)), bool)
+    excluded_SC[row[is_candidate], place[is_candidate]] = True
+    return excluded_SC

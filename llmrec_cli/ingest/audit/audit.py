@@ -16,8 +16,9 @@ Keys are stable. Numbers are finite, shares are from 0 to 1, times are ISO 8601 
 - `texts`: for item, user, and group where a file describes groups: num, empty, empty_share, title_is_id, lengths,
   longest, duplicated, scripts
 - `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: the report of `ingest.knowledge` on
-  links and on contradictions between items and entities
-- `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
+  links and on contradictions between items and entities; the `note` of each example link is in `notes` too
+- `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning), note and not_checked,
+  the reason why a check was skipped, or ""
 - `ties`: of users, and of groups, where there are times: rule, interactions (with the same user and time as another
   one) and their share, held_out_users (with a tied interaction in valid or test) and held_out_share
 - `warnings`, `notes`: all warnings and notes of `prepare`

@@ -23,10 +23,15 @@ _MEANINGS = {PAIRS: "Validation and test pairs that are also in training. A mode
 
 
 def check(name: str, meaning: str, count: int = 0, checked: int = 0, *, examples: Sequence[dict[str, Any]] = (),
-          bad: bool = False, note: str = "") -> dict[str, Any]:
-    """Return a check of the audit: how many of the `checked` rows are affected, and whether that is a warning."""
+          bad: bool = False, note: str = "", not_checked: str = "") -> dict[str, Any]:
+    """Return a check of the audit: how many of the `checked` rows are affected, and whether that is a warning.
+
+    `not_checked` is the reason why the check was skipped.
+    """
+    note = note or (f"not checked: {not_checked}" if not_checked else "")
     return {"name": name, "meaning": meaning, "count": count, "checked": checked, "share": share(count, checked),
-            "examples": list(examples), "verdict": "warning" if bad else "ok", "note": note}
+            "examples": list(examples), "verdict": "warning" if bad else "ok", "note": note,
+            "not_checked": not_checked}
 
 
 def leakage(folder: Folder, parts: dict[str, Part], per_user: Table, per_item: Table, split: SplitSettings,
@@ -130,10 +135,10 @@ def _described_later(folder: Folder, per_item: Table, parts: dict[str, Part], un
         "held-out interaction: it may contain information from the future.")
     items, cutoff = folder.table("items"), cutoff_of(parts)
     if "timestamp" not in items.columns or cutoff is None:
-        return check(name, meaning, note="not checked: the items have no column `timestamp`"
-                     if cutoff is not None else "not checked: nothing is held out")
+        return check(name, meaning, not_checked="the items have no column `timestamp`" if cutoff is not None
+                     else "nothing is held out")
     if parts["train"].last > cutoff:
-        return check(name, meaning, note="not checked: the split has no single time at which training ends")
+        return check(name, meaning, not_checked="the split has no single time at which training ends")
     at = timestamps.parse(items.timestamp, unit)
     if unit in ("s", "ms"):
         at = at.coalesce(timestamps.parse(items.timestamp, "iso"))  # no text is both a number and ISO 8601

@@ -7,6 +7,7 @@ from itertools import count
 import ibis
 from ibis.expr.types import BooleanValue, Table
 
+from llmrec_cli.data.filter_reasons import FILTER_REASONS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import collect, drop_tables, materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
@@ -15,11 +16,6 @@ from llmrec_cli.ingest.interactions.temporal import parse_time
 from llmrec_cli.ingest.readers.checks import RawRows, identifier
 from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.settings.dataset import DatasetSettings
-
-_REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
-            "after_newest": "time after dataset.newest", "before_oldest": "time before dataset.oldest",
-            "event_without_weight": "event whose weight is 0; dataset.event_weights"}
-"""Reasons in filtered.parquet and what they mean. A row gets the first reason that applies."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def select(coded: CodedRows, settings: DatasetSettings, unit: str, names: Sequen
                 conditions.append((f"dropped_{kind}", coded.rows[kind].isin([row[kind] for row in rows])))
     if not conditions:
         return Selection(coded.rows, absent=absent)
-    conditions.sort(key=lambda pair: list(_REASONS).index(pair[0]))
+    conditions.sort(key=lambda pair: list(FILTER_REASONS).index(pair[0]))
     marked = materialise(coded.rows.mutate(reason=ibis.cases(*((holds, reason) for reason, holds in conditions))))
     counts = {row["reason"]: row["size"] for row in collect(
         marked.filter(marked.reason.notnull()).group_by("reason").agg(size=lambda t: t.count())).to_pylist()}

@@ -155,7 +155,7 @@ def _count(graph: Graph, links: Table, catalogue: Table, account: Account) -> No
 
 
 def _examples(graph: Graph, items: Descriptions, sample: Table) -> list[dict[str, Any]]:
-    """Return example links: item_id, title, entity_id, and `known`, columns or triples of the entity."""
+    """Return example links: item_id, title, entity_id, `known` (columns or triples of the entity), and `note`."""
     few = sample.order_by(sample.item_id.hexdigest("md5"), sample.item_id).limit(_NUM_EXAMPLES)
     titles: dict[str, str | None] = {}
     if items.rows is not None and "title" in items.names:
@@ -176,8 +176,16 @@ def _examples(graph: Graph, items: Descriptions, sample: Table) -> list[dict[str
         entity = row["entity_id"]
         own = [f"{name} {described[entity][f'c{n}']}" for n, name in enumerate(graph.entities.names, start=1)
                if entity in described and described[entity][f"c{n}"]]
-        examples.append({**row, "title": titles.get(row["item_id"]) or "", "known": own or triples_of.get(entity, [])})
+        example = {**row, "title": titles.get(row["item_id"]) or "", "known": own or triples_of.get(entity, [])}
+        examples.append({**example, "note": _example_note(example)})
     return examples
+
+
+def _example_note(example: dict[str, Any]) -> str:
+    facts = "; ".join(example["known"])
+    title = f"'{example['title']}' " if example["title"] else ""
+    return (f"example link to check: item {example['item_id']} {title}is entity {example['entity_id']}"
+            f"{': ' + facts[:_WORDS * 4] if facts else ''}")
 
 
 def notes(counts: dict[str, int], examples: list[dict[str, Any]], alike: Association | None) -> list[str]:
@@ -189,11 +197,7 @@ def notes(counts: dict[str, int], examples: list[dict[str, Any]], alike: Associa
              f"{counts['triples']:,} triples ({share:.1%}) are about linked items; {counts['entities']:,} entities, "
              f"{counts['relations']:,} relations"]
     lines += [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
-    for one in examples:
-        facts = "; ".join(one["known"])
-        title = f"'{one['title']}' " if one["title"] else ""
-        lines.append(f"example link to check: item {one['item_id']} {title}is entity {one['entity_id']}"
-                     f"{': ' + facts[:_WORDS * 4] if facts else ''}")
+    lines += [example["note"] for example in examples]
     if alike is not None and alike.z >= LEAST_Z:
         lines.append(f"the links are probably right: similar items are similar as entities, {alike.z:.0f} standard "
                      f"deviations above shuffled links (over {alike.num_items:,} linked items)")

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmrec_cli.errors import DataError, counted
+from llmrec_cli.data.filter_reasons import FILTER_REASONS
+from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.readers.decompression_limits import has_checksums
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
@@ -92,7 +93,7 @@ def _unchecked(sources: list[Source]) -> list[str]:
                           if source.compression == "zstd" and not has_checksums(source.path))
     if not paths:
         return []
-    return [f".zst files without a checksum, so damage may go unnoticed: {counted(len(paths), list(paths))}; the "
+    return [f".zst files without a checksum, so damage may go unnoticed: {format_count(len(paths), list(paths))}; the "
             f"command `zstd` adds checksums"]
 
 
@@ -162,8 +163,8 @@ _ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows of the
          ("  dropped", "dropped_ids", "ids in dataset.drop_users or dataset.drop_items"),
          ("  other times", "outside_times", "after dataset.newest or before dataset.oldest"),
          ("  not positive", "not_positive", "value of 0 or below; dataset.min_value"),
-         ("  too low", "below_min_value", "value below dataset.min_value"),
-         ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
+         ("  too low", "below_min_value", FILTER_REASONS["below_min_value"]),
+         ("  too few", "below_core", FILTER_REASONS["below_core"]),
          ("  leaked", "leaks", "held-out pairs that an earlier split has too; split.leaks"),
          ("negative", "negatives", "dislikes, written to negatives.parquet"),
          ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for tuning"),

@@ -28,7 +28,7 @@ class UserScores:
     ----------
     positive_B : scores of the positive items
     scores_SC : scores of the candidates for each user
-    known_SC : bool, candidates that are no negatives of a user
+    excluded_SC : bool, candidates that are no negatives of a user
     user_B : int64, the user of each row as a row of `scores_SC`
     negatives_BC : int64, the sampled negatives of each row as columns of `scores_SC`; only for losses with `draws`
     log_weight : logarithm of the number of catalogue items that a candidate represents
@@ -37,7 +37,7 @@ class UserScores:
 
     positive_B: torch.Tensor
     scores_SC: torch.Tensor
-    known_SC: torch.Tensor
+    excluded_SC: torch.Tensor
     user_B: torch.Tensor
     negatives_BC: torch.Tensor | None = None
     log_weight: float = 0.0
@@ -89,7 +89,7 @@ class Loss(ABC, Generic[S]):
     def of_users(self, step: UserScores) -> torch.Tensor:
         """Return the loss of a step whose candidates are scored once for each user, or a part's share of that loss."""
         return step.negative_share * self.against(step.positive_B, step.gather_negatives(step.scores_SC),
-                                                  step.gather_negatives(step.known_SC), step.weight_B)
+                                                  step.gather_negatives(step.excluded_SC), step.weight_B)
 
 
 class PointwiseLoss(Loss[S]):
@@ -124,8 +124,8 @@ class PointwiseLoss(Loss[S]):
 
     def of_users(self, step: UserScores) -> torch.Tensor:
         """Return the loss over all candidates of each user, each counted once."""
-        losses_SC = self.of_negatives(step.scores_SC).masked_fill(step.known_SC, 0.0)
-        of_negatives = losses_SC.sum() / (~step.known_SC).sum().clamp_min(1)
+        losses_SC = self.of_negatives(step.scores_SC).masked_fill(step.excluded_SC, 0.0)
+        of_negatives = losses_SC.sum() / (~step.excluded_SC).sum().clamp_min(1)
         return (step.share * self.of_values(step.positive_B, torch.ones_like(step.positive_B), step.weight_B)
                 + step.negative_share * of_negatives)
 

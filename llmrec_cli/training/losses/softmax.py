@@ -37,7 +37,7 @@ class Softmax(Loss[SoftmaxSettings]):
 
     def of_users(self, step: UserScores) -> torch.Tensor:
         """Return the same loss with one sum of exponentials per user."""
-        return step.share * softmax_of_rows_loss(step.positive_B, step.scores_SC, step.known_SC, step.user_B,
+        return step.share * softmax_of_rows_loss(step.positive_B, step.scores_SC, step.excluded_SC, step.user_B,
                                                  step.log_weight, step.weight_B)
 
     def of_catalogue(self, users_PE: torch.Tensor, items_CE: torch.Tensor, target_P: torch.Tensor,
@@ -73,16 +73,16 @@ def softmax_loss(logits_BC: torch.Tensor, target_B: torch.Tensor, log_q_C: torch
     return (1 - label_smoothing) * value + label_smoothing * evenly
 
 
-def softmax_of_rows_loss(positive_B: torch.Tensor, logits_SC: torch.Tensor, known_SC: torch.Tensor,
+def softmax_of_rows_loss(positive_B: torch.Tensor, logits_SC: torch.Tensor, excluded_SC: torch.Tensor,
                          user_B: torch.Tensor, log_weight: float = 0.0,
                          weight_B: torch.Tensor | None = None) -> torch.Tensor:
     """Return the mean cross-entropy of each positive among itself and the candidates that are unknown to its user.
 
-    Like `softmax_loss` with the user's known items (True in `known_SC`) excluded, but with one sum of exponentials per
-    user instead of per interaction. `user_B` (int64) is the user of each positive as a row of `logits_SC`; each
-    candidate represents exp(log_weight) catalogue items.
+    Like `softmax_loss` without the candidates in `excluded_SC` (the user's known items), but with one sum of
+    exponentials per user instead of per interaction. `user_B` (int64) is the user of each positive as a row of
+    `logits_SC`; each candidate represents exp(log_weight) catalogue items.
     """
     # Finite, since the gradient of a softmax over nothing is NaN; -1e9 gives a row without negatives weight 0.
-    hidden_SC = logits_SC.masked_fill(known_SC, -1e9)
+    hidden_SC = logits_SC.masked_fill(excluded_SC, -1e9)
     rest_S = hidden_SC.logsumexp(dim=1) + log_weight
     return mean(functional.softplus(rest_S.index_select(0, user_B) - positive_B), weight_B)

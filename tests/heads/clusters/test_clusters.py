@@ -70,7 +70,7 @@ def prefers(scores):
 TWO = ClustersSettings(num_clusters=2, first_clicks=0, click_weight=0.6, click_smoothing=10)
 
 
-def test_behaviour_is_the_share_of_members_who_interact_after_their_first():
+def test_behaviour_is_the_share_of_members_with_later_interactions_per_item():
     matrix = sp.csr_array((np.ones(6, np.float32), np.array([0, 1, 1, 0, 2, 1]), np.array([0, 2, 4, 6])), shape=(3, 3))
     settings = ClustersSettings(first_clicks=1, smoothing=0, click_smoothing=1)
     behaviour = Behaviour.of(matrix, np.array([0, 0, 1]), 2, settings)
@@ -89,7 +89,7 @@ def test_without_smoothing_clusters_weighted_by_size_are_popularity():
     np.testing.assert_allclose(scores * NUM_USERS, data.interactions.item_counts, rtol=1e-5)
 
 
-def test_the_first_interactions_place_a_user_and_all_of_them_where_none_are_first():
+def test_a_user_is_placed_by_first_interactions_or_by_all_if_no_limit_is_set():
     behaviour = Behaviour(np.log(np.array([[0.9, 0.1], [0.5, 0.5]])), np.zeros((2, 2)))
     history = sp.csr_array((np.ones(3, np.float32), np.array([1, 0, 2]), np.array([0, 3])), shape=(1, 3))
     np.testing.assert_allclose(behaviour.likelihood(history, 1), np.log([[0.1, 0.5]]))
@@ -104,7 +104,7 @@ def test_the_posterior_is_bayes_rule_with_clicks_to_a_power():
 
 
 @pytest.mark.parametrize("num_clusters", [2, 3])
-def test_a_profile_of_which_nothing_is_known_is_placed_by_what_the_average_one_is(num_clusters):
+def test_an_unknown_profile_is_placed_like_the_average_one(num_clusters):
     features = np.concatenate([np.tile([[1.0, -1.0]], (30, 1)), np.tile([[-1.0, 1.0]], (30, 1))]).astype(np.float32)
     place = Placement.fit(features, np.repeat(np.arange(2), 30), num_clusters, l2=1.0)
     likely = np.exp(place(np.array([[0, 0], [1, -1], [-1, 1]], np.float32)))
@@ -125,7 +125,7 @@ def test_users_of_one_kind_are_in_one_cluster():
     assert cluster[0] != cluster[1]
 
 
-def test_a_new_user_is_served_by_attributes_then_by_what_they_choose():
+def test_a_new_user_gets_lists_by_attributes_then_by_interactions():
     head = fit_head(TWO)
     by_profile = head.score(make_queries([[], []], [[1, 0], [0, 1]]))
     assert prefers(by_profile) == [0, 1]
@@ -135,7 +135,7 @@ def test_a_new_user_is_served_by_attributes_then_by_what_they_choose():
     assert by_both[1, :10].sum() > by_profile[0, :10].sum()
 
 
-def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words():
+def test_a_new_user_gets_lists_by_their_profile_or_query_text():
     nameless = replace(village(), users=replace(village().users, attributes=sp.csr_array((NUM_USERS, 0)),
                                                 attribute_names=[]))
     head = fit_head(replace(TWO, text=1.0), nameless, encoder=TfIdfSettings())
@@ -147,13 +147,13 @@ def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words()
     assert (scores[2:] == 0).all()
 
 
-def test_without_texts_of_users_words_are_compared_with_what_users_chose():
+def test_without_user_texts_query_texts_are_compared_with_users_items():
     head = fit_head(replace(TWO, text=1.0), village(texts=False, item_texts=True), encoder=TfIdfSettings())
     assert prefers(head.score_text(np.array(["horses", "chess"], object))) == [1, 0]
     assert prefers(head.score(make_queries([[]], [[0, 1]], [""]))) == [1]
 
 
-def test_what_is_null_is_chosen_on_hidden_users_and_told():
+def test_null_settings_are_chosen_on_hidden_users_and_logged():
     events = {}
     head = fit_head(ClustersSettings(click_smoothing=10), log=lambda event, **values: events.setdefault(event, values))
     tuned = head.tuned_config().head
@@ -166,7 +166,7 @@ def test_what_is_null_is_chosen_on_hidden_users_and_told():
 
 
 @pytest.mark.parametrize(("swing", "expected"), [(0.0, (5, 8, 1.0)), (0.5, (0, 8, 0.6))])
-def test_the_usual_numbers_stay_unless_the_best_ones_gain_more_than_their_standard_error(monkeypatch, swing, expected):
+def test_the_defaults_stay_unless_the_gain_exceeds_its_standard_error(monkeypatch, swing, expected):
     """The best combination gains 0.01 on average: alike for all hidden users, or 0.51 for half and -0.49 for half.
 
     Over 80 users, 26 or 27 a fold, a swing of 0.5 has a standard error of 0.5 / sqrt(79), 0.056.
@@ -193,7 +193,7 @@ def test_the_usual_numbers_stay_unless_the_best_ones_gain_more_than_their_standa
     assert event["value"] == pytest.approx(0.31 if swing == 0 else 0.3)
 
 
-def test_one_cluster_is_the_popularity_of_what_follows_the_first_clicks():
+def test_one_cluster_equals_popularity_after_the_first_clicks():
     rng = np.random.default_rng(1)
     # Everybody begins with items 0 to 4.
     item = np.concatenate([[*rng.permutation(5), *(5 + rng.choice(15, 3, replace=False, p=np.arange(15, 0, -1) / 120))]
@@ -226,7 +226,7 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
     (replace(TWO, num_clusters=9, first_clicks=None), 12, ConfigError, "4 of them are hidden"),
     (TWO, 1, DataError, "too few to cluster"),
     (replace(TWO, text=1.0), 80, DataError, "neither the users in training nor their items have a text")])
-def test_what_cannot_be_clustered_is_refused(settings, users, error, message):
+def test_data_that_cannot_be_clustered_is_refused(settings, users, error, message):
     data = village(texts=False)
     with pytest.raises(error, match=message):
         fit_head(settings, replace(data, interactions=data.interactions.rows(data.interactions.user < users)),
@@ -252,7 +252,7 @@ def test_a_fusion_serves_a_user_by_clusters_until_there_is_a_history():
         torch.testing.assert_close(expected[best[row]], expected.sort(descending=True).values)
 
 
-def test_a_user_of_whom_only_attributes_are_known_is_served_by_them():
+def test_a_user_with_only_attributes_gets_lists_by_them():
     queries = make_queries([[], []], [[0, 1], [0, 0]], ["", ""])
     scores, sources, _ = score(fit_head(TWO), queries, np.arange(NUM_ITEMS, dtype=np.float32))
     assert list(sources) == ["text", "popularity"]

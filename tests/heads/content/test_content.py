@@ -76,7 +76,7 @@ def scores(settings, history=WARM_LIKES):
     return fit(settings, training(WARM_LIKES, ATTRIBUTES)).score(queries(history)).numpy()
 
 
-def test_an_item_nobody_chose_scores_what_kernel_ridge_regression_says():
+def test_a_cold_items_score_is_that_of_kernel_ridge_regression():
     # Two items in training with cosine 0, and a third like the first: K = [[1, e^-1], [e^-1, 1]], l2 = 1.
     likes, attributes = np.array([[1, 0, 0], [1, 1, 0]]), np.array([[1, 0], [0, 1], [1, 0]])
     head = fit(content(gamma=1.0, l2=1.0), training(likes, attributes))
@@ -93,7 +93,7 @@ def test_scores_are_those_of_the_closed_form(gamma, l2):
     np.testing.assert_allclose(scores(content(gamma=gamma, l2=l2)), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_target_may_be_what_ease_makes_of_the_history():
+def test_the_regression_target_can_be_eases_scores():
     target = 0.7 * ease(WARM_LIKES[:, :32], 10) + 0.3 * np.eye(32)
     expected = WARM_LIKES[:, :32] @ ridge(target, 2.0, 0.5)
     np.testing.assert_allclose(scores(content(denoise=0.7, denoise_l2=10)), expected, rtol=1e-3, atol=1e-3)
@@ -135,7 +135,7 @@ def test_an_item_without_interactions_in_a_history_is_passed_over():
     np.testing.assert_array_equal(scores(content(), history), scores(content()))
 
 
-def test_cold_items_of_the_own_group_are_found():
+def test_cold_items_of_the_users_kind_score_higher():
     cold = scores(content(gamma=None, l2=None, denoise=None, blend=None))[:, COLD]
     own = np.arange(60)[:, None] % 4 == GROUPS[COLD]
     some = WARM_LIKES.sum(axis=1) > 3
@@ -155,7 +155,7 @@ def learn(context):
     return head, events[0]
 
 
-def test_what_is_learned_is_chosen_on_the_cold_items_of_validation_where_there_are_enough(monkeypatch):
+def test_settings_are_chosen_on_validations_cold_items_if_there_are_enough(monkeypatch):
     relevant = LIKES - WARM_LIKES
     monkeypatch.setattr("llmrec_cli.heads.shared.cold_item_validation.ENOUGH", int(relevant.sum()))
     head, event = learn({"validation": validation(relevant, WARM_LIKES)})
@@ -186,20 +186,20 @@ def test_hidden_items_are_in_no_history_and_in_nothing_that_is_learned_from():
     np.testing.assert_array_equal(task.relevant_QN.toarray()[:, cold], WARM_LIKES[task.queries.user][:, cold])
 
 
-def test_with_nobody_to_choose_for_the_usual_numbers_stand():
+def test_without_users_to_validate_on_the_defaults_are_used():
     head = fit(content(gamma=None), training(np.zeros((2, 3)), np.eye(3)))
     assert head.tuned_config().head.gamma == START["gamma"]
     assert not head.score(queries(np.eye(3))).any()
 
 
-def test_an_item_of_which_nothing_is_known_is_as_far_from_all():
+def test_an_item_without_features_is_equally_far_from_all():
     attributes = ATTRIBUTES.copy()
     attributes[39] = 0
     head = fit(content(), training(WARM_LIKES, attributes))
     assert np.isfinite(head.score(queries(WARM_LIKES)).numpy()).all()
 
 
-def test_features_that_are_all_left_out_and_numbers_out_of_range_are_refused():
+def test_no_features_and_settings_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="all weights are 0, so items have no features"):
         compose("finetune", ["head=content", "head.features={text: 0, attributes: 0}"])
     with pytest.raises(ConfigError, match=r"head.l2=0.0: must be above 0"):
@@ -230,7 +230,7 @@ def test_the_denoiser_is_ease_whether_users_or_items_are_fewer(num_users):
                                atol=1e-6)
 
 
-def test_with_fewer_users_than_items_the_target_is_what_ease_makes_of_the_history():
+def test_with_fewer_users_than_items_the_target_is_still_eases_scores():
     few = WARM_LIKES[:9]
     warm = np.flatnonzero(few.any(axis=0))
     actual = fit(content(denoise=0.7, denoise_l2=10, blend=0.2), training(few, ATTRIBUTES)).score(queries(few)).numpy()
@@ -243,7 +243,7 @@ def test_with_fewer_users_than_items_the_target_is_what_ease_makes_of_the_histor
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_landmarks_predict_what_the_subset_of_regressors_says(monkeypatch):
+def test_landmark_predictions_equal_the_subset_of_regressors(monkeypatch):
     monkeypatch.setattr(content_choice, "LANDMARKS", 6)
     unit = UnitFeatures.of(np.random.default_rng(4).standard_normal((20, 5)).astype(np.float32),
                            sp.csr_array((20, 0), dtype=np.float32))
@@ -264,7 +264,7 @@ def test_landmarks_predict_what_the_subset_of_regressors_says(monkeypatch):
         np.testing.assert_allclose(of_sparse, projection, rtol=1e-4, atol=1e-5)
 
 
-def test_with_every_item_a_landmark_the_choice_is_that_of_the_whole_regression(monkeypatch):
+def test_with_all_items_as_landmarks_the_chosen_settings_are_those_of_the_full_regression(monkeypatch):
     _, whole = learn({})
     monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
     _, actual = learn({})
@@ -274,7 +274,7 @@ def test_with_every_item_a_landmark_the_choice_is_that_of_the_whole_regression(m
     assert actual == {key: value for key, value in whole.items() if key != "landmarks"}
 
 
-def test_choosing_on_many_items_never_solves_for_all_of_them_and_says_how_far_it_is(monkeypatch, capsys):
+def test_with_many_items_settings_are_chosen_on_landmarks_with_progress(monkeypatch, capsys):
     monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
     monkeypatch.setattr(content_choice, "LANDMARKS", 10)
     monkeypatch.setattr(content_choice, "PROGRESS_AFTER", -1.0)
@@ -291,7 +291,7 @@ def test_choosing_on_many_items_never_solves_for_all_of_them_and_says_how_far_it
     assert "round 1 of at most 2" in output
 
 
-def test_a_kernel_in_the_memory_of_the_cosines_is_the_same():
+def test_a_kernel_computed_in_place_is_the_same():
     cosine = torch.from_numpy(cosines().astype(np.float32))
     apart = kernel(cosine, 0.7)
     assert torch.equal(kernel(cosine, 0.7, in_place=True), apart)

@@ -64,7 +64,7 @@ def test_scores_are_the_ridge_regressions_of_each_item_on_the_others(l2, form):
 
 
 @every_form
-def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
+def test_a_feature_counts_as_one_more_user_with_its_items(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
     actual = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(actual, MATRIX @ by_column(rows, 5), atol=1e-5)
@@ -148,7 +148,7 @@ def test_the_form_with_the_smaller_matrix_is_chosen(num_users, num_items, form):
 
 
 @every_form
-def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
+def test_dense_features_such_as_text_vectors_count_as_users(form, shop):
     head = shop.fit(shop.config(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
     features, matrix = head.features, shop.data.part("train").matrix.toarray()
     rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
@@ -158,7 +158,7 @@ def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
 
 
 @every_form
-def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
+def test_a_loaded_model_scores_the_same_bits_also_with_new_items(form):
     data = training(MATRIX, ATTRIBUTES)
     ease = EaseSettings(l2=5, features=FEATURES, form=form)
     head, loaded = fit(ease, data), build(ModelConfig(head=ease))
@@ -199,7 +199,7 @@ def test_an_added_item_in_a_history_is_passed_over():
 
 
 @pytest.mark.parametrize(("form", "num_users", "num_items"), [("primal", 1500, 2500), ("dual", 1000, 3000)])
-def test_the_estimated_memory_is_the_peak_of_what_the_fit_allocates(form, num_users, num_items):
+def test_the_estimated_memory_is_the_peak_of_the_allocations(form, num_users, num_items):
     fit(EaseSettings(form=form), training(np.eye(8)))  # Imports at first use are not part of the fit.
     data = training(np.random.default_rng(2).random((num_users, num_items), np.float32) < 0.01)
     data.interactions.matrix  # noqa: B018
@@ -221,7 +221,7 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
 
 @every_form
 @pytest.mark.parametrize("l2", [1e-7, 1e-20])
-def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_not(l2, form):
+def test_a_penalty_too_small_to_solve_is_refused_with_one_that_works(l2, form):
     # The first two items always go together, so without a penalty each is the other.
     matrix = np.column_stack([MATRIX[:, 0], MATRIX])
     if form == "dual" and l2 == 1e-7:

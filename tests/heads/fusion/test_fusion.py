@@ -57,7 +57,7 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
         assert shop.context().validation(shop.fit(shop.config(settings)).score) == pytest.approx(event["members"][name])
 
 
-def test_where_nothing_helps_the_best_member_is_what_remains(shop):
+def test_without_a_gain_only_the_best_member_remains(shop):
     head = shop.fit(fusion(shop, popular=PopularitySettings(), ease=EaseSettings(l2=20), same=EaseSettings(l2=20)))
     assert list(head.members) == ["ease"]
     assert head.weights.all == {"ease": 1.0}
@@ -83,7 +83,7 @@ def test_members_are_scaled_per_query(shop):
     torch.testing.assert_close(scores.std(dim=1, correction=0), torch.ones(60))
 
 
-def test_weights_cannot_be_learned_without_validation_and_what_is_advised_can_be_typed(shop):
+def test_learning_weights_without_validation_is_refused_with_a_usable_command(shop):
     with pytest.raises(DataError, match=r"prepare with split.valid=0.1, or give a number each") as error:
         shop.fit(fusion(shop, ease=EaseSettings(), near=UserKnnSettings()), validation=None)
     advised = str(error.value).split("give a number each, ")[1]
@@ -97,7 +97,7 @@ def test_one_member_needs_no_validation(shop):
     assert head.tuned_config().head.weights == {"near": 1.0}
 
 
-def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not():
+def test_coordinate_ascent_keeps_only_improvements():
     # Best at b = a / 2.
     weights, value = ascend({"a": 1.0, "b": 0.0}, "b", -0.25, lambda w: -(w["b"] - 0.5)**2)
     assert (weights, value) == ({"a": 1.0, "b": 0.5}, 0.0)
@@ -106,7 +106,7 @@ def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not
     assert ascend({"a": 1.0, "b": 0.0}, "a", -1.0, lambda w: -w["a"])[0] == {"a": 0.05, "b": 0.0}
 
 
-def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, monkeypatch, capsys):
+def test_queries_gain_and_decision_of_the_weights_are_printed_on_stderr(shop, monkeypatch, capsys):
     monkeypatch.setattr(fusion_module, "MOST_QUERIES", 40)
     shop.fit(fusion(shop, ease=EaseSettings(l2=20), near=UserKnnSettings(k=5)))
     num = len(shop.context().validation.queries)
@@ -164,7 +164,7 @@ def value(given, weights):
     return float(weights.values(given).mean())
 
 
-def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_they_are():
+def test_the_sum_uses_the_weights_for_long_histories_and_for_cold_items():
     scores = {"a": torch.tensor([[1.0, 2.0, 3.0]]).repeat(2, 1), "b": torch.tensor([[10.0, 20.0, 30.0]]).repeat(2, 1)}
     weights = Weights({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, long_history=5)
     actual = weights.sum(scores, torch.tensor([4, 5]), torch.tensor([False, False, True]))
@@ -222,7 +222,7 @@ def learned_on(given, seed, half, best):
 COPIES = {"first": 0.5, "second": 0.3, "third": 0.3, "fourth": 0.3}
 
 
-def test_members_that_only_repeat_a_better_one_cost_next_to_nothing_on_other_queries():
+def test_redundant_members_cost_little_on_other_queries():
     """Accepting any gain loses .0015 on other queries, and is worse than the best member in 8 of 12 draws."""
     before = other_half_gains(COPIES, any_gain, copied=True)
     now = other_half_gains(COPIES, learned_on, copied=True)
@@ -252,7 +252,7 @@ def test_averaged_weights_below_the_smallest_weight_tried_are_0():
     assert fusion_weights._mean_numbers([weights | {"c": 0.05} for weights in folds])["c"] == 0.05
 
 
-def test_held_out_gains_are_of_weights_that_never_saw_the_query(monkeypatch):
+def test_held_out_gains_use_weights_learned_without_the_query(monkeypatch):
     """The folds cover each query once; weights and best member of a fold are chosen on the other queries alone."""
     given, calls = together({"first": 0.7, "second": 0.7}, 2, size=50), []
     monkeypatch.setattr(fusion_weights, "_learn_shared", lambda metric, weights, rows: calls.append(rows) or
@@ -295,7 +295,7 @@ def test_a_history_longer_or_shorter_than_all_others_gets_no_weights_of_its_own(
 
 
 @pytest.mark.parametrize("num_long", [39, 40])
-def test_long_histories_are_tried_only_where_both_they_and_the_others_are_enough(num_long, monkeypatch):
+def test_weights_for_long_histories_need_enough_long_and_other_histories(num_long, monkeypatch):
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
     learned = learn(with_lengths(np.repeat([12, 20], [60, num_long])), 0)
     assert ("long histories" in [step.name for step in learned.steps]) == (num_long == 40)
@@ -323,7 +323,7 @@ def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
     assert parts <= 6
 
 
-def test_cold_items_get_weights_of_their_own_where_another_member_knows_them():
+def test_cold_items_get_their_own_weights_if_another_member_scores_them_better():
     weights = learn(make_metric(3, size=500, noise=3.0, long_by=None), 0).weights
     assert weights.cold["b"] > 2 * weights.cold["a"]
     assert weights.all["a"] > weights.all["b"]
@@ -339,7 +339,7 @@ def test_cold_items_get_none_where_too_few_of_them_were_liked(monkeypatch):
 
 @pytest.mark.parametrize("monitor", ["ndcg@10", "recall@3", "mrr@1", "map@49", "hit@50", "precision@70"])
 @pytest.mark.parametrize("spread", [0, 1, 4, 1e6])
-def test_with_all_items_as_candidates_the_metric_is_to_the_bit_that_of_the_scorer(monitor, spread, monkeypatch):
+def test_with_all_items_as_candidates_the_fast_metric_equals_the_scorers(monitor, spread, monkeypatch):
     monkeypatch.setattr(fast_validation, "CHUNK_CELLS", 700)
     members, validation, cold = make_scores(4, noise=0.5)
     validation = replace(validation, monitor=monitor, queries=validation.queries.rows(np.arange(60)))
@@ -355,7 +355,7 @@ def test_with_all_items_as_candidates_the_metric_is_to_the_bit_that_of_the_score
     np.testing.assert_allclose(weights.values(ours), per_query, atol=1e-12)
 
 
-def test_items_that_no_member_ranks_high_are_not_held_and_the_metric_is_that_of_all_scores(monkeypatch):
+def test_fast_validation_omits_items_ranked_low_by_all_members_without_changing_the_metric(monkeypatch):
     members, validation, cold = make_scores(5, num_items=400, num_cold=100, noise=3.0)
     weights = Weights({"a": 1.0, "b": 0.7}, {}, {"a": 0.6, "b": 1.0}, 0)
     whole = weights.values(WeightedMetric(gather(members, validation, cold)))
@@ -367,7 +367,7 @@ def test_items_that_no_member_ranks_high_are_not_held_and_the_metric_is_that_of_
     np.testing.assert_array_equal(weights.values(WeightedMetric(few)), whole)
 
 
-def test_a_candidate_of_one_member_has_its_real_score_by_every_other(monkeypatch):
+def test_a_candidate_of_one_member_is_scored_by_all_members(monkeypatch):
     monkeypatch.setattr(fast_validation, "DEPTH", 1)
     validation = Validation(queries_of(np.array([[1.0, 0, 0, 0, 0]]), [0]),
                             sp.csr_array(np.array([[0, 0, 0, 0, 1.0]])), np.arange(5), "ndcg@1")
@@ -380,13 +380,13 @@ def test_a_candidate_of_one_member_has_its_real_score_by_every_other(monkeypatch
     np.testing.assert_array_equal(candidates.relevant_P, [False, False, True])
 
 
-def test_what_is_held_has_a_bound_whatever_the_catalogue_and_the_members():
+def test_fast_validation_bounds_its_memory_for_any_catalogue_and_members():
     assert depth_for(10_000, 3) == 300
     for num_queries, num_members in ((10_000, 3), (10_000, 8), (20, 40)):
         assert num_queries * num_members * num_members * depth_for(num_queries, num_members) <= fast_validation.CELLS
 
 
-def test_with_few_queries_nothing_is_learned_for_parts():
+def test_with_few_queries_only_shared_weights_are_learned():
     weights = learn(make_metric(1, size=60, noise=3.0), 0).weights
     assert (weights.long, weights.cold) == ({}, {})
 
@@ -501,7 +501,7 @@ def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkey
         assert refitted.weights.long_history == (3 if kind == "groups" else 2)
 
 
-def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share():
+def test_of_equal_shares_the_limit_nearest_to_the_learned_one_is_used():
     """Lengths 1, 1, 2, 6, 7: 40% are at least 3, 4, 5 or 6 long."""
     user = np.repeat(np.arange(5), [1, 1, 2, 6, 7])
     rows = Interactions(user, np.arange(17), np.ones(17, np.float32), np.arange(17), 6, 17)
@@ -509,7 +509,7 @@ def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share
     assert share_of_long(rows, 4) == 0.4
 
 
-def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_like_something():
+def test_weights_are_learned_on_a_sample_of_queries_with_relevant_items():
     _, validation, _ = make_scores(1)
     assert sample_queries(validation, 60, 0) is validation
     some = sample_queries(validation, 7, 0)
@@ -535,7 +535,7 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
     assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
 
 
-def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(shop):
+def test_members_that_encode_texts_share_the_memory_of_encoding(shop):
     data = shop.data.training("train")
     members = {"tower": TwoTowerSettings(), "other": TwoTowerSettings(embedding_size=8)}
     alone = sum(build(shop.config(settings)).estimate_memory(data) for settings in members.values())

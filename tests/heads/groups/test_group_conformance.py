@@ -16,13 +16,13 @@ from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import GROUPS, Shop
 from llmrec_cli.testing.suite import examples_of, promise
-from tests.heads.conftest import OF_USERS, Configs, configs
+from tests.heads.conftest import USER_HEADS, Configs, configs
 
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
 AGGREGATES = tuple(f"group_aggregate_{strategy}" for strategy in STRATEGIES)
-FOR_GROUPS = tuple(examples_of("head", [name for name in HEADS if name not in OF_USERS]))
+FOR_GROUPS = tuple(examples_of("head", [name for name in HEADS if name not in USER_HEADS]))
 # A user head's group behaviour does not depend on encoder and loss, so its first example is enough.
-PLAIN = tuple(next(iter(examples_of("head", [name]))) for name in OF_USERS)
+PLAIN = tuple(next(iter(examples_of("head", [name]))) for name in USER_HEADS)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_every_head_for_groups_keeps_every_promise(group_case, name, check):
     check(group_case(name))
 
 
-def test_heads_say_of_themselves_what_is_true_of_groups(group_case):
+def test_learns_groups_is_true_exactly_for_trained_group_heads(group_case):
     for name in (*PLAIN, *FOR_GROUPS):
         assert group_case(name).head.learns_groups == (name in TRAINED), name
 
@@ -100,7 +100,7 @@ def test_a_saved_head_answers_groups_with_the_same_bits_and_knows_them(taught, c
     assert loaded.groups.synthetic == "similar"
 
 
-def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_itself(club: Shop) -> None:
+def test_an_aggregate_uses_its_strategy_depth_and_own_history(club: Shop) -> None:
     queries, data = club.all_groups(), club.data.training("train")
     for own_history in (True, False):
         for strategy, depth in (("least_misery", 50), ("approval", 2), ("approval", 8)):

@@ -39,7 +39,7 @@ def test_a_bag_sums_the_vectors_that_its_row_names_and_an_empty_one_is_zero():
     np.testing.assert_allclose(bags.scaled_sums(ITEMS)[0], np.array([3, 2]) / np.sqrt(2), rtol=1e-6)
 
 
-def test_a_member_of_a_known_group_brings_what_they_did_with_others_and_not_with_the_group_itself():
+def test_a_member_of_a_known_group_brings_interactions_with_other_groups_only():
     # The query is group A: user 0 is in no other group; user 1 chose item 2 with B. User 0 alone chose item 3.
     rows, histories = csr([[0, 1]], 2), csr([[3], []], 4)
     inputs = inputs_of(PAST, rows, np.array([0, 1]), histories, csr([[0, 1]], 4), np.array([0]), CPU)
@@ -47,13 +47,13 @@ def test_a_member_of_a_known_group_brings_what_they_did_with_others_and_not_with
     assert plain().members(inputs, ITEMS).tolist() == [[5.0, 5.0], [2.0, 2.0]]
 
 
-def test_a_member_of_a_list_brings_all_they_did_over_the_root_of_its_number():
+def test_an_ad_hoc_member_brings_all_interactions_over_the_root_of_their_number():
     inputs = inputs_of(PAST, csr([[0]], 1), np.array([1]), csr([[]], 4), csr([[]], 4), np.array([-1]), CPU)
     # User 1 chose items 0 and 1 with A and item 2 with B: their sum over the root of 3.
     np.testing.assert_allclose(plain().members(inputs, ITEMS).detach()[0], np.array([3, 3]) / np.sqrt(3), rtol=1e-6)
 
 
-def test_someone_who_joins_a_known_group_for_once_keeps_all_they_did():
+def test_a_guest_of_a_known_group_keeps_all_interactions():
     # User 2 is not in A, so A's history is not subtracted from what user 2 did with B.
     inputs = inputs_of(PAST, csr([[0]], 1), np.array([2]), csr([[]], 4), csr([[]], 4), np.array([0]), CPU)
     assert inputs.is_own.tolist() == [False]
@@ -67,7 +67,7 @@ def test_an_unknown_member_has_a_history_and_no_groups():
     np.testing.assert_allclose(vectors[1], np.array([1, 1]) / np.sqrt(2), rtol=1e-6)
 
 
-def test_overlaps_count_shared_members_and_leave_the_asked_group_out():
+def test_overlaps_count_shared_members_without_the_query_group():
     rows, user = csr([[0, 1], [0, 1]], 2), np.array([0, 1])
     inputs = inputs_of(PAST, rows, user, csr([[], []], 4), csr([[], []], 4), np.array([0, -1]), CPU)
     dense = np.zeros((2, 2))
@@ -77,7 +77,7 @@ def test_overlaps_count_shared_members_and_leave_the_asked_group_out():
     assert dense.tolist() == [[0.0, 1.0], [2.0, 1.0]]
 
 
-def test_what_a_step_asks_for_is_hidden_from_the_group_and_from_whoever_shares_members_with_it():
+def test_a_steps_targets_are_hidden_from_the_group_and_from_overlapping_groups():
     # The first entry of the past is (A, item 0): without it user 1 brings only A's item 1 to other groups.
     past = PAST.without(np.array([0]))
     inputs = inputs_of(past, csr([[0]], 1), np.array([1]), csr([[]], 4), csr([[2]], 4), np.array([1]), CPU)

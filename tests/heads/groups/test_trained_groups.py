@@ -68,7 +68,7 @@ def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends
     torch.testing.assert_close(head.score(queries), whole)
 
 
-def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(trained):
+def test_overlapping_groups_are_weighted_by_their_shared_members(trained):
     # A list of users 0 and 1 shares two members with A and one with B: (2 A + B) / 3.
     inputs = inputs_of(PAST, csr([[0, 1]], 2), np.array([0, 1]), csr([[], []], 4), csr([[]], 4), np.array([-1]), CPU)
     model = build(group_shop().config(replace(SETTINGS["hypergraph"], layers=1))).model_class
@@ -95,7 +95,7 @@ def test_a_head_learns_what_groups_choose_far_beyond_popularity(friends, trained
                          [("fusion", BprSettings(num_negatives=16)), ("attention", BceSettings(num_negatives=16)),
                                             ("hypergraph", SoftmaxSettings(num_negatives=8))],
                          ids=("bpr", "bce", "softmax"))
-def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
+def test_a_group_head_learns_with_sampled_negatives(friends, name, loss):
     logged = []
     friends.fit(friends.config(SETTINGS[name], loss=loss,
                                optim=AdamWSettings(epochs=3, batch_size=128, learning_rate=0.03)),
@@ -105,7 +105,7 @@ def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
 
 
 @each
-def test_a_list_of_people_who_never_met_is_answered_by_their_taste(friends, trained, name):
+def test_an_ad_hoc_group_gets_items_of_its_members_taste(friends, trained, name):
     # Users 0, 8 and 16 have taste 0, users 2, 10 and 18 taste 1; neither list is a training group.
     scores = trained[name].score(friends.together([[0, 8, 16], [2, 10, 18]])).numpy()
     of_taste = scores.reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
@@ -114,7 +114,7 @@ def test_a_list_of_people_who_never_met_is_answered_by_their_taste(friends, trai
 
 
 @each
-def test_users_alone_are_answered_by_the_same_model(friends, trained, name):
+def test_the_same_model_scores_single_users(friends, trained, name):
     queries = friends.users()
     scores = trained[name].score(queries).numpy()
     assert scores.shape == (NUM_USERS, NUM_ITEMS)
@@ -123,7 +123,7 @@ def test_users_alone_are_answered_by_the_same_model(friends, trained, name):
 
 
 @each
-def test_the_number_of_a_group_is_a_help_and_no_need(friends, trained, name):
+def test_the_id_of_a_group_helps_but_is_not_needed(friends, trained, name):
     members = [list(friends.data.groups.members[[group]].indices) for group in range(40)]
     history = friends.data.groups.interactions.matrix
     histories = [list(history[[group]].indices) for group in range(40)]
@@ -134,7 +134,7 @@ def test_the_number_of_a_group_is_a_help_and_no_need(friends, trained, name):
 
 
 @each
-def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friends, trained, name, monkeypatch):
+def test_scores_do_not_depend_on_other_queries_or_block_size(friends, trained, name, monkeypatch):
     head, queries = trained[name], friends.known_groups()
     whole = head.score(queries)
     torch.testing.assert_close(head.score(queries.rows(slice(3, 4))), whole[3:4], rtol=1e-4, atol=1e-5)
@@ -157,7 +157,7 @@ def test_a_list_without_members_or_of_unknown_ones_gets_finite_scores(friends, t
 
 
 @each
-def test_what_is_saved_scores_the_same(friends, trained, name):
+def test_a_loaded_group_head_scores_the_same(friends, trained, name):
     head = trained[name]
     again = build(head.tuned_config())
     again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_bits(friends, trained, name):
 
 
 @each
-def test_a_step_shows_the_ids_that_it_keeps_and_no_others(friends, trained, name):
+def test_id_dropout_masks_exactly_the_dropped_ids(friends, trained, name):
     model, queries = trained[name].model, friends.known_groups([0, 1])
     inputs = of_queries(trained[name].past, queries, CPU)
     no_ids = IdMasks(torch.zeros(len(inputs.user)), torch.zeros(2))
@@ -192,7 +192,7 @@ def encoder(tiny_encoder) -> HuggingFaceSettings:
     return HuggingFaceSettings(path=str(tiny_encoder), max_length=16)
 
 
-def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
+def test_added_items_are_scored_by_their_text(friends, encoder):
     settings = replace(SETTINGS["hypergraph"], text=True, item_id_dropout=0.5)
     head = friends.fit(friends.config(settings, encoder=encoder))
     head.add_items(entities([f"new {n}" for n in range(8)], friends.data.items.texts[:8]))
@@ -211,7 +211,7 @@ def test_an_encoder_in_the_loop_is_trained(friends, encoder):
     assert np.abs(frozen["texts.raw_table"] - tuned["texts.raw_table"]).max() > 1e-3
 
 
-def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, encoder):
+def test_group_texts_are_used_also_those_of_new_groups(friends, encoder):
     settings = replace(SETTINGS["fusion"], group_text=True)
     head = friends.fit(friends.config(settings, encoder=encoder))
     without_text = friends.together([[0], [0]])
@@ -221,7 +221,7 @@ def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, en
     assert scores[0, 0] - scores[0, 3] > scores[1, 0] - scores[1, 3]
 
 
-def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
+def test_item_words_are_features_without_an_encoder(friends):
     settings = replace(SETTINGS["hypergraph"], features=FeatureWeightsSettings(words=1.0))
     head = friends.fit(friends.config(settings))
     assert np.abs(head.state()["model.sparse_FE"]).max() > 0
@@ -251,7 +251,7 @@ def test_settings_without_an_effect_are_refused():
     assert "text=true" in next(GroupHypergraphSettings(features=FeatureWeightsSettings(text=1.0)).problems())
 
 
-def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_once(friends):
+def test_a_step_hides_at_most_a_tenth_and_an_epoch_targets_everything_once(friends):
     head = friends.fit(friends.config(SETTINGS["attention"], optim=AdamWSettings(epochs=1, batch_size=4096)))
     steps = GroupSteps(head.model, None, head.config, friends.data, None, None, CPU)
     batches = list(steps.batches(0, np.random.default_rng(0)))
@@ -272,7 +272,7 @@ def tasks(friends, settings):
         yield batch, steps._tasks(batch.of_groups, batch.of_users, steps.warm_items, generator)
 
 
-def test_what_a_step_asks_for_is_in_no_history_of_that_step(friends):
+def test_a_steps_targets_are_in_no_history_of_the_step(friends):
     groups, users = friends.data.groups.interactions, friends.data.interactions
 
     def row(bags, n):

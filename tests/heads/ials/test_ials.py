@@ -176,7 +176,7 @@ def test_the_frequency_exponent_moves_the_penalty_and_keeps_its_mean():
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.3, 1.0])
-def test_the_line_touches_the_penalty_at_the_usual_count(exponent):
+def test_the_linear_bound_touches_the_penalty_at_the_weighted_mean_count(exponent):
     penalty = Penalty.of(np.array([1.0, 4.0, 25.0]), 5.0, 1.5, exponent)
     base, slope = penalty.line()
     assert penalty.usual == pytest.approx((1 + 16 + 625) / 30)

@@ -46,7 +46,7 @@ def fit_head(tiny_encoder, data, loss, **config):
 EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
 
 
-def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
+def test_likes_are_distinguished_from_dislikes_by_the_items_text(tiny_encoder):
     head = fit_head(tiny_encoder, opinions(), BceSettings())
     assert head.score_meaning == "logit"
     logits = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
@@ -76,14 +76,14 @@ def test_the_candidates_at_the_top_are_reordered_and_the_rest_stay_below_in_thei
     assert torch.equal(scores[~top].argsort(stable=True), below[~top].argsort(stable=True))
 
 
-def test_the_item_that_is_asked_about_and_its_label_are_in_no_users_text(tiny_encoder):
+def test_the_target_item_and_its_label_are_in_no_users_text(tiny_encoder):
     head = fit_head(tiny_encoder, opinions(), BceSettings(), optim=AdamWSettings(epochs=1, batch_size=24))
     history = sp.csr_array(opinions().interactions.matrix)
     assert head._user_text(history, 0) == "robot 1994; robot desert"
     assert head._user_text(history, 0, without=4) == "robot desert; robot moon"
 
 
-def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know():
+def test_without_dislikes_as_many_unknown_items_are_drawn_as_negatives():
     data = opinions()
     pairs = Pairs(TrainingData(data.users, data.items, data.interactions), "choice", 10)
     matrix = data.interactions.matrix.toarray() > 0
@@ -102,7 +102,7 @@ def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know
     (["loss=bce", "loss.num_negatives=3"], "loss.num_negatives=3: has no effect"),
     (["loss=bce", "head.rerank=0"], "head.rerank=0: must be at least 1"),
     (["loss=bce", "head.candidates=mf"], "head.candidates=mf: choose one of")])
-def test_what_it_cannot_heed_is_refused(typed, about):
+def test_settings_without_effect_on_interest_are_refused(typed, about):
     with pytest.raises(ConfigError) as caught:
         compose("finetune", ["head=interest", *typed])
     assert any(problem.startswith(about) for problem in caught.value.problems)

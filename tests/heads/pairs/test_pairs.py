@@ -14,7 +14,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
-from llmrec_cli.heads.shared.pair_targets import mask_known, weights_of_choices
+from llmrec_cli.heads.shared.pair_targets import mask_interactions, weights_of_choices
 from llmrec_cli.settings.adversarial import AprSettings
 from llmrec_cli.settings.head import (
     FactorizationMachineSettings,
@@ -93,16 +93,16 @@ def test_a_block_of_neural_scores_is_the_network_of_the_paper_pair_by_pair():
                 assert model.pairs(users[[u]], items[[i]]).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_known_among_finds_the_candidates_that_each_user_knows():
+def test_the_mask_marks_candidates_that_each_user_has_interacted_with():
     matrix = sp.csr_array(np.array([[1, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]))
-    mask = mask_known(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
+    mask = mask_interactions(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
     assert mask.tolist() == [[True, False, True], [False, False, False], [False, False, True]]
 
 
 @pytest.mark.parametrize("candidates", [3, 100])
 @pytest.mark.parametrize("loss", [SoftmaxSettings(), BprSettings(), BceSettings(), MseSettings()],
                          ids=lambda loss: loss.kind)
-def test_a_step_has_every_interaction_once_and_gradients_that_are_finite_differences(loss, candidates):
+def test_an_epoch_has_every_interaction_once_and_gradients_equal_finite_differences(loss, candidates):
     settings = MfSettings(embedding_size=4, candidates=candidates, target="choice")
     head = fit_head(settings, loss=loss, epochs=1)
     head.model.double().zero_grad()
@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(settings, tmp_path):
 
 
 @every_head
-def test_nothing_of_an_unseen_item_or_user_is_learned_and_neither_is_ahead(settings):
+def test_unseen_items_and_users_learn_nothing_and_get_no_advantage(settings):
     head = fit_head(settings)
     scores = head.score(queries(MATRIX.astype(float), list(range(12))))
     if settings.kind != "factorization_machine":  # It has attributes that others have.
@@ -154,7 +154,7 @@ def test_nothing_of_an_unseen_item_or_user_is_learned_and_neither_is_ahead(setti
     assert scores[11, :8].std() > 0
 
 
-def test_values_are_fitted_and_told_from_choices():
+def test_values_are_predicted_also_for_pairs_without_a_value():
     values = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
     values[MATRIX[:, :8]] = 0
     data = rated(values)
@@ -186,7 +186,7 @@ def test_a_target_that_the_data_does_not_have_is_refused(settings, loss, message
         fit_head(settings, loss=loss)
 
 
-def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
+def test_loss_settings_without_effect_on_a_head_are_refused_with_the_remedy():
     def problem_keys(head, loss):
         return [problem.partition(":")[0] for problem in ModelConfig(head=head, loss=loss).problems()]
 
@@ -202,7 +202,7 @@ def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
     assert problem_keys(MfSettings(target="opinion"), SoftmaxSettings()) == ["head.target=opinion"]
 
 
-def test_memory_grows_with_what_it_is_made_of():
+def test_estimated_memory_grows_with_each_size():
     def needed(matrix, **settings):
         head = build(ModelConfig(head=MfSettings(**settings), loss=SoftmaxSettings(), optim=OPTIM))
         return head.estimate_memory(training(matrix))
@@ -237,7 +237,7 @@ def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, c
         torch.testing.assert_close(of_parts, of_whole, rtol=1e-4, atol=1e-6)
 
 
-def test_under_attack_a_batch_has_no_parts():
+def test_a_batch_is_not_split_with_an_adversary():
     steps = ChoiceSteps(fit_head(HEADS[0]).model, replace(HEADS[0], target="choice"), SoftmaxSettings(),
                         small().interactions,
                         20, CONTEXT.device, AprSettings())

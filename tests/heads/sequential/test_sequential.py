@@ -48,7 +48,7 @@ def config_of(settings, loss, batch_size):
     return ModelConfig(head=settings, loss=loss, optim=AdamWSettings(batch_size=batch_size))
 
 
-def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target_by_hand():
+def test_inputs_are_the_start_token_and_items_and_targets_the_next_items():
     part = histories([[5, 6, 7, 8], [4]], 9)
     # User 0, places 2 and 3: after 6 comes 7, after 7 comes 8. User 1, place 0: after the start comes 4.
     sequences = cut_sequences(part.matrix, np.array([0, 1]), np.array([2, 0]), np.array([2, 1]))
@@ -58,7 +58,7 @@ def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target
 
 
 @pytest.mark.parametrize("changed", [1, 4, 9])
-def test_a_later_item_never_changes_what_an_earlier_place_says(changed):
+def test_later_items_never_change_outputs_of_earlier_positions(changed):
     torch.manual_seed(0)
     transformer = CausalTransformer(8, 2, 2, 10, 0.0).eval()
     items, lengths = torch.randn(3, 10, 8), torch.tensor([10, 10, 10])
@@ -69,7 +69,7 @@ def test_a_later_item_never_changes_what_an_earlier_place_says(changed):
     assert (before[:, changed:] != after[:, changed:]).any(dim=2).all()
 
 
-def test_what_is_behind_the_end_of_a_history_does_not_matter():
+def test_padding_after_a_history_changes_nothing():
     torch.manual_seed(0)
     transformer = CausalTransformer(8, 2, 2, 10, 0.0).eval()
     items, lengths = torch.randn(2, 10, 8), torch.tensor([4, 10])
@@ -77,7 +77,7 @@ def test_what_is_behind_the_end_of_a_history_does_not_matter():
     torch.testing.assert_close(transformer(items, lengths)[:1, :4], alone)
 
 
-def test_an_epoch_shows_every_new_interaction_once_in_batches_without_padding_to_speak_of():
+def test_an_epoch_has_every_interaction_once_in_batches_with_little_padding():
     rng = np.random.default_rng(0)
     rows = [rng.permutation(40)[:size].tolist() for size in rng.integers(1, 31, size=300)]
     steps = steps_of(rows, 40, batch_size=64)
@@ -98,7 +98,7 @@ def test_one_long_history_among_short_ones_leaves_no_batch_empty():
     assert torch.isfinite(steps.loss(batches[0]))
 
 
-def test_the_sampled_softmax_is_the_full_one_where_all_items_are_drawn_but_one_corrected_for_its_chance():
+def test_sampling_all_items_gives_the_full_softmax():
     rows = [[0, 1, 2, 3], [3, 2, 5], [4, 0, 5, 1]]
     full, all_drawn = (steps_of(rows, 6, loss=loss) for loss in (SoftmaxSettings(), SoftmaxSettings(num_negatives=6)))
     batch = next(iter(full.batches(0, np.random.default_rng(0))))

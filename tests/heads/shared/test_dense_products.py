@@ -36,7 +36,7 @@ def test_the_product_is_the_plain_one_also_with_columns_added_and_after_loading(
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 200])
-def test_a_matrix_is_turned_and_read_in_its_own_memory(size):
+def test_a_matrix_is_transposed_and_read_in_place(size):
     matrix = np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)
     before = matrix.copy()
     blocks = ColumnBlocks.of(transpose_in_place(matrix), size, size)
@@ -53,7 +53,7 @@ def test_rows_and_columns_are_put_in_order_in_place(place):
     np.testing.assert_array_equal(matrix, before[place][:, place])
 
 
-def test_scores_of_a_query_are_the_same_bits_whomever_it_is_asked_with():
+def test_other_queries_change_no_bit_of_a_querys_scores():
     history, matrix = generated(50, 300, 130, 0)
     blocks = ColumnBlocks(300)
     blocks.append(matrix)

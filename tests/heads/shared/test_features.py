@@ -50,7 +50,7 @@ def test_attributes_have_length_one_per_item_times_the_weight():
     assert actual.dense_ND.shape == (3, 0)
 
 
-def test_words_knowledge_and_attributes_stand_side_by_side_each_of_its_own_length():
+def test_words_knowledge_and_attributes_are_concatenated_with_their_own_norms():
     actual = fit_features(words=1.0, attributes=2.0, knowledge=4.0).sparse_NF.toarray()
     root = np.sqrt(0.5)
     # "red" is the only word of two texts. Both neighbours have two of three items, the same IDF.
@@ -65,7 +65,7 @@ def test_a_rare_neighbour_weighs_more():
     np.testing.assert_allclose(actual, [[0, 1], [0, 0], [0, 0]], atol=1e-6)
 
 
-def test_two_hops_have_a_weight_of_their_own_and_new_items_none_of_them():
+def test_two_hop_features_have_their_own_weight_and_new_items_have_none():
     # Items 0 and 1 lead to z through x, item 2 through y; item 3 is not in the graph.
     links = sp.csr_array(np.eye(4, 6, dtype=np.float32) * [1, 1, 1, 0, 0, 0])
     triples = Triples(np.array([0, 1, 2, 3, 4]), np.array([0, 0, 0, 1, 1]), np.array([3, 3, 4, 5, 5]),
@@ -86,14 +86,14 @@ def test_a_new_item_has_the_words_and_attributes_of_those_in_training_and_no_kno
     assert actual.sparse_NF.shape == (5, 5)
 
 
-def test_nothing_asked_for_is_no_columns():
+def test_without_features_there_are_no_columns():
     actual = fit_features()
     assert actual.sparse_NF.shape == (3, 0)
     assert actual.add(newcomer())[1].shape == (1, 0)
 
 
 @pytest.mark.parametrize("weights", [{}, {"words": 1.0, "attributes": 2.0, "knowledge": 3.0}])
-def test_what_is_saved_is_what_was_learned(weights):
+def test_saved_features_are_restored(weights):
     actual = fit_features(**weights)
     again = ItemFeatures(FeatureWeightsSettings(**weights), ModelConfig(head=ContentSettings()), CPU)
     again.read(TensorReader(actual.state()), shelf().items)
@@ -129,7 +129,7 @@ def fitted_state(shop, data):
     return features.state()
 
 
-def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
+def test_a_second_fit_reuses_the_encoded_vectors(shop, monkeypatch):
     from llmrec_cli.heads.shared import item_texts
 
     memo = {}

@@ -59,7 +59,7 @@ def test_an_item_is_the_mean_of_its_entities_centred_by_the_items_in_training_of
     assert not actual[3].any()
 
 
-def test_an_entity_that_no_triple_names_is_as_no_link():
+def test_a_link_to_an_entity_without_triples_is_ignored():
     unnamed = replace(graph(), head=np.array([0, 1, 2]), relation=np.zeros(3, np.int64), tail=np.array([4, 4, 5]))
     only_named = LINKS.copy()
     only_named[2, 3] = 0
@@ -161,7 +161,7 @@ def test_the_gate_starts_half_open_and_rows_are_those_of_the_whole():
                                       SequentialSettings(embedding_size=16, num_layers=1, dropout=0.1,
                                                          entity_gate=True)],
                          ids=["two_tower", "sequential"])
-def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_linked(shop, settings):
+def test_heads_with_a_gate_are_restored_and_depend_on_the_links(shop, settings):
     num_items = len(shop.data.items)
     links = sp.csr_array(np.eye(num_items, num_items + 4, dtype=np.float32))
     own = np.arange(num_items)
@@ -209,7 +209,7 @@ def test_without_a_graph_or_links_the_setting_is_named():
     (["head=sequential", "head.text_scale=0", "head.id_dropout=0", "head.entity_gate=true"],
      "head.entity_gate=true: has no effect with text_scale=0"),
 ])
-def test_what_has_no_effect_or_cannot_be_is_refused(typed, message):
+def test_settings_without_effect_or_out_of_range_are_refused(typed, message):
     with pytest.raises(ConfigError) as caught:
         compose("finetune", typed)
     assert message in str(caught.value)

@@ -76,7 +76,7 @@ def test_tuned_vectors_are_kept_only_for_a_gain_above_its_standard_error(shop, m
         capsys.readouterr().err
 
 
-def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop, monkeypatch):
+def test_a_refit_trains_for_the_chosen_number_of_epochs_without_validation(shop, monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
     first = shop.fit(tuned_config(shop, EmbeddingAdapterSettings(rank=4)))
@@ -114,7 +114,7 @@ def test_ease_reads_tuned_texts_too(shop):
     assert not torch.equal(head.score(shop.known_users()), plain.score(shop.known_users()))
 
 
-def test_an_adapter_saved_alone_is_where_another_run_starts(shop, tmp_path):
+def test_another_run_can_start_from_a_saved_adapter(shop, tmp_path):
     for peft in (LoraSettings(rank=2, num_layers=1), EmbeddingAdapterSettings(rank=4)):
         stop = ContentSettings(features=replace(TUNED_TEXT, stop_after=3), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
         first = shop.fit(tuned_config(shop, peft, stop))

@@ -90,7 +90,7 @@ def test_only_the_k_nearest_of_each_item_count():
     np.testing.assert_allclose(actual, [[0, 4 / np.sqrt(6), 0, 0]], rtol=1e-6)
 
 
-def test_users_alike_give_their_items_and_oneself_is_no_neighbour():
+def test_similar_users_contribute_their_items_and_nobody_is_their_own_neighbour():
     actual = scores(UserKnnSettings(shrinkage=0), MATRIX, MATRIX[[0]], user=[0])
     # User 0 {0, 1}: cos with user 1 {0, 1, 2} = 2/sqrt(6), with user 2 {1, 2} = 1/2.
     near, far = 2 / np.sqrt(6), 0.5
@@ -180,7 +180,7 @@ def test_blocks_and_dense_features_change_no_score(monkeypatch, settings, cells,
 
 @given(similarity=arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)),
                          elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])), k=st.integers(1, 10))
-def test_of_equally_near_ones_the_first_are_kept_and_zeros_never(similarity, k):
+def test_among_equally_near_neighbours_the_first_are_kept_and_zeros_never(similarity, k):
     actual = np.where(_highest(similarity, k), similarity, 0)
     np.testing.assert_array_equal(actual, nearest_by_hand(similarity, k))
 
@@ -236,7 +236,7 @@ def test_a_setting_out_of_range_or_without_effect_is_refused(settings, words):
     assert words in problems[0]
 
 
-def test_memory_is_told_from_shapes_and_grows_with_what_is_kept():
+def test_memory_is_estimated_from_shapes_and_grows_with_k():
     data = training(random_matrix(1, 60, 50))
     few, many = (fit(ItemKnnSettings(k=k), data).estimate_memory(data) for k in (2, 20))
     assert fit(UserKnnSettings(), data).estimate_memory(data) == 8 * len(data.interactions)

@@ -20,7 +20,7 @@ def test_the_bytes_are_those_of_safetensors(tmp_path):
     assert (tmp_path / "a").read_bytes() == save({name: np.array(array, order="C") for name, array in ARRAYS.items()})
 
 
-def test_what_is_read_is_what_safetensors_reads(tmp_path):
+def test_files_are_read_as_by_safetensors(tmp_path):
     write_tensors(tmp_path / "a", ARRAYS)
     actual, expected = read_tensors(PinnedFolder(tmp_path, "again"), "a"), load_file(tmp_path / "a")
     assert actual.keys() == expected.keys() == ARRAYS.keys()
@@ -62,7 +62,7 @@ def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
 
 
 @pytest.mark.parametrize("array", [np.ones(2, ">f4"), np.array(["a", 1], object)], ids=["byte order", "objects"])
-def test_what_no_reader_could_read_is_not_written(tmp_path, array):
+def test_arrays_of_unsupported_types_are_not_written(tmp_path, array):
     with pytest.raises(TypeError, match=r"the tensor scale has the type .* a file of tensors holds uint64"):
         write_tensors(tmp_path / "x.safetensors", {"scale": array})
     assert not list(tmp_path.iterdir())

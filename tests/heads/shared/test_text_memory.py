@@ -47,14 +47,14 @@ def with_peft(peft):
     return replace(CONFIG, peft=peft)
 
 
-def test_a_frozen_encoder_is_stated_with_its_files_and_the_vectors():
+def test_memory_of_a_frozen_encoder_is_its_files_and_vectors():
     estimate = encoder_memory(with_peft(FrozenSettings()), TEXTS, 10)
     assert estimate == ENCODING_BYTES + MINILM_SHAPE.weights + VECTOR_COPIES * 4 * 100 * 384
     # The config trains layers, but not for these texts, as for the texts of users.
     assert encoder_memory(CONFIG, TEXTS, 10, FrozenSettings()) == estimate
 
 
-def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
+def test_trained_layers_add_memory_for_hidden_states_of_distinct_texts():
     def beside(texts):
         return encoder_memory(CONFIG, texts, 1) - encoder_memory(with_peft(FrozenSettings()), texts, 1)
 
@@ -66,11 +66,11 @@ def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", 2), ("abcdef", 4), ("太空", 4), ("x" * 10_000, 64)])
-def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
+def test_memory_assumes_three_bytes_per_token_and_truncated_texts(text, expected):
     assert num_tokens(MiniLMSettings(), text) == expected
 
 
-def test_a_step_grows_with_texts_layers_and_an_adversary():
+def test_memory_of_a_step_grows_with_texts_layers_and_an_adversary():
     def step(num_texts=8, peft=None, **changed):
         return step_memory(replace(CONFIG, **changed), peft or LoraSettings(), num_texts, 24, 32)
 
@@ -91,14 +91,14 @@ def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets
     assert step_memory(CONFIG, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
 
 
-def test_buckets_that_are_run_again_hold_less():
+def test_recomputed_buckets_need_less_memory():
     few, many = (step_memory(CONFIG, LoraSettings(), num, 64, 64) for num in (12 * 32, 13 * 32))
     assert many < few
     assert step_memory(CONFIG, LoraSettings(), 10 * 13 * 32, 64, 64) - many == (
         (2 + 2 * HELD_WHILE_RUN_AGAIN) * 4 * 384 * 64 * 9 * 13 * 32)
 
 
-def test_only_weights_of_the_model_itself_are_held_with_gradients_and_moments():
+def test_memory_of_gradients_and_moments_is_for_trained_weights_only():
     assert trained_memory(MiniLMSettings(), LoraSettings()) == 0
     one, two = (trained_memory(MiniLMSettings(), TopLayersSettings(num_layers=num)) for num in (1, 2))
     assert two == 2 * one
@@ -120,7 +120,7 @@ def sizes(tmp_path):
     return saved
 
 
-def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
+def test_memory_of_an_encoder_folder_is_its_size(sizes):
     def stated(width, layers, peft):
         return encoder_memory(replace(CONFIG, encoder=sizes(width, layers), peft=peft), TEXTS, 50)
 
@@ -136,7 +136,7 @@ def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
                                                                                                   FrozenSettings()))
 
 
-def test_pairs_of_texts_are_stated_by_the_step():
+def test_memory_of_text_pairs_is_that_of_a_step():
     config = replace(CONFIG, loss=BceSettings())
     assert pairs_memory(config, 2048) - pairs_memory(config, 1024) > 1024 * 64 * 384 * 4
 
@@ -145,14 +145,14 @@ def test_pairs_of_texts_are_stated_by_the_step():
                          [TwoTowerSettings(), SequentialSettings(), InterestSettings(), ClustersSettings(text=1.0),
                                   ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0))],
                          ids=lambda head: head.kind)
-def test_every_head_that_reads_texts_states_the_encoder(shop, head):
+def test_memory_estimates_of_heads_with_texts_include_the_encoder(shop, head):
     loss = BceSettings() if head.kind == "interest" else SoftmaxSettings()
     built = build(shop.config(head, peft=LoraSettings(num_layers=1), loss=loss))
     estimate = built.estimate_memory(shop.data.training("train"))
     assert estimate > ENCODING_BYTES
 
 
-def test_tuned_texts_are_stated_with_their_step(shop):
+def test_memory_of_tuned_texts_includes_a_step(shop):
     def stated(peft):
         head = ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0, tuned=True))
         built = build(shop.config(head, peft=peft, loss=DistillationSettings()))

@@ -77,7 +77,7 @@ def hits(head, data, next_U):
     return float((np.argsort(-scores, axis=1)[:, :5] == next_U[:, None]).any(axis=1).mean())
 
 
-def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_before():
+def test_two_tower_learns_successors_only_if_histories_end_before_the_target():
     """Five of about ten unseen items of the right kind: .5 is the optimum, .13 is chance."""
     histories, next_U = chains()
     data = data_of(rows_of(*histories, num_items=NUM_ITEMS))
@@ -107,7 +107,7 @@ def test_histories_may_be_asked_to_end_before_the_target_under_any_split_with_ti
 
 
 @pytest.mark.parametrize("facts", [{"has_order": False}, {"times": [np.zeros(3), np.ones(2)]}], ids=["none", "equal"])
-def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal(facts):
+def test_histories_before_the_target_are_empty_for_missing_or_equal_times(facts):
     data = data_of(rows_of([0, 1, 2], [3, 4], times=facts.get("times")), has_order=facts.get("has_order", True))
     assert resolve_history("auto", data, CONTEXT) == "others"
     with pytest.raises(DataError, match=r"head\.training_history=before: .* dataset\.columns\.timestamp"):
@@ -148,7 +148,7 @@ def towers_at_random(settings, num_items):
 @pytest.mark.parametrize(("settings", "most_entries"), [
     (ATTENTION, 40 * 16), (replace(ATTENTION, recency=False), 60), (TwoTowerSettings(embedding_size=16), 60)],
     ids=["recency", "attention", "sum"])
-def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_each_target(settings, most_entries,
+def test_a_step_reads_a_long_history_once_or_with_recency_the_newest_per_target(settings, most_entries,
                                                                                         monkeypatch):
     """One user has 60 items, 40 of them targets: 40 x 30 entries on average if each target read all earlier items."""
     monkeypatch.setattr(two_tower_steps, "MOST_WITH_RECENCY", 16)
@@ -196,7 +196,7 @@ def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
     assert ages(torch.tensor([0, 3])).tolist() == [2, 1, 0]  # From the target: the item just before it has age 0.
 
 
-def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history():
+def test_targets_without_earlier_interactions_have_an_empty_history():
     data = data_of(rows_of([0], [1], [2, 3]))
     head = build(config_of(ATTENTION, optim=AdamWSettings(epochs=2, batch_size=2)))
     head.fit(data, CONTEXT)
@@ -204,7 +204,7 @@ def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history()
 
 
 @pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
-def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
+def test_the_model_records_the_kind_of_its_training_histories(head, tiny_encoder):
     encoder = HuggingFaceSettings(path=str(tiny_encoder), max_length=24)
     loss = SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
     model = build(config_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
@@ -212,7 +212,7 @@ def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
     assert model.tuned_config().head.training_history == "before"
 
 
-def test_interest_reads_beside_a_pair_what_came_before_it():
+def test_interest_reads_the_history_before_each_pair():
     """User 0 likes 4, 0, 6 at times 0, 10, 20 and dislikes 5 at 10 and 7 at 15; user 1 likes 1."""
     likes = rows_of([4, 0, 6], [1], times=[np.array([0, 10, 20]), np.array([5])])
     dislikes = Interactions(np.array([0, 0, 1]), np.array([5, 7, 2]), np.ones(3, np.float32), np.array([10, 15, 3]), 2,
@@ -229,7 +229,7 @@ def test_interest_reads_beside_a_pair_what_came_before_it():
     assert texts == ["", "t4", "t0; t4", "", "t4", "t0; t4", ""]
 
 
-def test_an_item_drawn_for_interest_has_the_history_of_the_interaction_that_it_is_drawn_beside():
+def test_a_sampled_negative_of_interest_has_the_history_of_its_positive():
     pairs = Pairs(data_of(rows_of([4, 0, 6], [1, 3])), "choice", 100, is_causal=True)
     [batch] = pairs.batches(0, np.random.default_rng(0))
     liked = batch.target > 0

@@ -46,7 +46,7 @@ def test_every_loss_and_similarity_learns_far_more_than_popularity(shop, loss):
 @pytest.mark.parametrize(("peft", "names"), [
     (NoPeftSettings(), "encoder.embeddings"), (FrozenSettings(), None), (TopLayersSettings(num_layers=1), "layer.3."),
     (LoraSettings(rank=2, num_layers=1), "lora_")], ids=lambda peft: getattr(peft, "kind", ""))
-def test_only_what_peft_names_is_trained_and_saved(shop, peft, names):
+def test_only_the_peft_parameters_are_trained_and_saved(shop, peft, names):
     _, head = losses_of(shop, shop.config(replace(SMALL, encoded_items=16), peft=peft))
     saved = [name for name in head.state() if name.startswith("encoder.")]
     assert bool(saved) == (names is not None)
@@ -63,7 +63,7 @@ def test_training_the_encoder_changes_the_vectors_of_the_texts(shop):
 
 
 @pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=["frozen", "lora"])
-def test_an_adversary_adds_the_loss_under_attack_and_changes_what_is_learned(shop, peft):
+def test_an_adversary_adds_its_loss_and_changes_the_model(shop, peft):
     plain, head = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=NoAdversarySettings()))
     attacked, other = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=FgmSettings(epsilon=0.1)))
     # The first step starts from the same weights: the clean loss, and the adversarial loss, which is no smaller.
@@ -148,7 +148,7 @@ def test_a_history_is_its_items_sum_over_the_root_of_their_number():
     torch.testing.assert_close(vectors, torch.tensor([[4 / 3**0.5, 5 / 3**0.5], [0, 0], [3, 3]]))
 
 
-def test_attention_weighs_a_history_by_hand():
+def test_attention_over_a_history_equals_a_hand_worked_example():
     """Items (1, 0), (0, 2), (3, 3); q . v / sqrt(2) = 0, 2, 3 under the bound's tanh; a history of all three."""
     items, indices, indptr = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]), torch.tensor([0, 1, 2]), [0, 3]
     indptr = torch.tensor(indptr)
@@ -170,7 +170,7 @@ def test_attention_weighs_a_history_by_hand():
     np.testing.assert_allclose(vector.detach()[0], by_hand, rtol=1e-6)
 
 
-def test_attention_at_its_start_is_the_plain_sum_and_an_empty_history_is_nothing():
+def test_attention_starts_as_the_plain_sum_and_an_empty_history_is_zero():
     items, indices = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 4, 1])
     indptr = torch.tensor([0, 3, 3, 4])
     weights = Pooling(4, recency=True)(items, indices, ages(indptr))

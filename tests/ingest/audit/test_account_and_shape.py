@@ -16,7 +16,7 @@ ROWS: list[Row] = [("u1", "a", 5.0, 0, "train"), ("u1", "b", 3.0, 10 * DAY, "tra
                    ("u2", "b", 1.0, 60 * DAY - 1, "test")]
 
 
-def test_every_row_that_was_read_is_in_one_place(tmp_path: Path) -> None:
+def test_every_row_read_is_counted_exactly_once(tmp_path: Path) -> None:
     filtered = pa.table({"reason": ["below_core", "below_min_value", "below_core"]})
     folder = write_folder(tmp_path, ROWS, filtered=filtered, negatives=[("u1", "c", 0.0, 5, "train")])
     result, account = audited(folder, read=15, rejected=2, duplicates=3)
@@ -26,7 +26,7 @@ def test_every_row_that_was_read_is_in_one_place(tmp_path: Path) -> None:
     assert account.warnings == []
 
 
-def test_a_row_that_is_nowhere_is_a_warning(tmp_path: Path) -> None:
+def test_an_uncounted_row_gives_a_warning(tmp_path: Path) -> None:
     result, account = audited(write_folder(tmp_path, ROWS), read=10, rejected=1, below_core=2)
     assert (result["rows"]["filtered"], result["rows"]["unaccounted"]) == (2, 1)
     assert account.warnings[0].startswith("1 rows missing: 10 were read, but rejected, merged, filtered, negative and "
@@ -34,7 +34,7 @@ def test_a_row_that_is_nowhere_is_a_warning(tmp_path: Path) -> None:
     assert "4 rows too many" in audited(tmp_path, read=2)[1].warnings[0]
 
 
-def test_rejects_are_told_by_what_is_wrong_without_what_they_quote(tmp_path: Path) -> None:
+def test_rejects_are_grouped_by_reason_without_quoted_values(tmp_path: Path) -> None:
     lines = [("a.csv", 1, "value", "'x' is not a number"), ("a.csv", 2, "value", "'it's 'q' is' is not a number"),
              ("b.csv", 3, "timestamp", "'now' is not a time in 's'"), ("b.csv", 4, "", "5 fields"),
              ("a.csv", 5, "value", "'two\nlines' is not a number")]
@@ -47,7 +47,7 @@ def test_rejects_are_told_by_what_is_wrong_without_what_they_quote(tmp_path: Pat
                       {"column": "timestamp", "reason": "'…' is not a time in '…'", "rows": 1}]}
 
 
-def test_the_splits_are_counted_and_what_is_cold_in_them(tmp_path: Path) -> None:
+def test_interactions_and_cold_ids_of_the_splits_are_counted(tmp_path: Path) -> None:
     splits = audited(write_folder(tmp_path, ROWS), unit="ms")[0]["splits"]
     train, valid, test, whole = (splits[name] for name in ("train", "valid", "test", "all"))
     assert (train["interactions"], train["users"], train["items"], train["density"]) == (3, 2, 2, 0.75)
@@ -66,7 +66,7 @@ def test_the_long_tail_is_that_of_training(tmp_path: Path) -> None:
         ("a", 2, round(2 / 3, 6)), ("b", 1, round(1 / 3, 6))]
 
 
-def test_sixty_days_are_sixty_spans(tmp_path: Path) -> None:
+def test_sixty_days_give_sixty_bins(tmp_path: Path) -> None:
     time = audited(write_folder(tmp_path, ROWS), unit="ms")[0]["time"]
     assert len(time["edges"]) == 61
     assert time["edges"][1] == "1970-01-02T00:00:00Z"
@@ -74,7 +74,7 @@ def test_sixty_days_are_sixty_spans(tmp_path: Path) -> None:
         "train": [(0, 1), (1, 1), (10, 1)], "valid": [(20, 1)], "test": [(59, 2)]}
 
 
-def test_an_order_is_told_in_numbers_and_no_time_not_at_all(tmp_path: Path) -> None:
+def test_an_order_is_shown_in_numbers_and_missing_times_are_left_out(tmp_path: Path) -> None:
     rows = [(user, item, value, n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
     result, _ = audited(write_folder(tmp_path, rows), unit="order")
     assert (result["splits"]["all"]["first"], result["splits"]["all"]["last"]) == (0, 5)
@@ -135,7 +135,7 @@ def test_groups_and_knowledge_are_counted(tmp_path: Path) -> None:
                                                            {"relation": "in", "triples": 1}]}
 
 
-def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
+def test_probable_faults_give_warnings(tmp_path: Path) -> None:
     rows = [(f"u{n}", "empty", 1.0, 7, "train") for n in range(150)]
     rows += [(f"other{n}", f"i{n}", 1.0, 7, "test") for n in range(120)]
     items = [{"item_id": f"i{n}", "text": "No description"} for n in range(120)]

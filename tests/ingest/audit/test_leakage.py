@@ -41,7 +41,7 @@ def test_a_validation_pair_that_is_in_the_test_is_found(tmp_path: Path) -> None:
     assert "1 validation pairs are also in the test (50.00% of it)" in account.warnings[0]
 
 
-def test_comparing_some_users_at_a_time_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leak_checks_in_blocks_of_users_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(f"u{n:03}", item, 1.0, n, split) for n in range(100) for item, split in (("a", "train"), ("b", "valid"))]
     rows += [(f"u{n:03}", "a", 1.0, 500, "test") for n in range(0, 100, 3)]
     folder = write_folder(tmp_path, rows)
@@ -61,7 +61,7 @@ def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
     assert "2 training or validation interactions" in account.warnings[0]
 
 
-def test_a_random_split_is_said_to_be_no_forecast_without_a_warning(tmp_path: Path) -> None:
+def test_a_random_split_has_a_note_about_forecasting_but_no_warning(tmp_path: Path) -> None:
     rows = [*CLEAN, ("u", "d", 1.0, 1500, "valid")]
     result, account = audited(write_folder(tmp_path, rows), RandomSettings())
     older = check(result, "held_out_older_than_training")
@@ -97,7 +97,7 @@ def test_only_some_users_are_looked_at_when_there_are_many(tmp_path: Path, monke
     assert "for one user in 3 only" in leak["note"]
 
 
-def test_words_of_scripts_without_spaces_need_no_border() -> None:
+def test_words_in_scripts_without_spaces_match_inside_a_text() -> None:
     assert contains_title("我喜欢千と千尋の神隠しです", "千と千尋の神隠し")
     assert not contains_title("theatre", "heat")
     assert contains_title("theatre, heat", "heat")
@@ -119,7 +119,7 @@ def test_unreadable_times_of_items_are_counted(tmp_path: Path) -> None:
     assert check(result, "items_described_after_cutoff")["note"].startswith("1 of these timestamps cannot be read")
 
 
-def test_held_out_pairs_that_are_dislikes_in_training_are_told(tmp_path: Path) -> None:
+def test_held_out_pairs_disliked_in_training_are_counted(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, CLEAN, negatives=[("v", "c", 0.0, 1000, "train"), ("u", "c", 0.0, 9000, "test")])
     result, account = audited(folder, GivenSettings())
     leak = check(result, "held_out_disliked_in_training")

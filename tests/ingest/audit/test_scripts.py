@@ -16,11 +16,11 @@ def dominant(*texts: str) -> dict[str, int]:
     ("Alien", "Latin"), ("Amélie, 2001", "Latin"), ("千と千尋の神隠し", "Han"), ("となりのトトロ", "Hiragana/Katakana"),
     ("기생충", "Hangul"), ("Солярис", "Cyrillic"), ("أحلام", "Arabic"), ("ואלס", "Hebrew"), ("लगान", "Devanagari"),
     ("ลุงบุญมี", "Thai"), ("Κυνόδοντας", "Greek"), ("Ամեն", "other"), ("1984", "none"), ("🎬 – 2", "none")])
-def test_the_dominant_script(text: str, script: str) -> None:
+def test_the_script_of_most_letters_is_dominant(text: str, script: str) -> None:
     assert dominant(text) == {script: 1}
 
 
-def test_many_texts_at_once_are_counted_each() -> None:
+def test_scripts_of_many_texts_are_counted_per_text() -> None:
     assert dominant("Alien", "Солярис", "Stalker 1979", "7", "Сталкер", "é") == {"none": 1, "Latin": 3, "Cyrillic": 2}
 
 

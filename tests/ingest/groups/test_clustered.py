@@ -59,7 +59,7 @@ def test_users_who_choose_alike_are_one_group(prepared: Prepared) -> None:
     assert set(members(prepared)) == {"cluster0", "cluster1"}
 
 
-def test_a_cluster_has_what_enough_of_its_members_have_with_the_share_of_those_in_training(prepared: Prepared) -> None:
+def test_a_cluster_has_items_of_enough_members_valued_by_their_share_in_training(prepared: Prepared) -> None:
     rows, result = prepared.rows("interactions"), {}
     for group, users in members(prepared).items():
         for item in {row["item_id"] for row in rows}:
@@ -77,7 +77,7 @@ def test_a_cluster_has_what_enough_of_its_members_have_with_the_share_of_those_i
     assert {split for split, _ in written.values()} >= {"train"}
 
 
-def test_everything_says_that_nobody_observed_these_groups(prepared: Prepared) -> None:
+def test_synthetic_groups_are_labelled_in_manifest_notes_and_audit(prepared: Prepared) -> None:
     assert prepared.manifest["groups"] == {"synthetic": "clusters"}
     assert any("synthetic (clusters)" in note for note in prepared.manifest["notes"])
     assert json.loads((prepared.folder / "audit.json").read_text())["groups"]["synthetic"] == "clusters"
@@ -120,7 +120,7 @@ def test_settings_without_effect_or_sense_are_refused(settings: ClusterUsersSett
     assert any(said in problem for problem in settings.problems())
 
 
-def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
+def test_clusters_are_refused_beside_other_groups(tmp_path: Path) -> None:
     on = ClusterUsersSettings(on=True)
     beside = FilesSettings(interactions="x.csv", synthetic_groups="random", cluster_users=on)
     assert any("synthetic_groups=random" in problem for problem in beside.problems())
@@ -132,7 +132,7 @@ def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
     (Sources([], members=[Source(Path("members.csv"))]), "", "new", "groups of its own .members.csv."),
     (Sources([]), "random", "new", "split.group=random: has no effect on clusters"),
     (Sources([]), "", "append", "mode=append: dataset.cluster_users=true")])
-def test_what_cannot_be_together_with_clusters_is_refused(sources: Sources, group: str, mode: str, said: str) -> None:
+def test_settings_incompatible_with_clusters_are_refused(sources: Sources, group: str, mode: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         refuse_cluster_conflicts(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
     refuse_cluster_conflicts(sources, FilesSettings(), group, mode)

@@ -63,7 +63,7 @@ def test_31_32_43_members_of_any_script_come_out_as_they_went_in_from_any_format
     assert [(r["group_id"], r["item_id"]) for r in prepared.rows("group_interactions")] == [("👪", "a")]
 
 
-def test_35_45_exact_duplicates_are_one_and_counted_and_so_are_groups_of_one(tmp_path: Path) -> None:
+def test_35_45_exact_duplicates_are_merged_and_counted_and_groups_of_one_kept(tmp_path: Path) -> None:
     files = {"groups": FILES["groups"] + "duo,v\nduo,v\n",
              "group_interactions": FILES["group_interactions"] + "duo,a,5\n"}
     prepared = prepared_of(tmp_path, **files)
@@ -78,7 +78,7 @@ def test_35_45_exact_duplicates_are_one_and_counted_and_so_are_groups_of_one(tmp
         prepared_of(tmp_path / "2", settings={"duplicates": "error"}, **files)
 
 
-def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of_rows(tmp_path: Path) -> None:
+def test_35_36_duplicates_are_resolved_by_time_not_row_order(tmp_path: Path) -> None:
     rows = [f"g{n % 7},i{n % 5},{n % 3 + 1},{n}" for n in range(70)]
     members = [f"g{n % 7},u{n}" for n in range(20)]
     result = []
@@ -95,7 +95,7 @@ def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of
     assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in result[0].rows("group_interactions")} == newest
 
 
-def test_44_items_and_users_that_only_groups_name_are_kept_without_history_unless_a_core_is_asked_for(
+def test_44_items_and_users_named_only_by_groups_are_kept_without_a_core(
         tmp_path: Path) -> None:
     files = {"groups": FILES["groups"] + "duo,stranger\n",
              "group_interactions": FILES["group_interactions"] + "duo,unseen,7\n"}
@@ -108,7 +108,7 @@ def test_44_items_and_users_that_only_groups_name_are_kept_without_history_unles
     assert any("ignored: item not among the items" in n for n in prepared.manifest["notes"])
 
 
-def test_46_a_group_that_has_done_something_and_has_no_members_is_warned_of_and_left_out(tmp_path: Path) -> None:
+def test_46_a_group_with_interactions_but_no_members_is_dropped_with_a_warning(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, group_interactions=FILES["group_interactions"] + "nobody,a,7\nnobody,b,7\n")
     assert (prepared.counts["groups_without_members"], prepared.counts["group_interactions_without_members"]) == (1, 2)
     assert {r["group_id"] for r in prepared.rows("group_interactions")} == {"duo", "solo"}

@@ -57,17 +57,17 @@ def test_without_a_template_a_text_is_all_columns_and_without_a_file_there_is_no
     assert not (prepared.folder / "group_texts.parquet").exists()
 
 
-def test_groups_without_members_and_groups_of_whom_nothing_is_told_are_counted(plain: Prepared) -> None:
+def test_groups_without_members_or_descriptions_are_counted(plain: Prepared) -> None:
     assert [plain.counts[k] for k in ("groups_read", "groups_not_in_file", "groups_left_out", "groups_without_text",
                                          "groups_standing", "groups_occasional")] == [3, 1, 1, 1, 1, 2]
     assert [r["group_id"] for r in plain.rows("groups_left_out")] == ["ghost"]
     assert "1 groups of dataset.group_info ignored: no members" in plain.manifest["notes"]
     groups = "3 groups (1 standing, with training interactions, and 2 occasional)"
     assert any(groups in n for n in plain.manifest["notes"])
-    assert "groups" not in plain.manifest  # Which would say that they are synthetic.
+    assert "groups" not in plain.manifest  # The key marks synthetic groups.
 
 
-def test_what_is_told_of_groups_is_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
+def test_group_descriptions_are_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
     other = prepared_of(tmp_path / "2", info=INFO.replace("Hikers", "Climbers"))
     assert plain.manifest["fingerprint"] != other.manifest["fingerprint"]
     audit = json.loads((plain.folder / "audit.json").read_text("utf-8"))
@@ -90,7 +90,7 @@ def test_classes_of_numbers_are_those_of_standing_groups_or_of_all_where_none_is
     assert prepared.manifest["texts"]["group"]["edges"]["age"][-1] == 10
 
 
-def test_what_comes_later_of_groups_joins_what_was_told_and_may_bring_members(tmp_path: Path) -> None:
+def test_appended_group_descriptions_are_merged_and_may_gain_members(tmp_path: Path) -> None:
     prepared_of(tmp_path / "a", out=tmp_path / "step")
     more = {"interactions": str(write(tmp_path, "user_id,item_id\nx,b\n", "more.csv")),
             "group_interactions": str(write(tmp_path, "group_id,item_id\nghost,b\n", "together2.csv"))}
@@ -147,7 +147,7 @@ def test_settings_without_effect_are_refused() -> None:
 
 
 def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alone_are_counted(tmp_path: Path) -> None:
-    """Of the groups in the test, `known` has a member with a history, `standing` has training, `lost` has neither."""
+    """Group `known` has a member with a history, `standing` has training interactions, `lost` has neither."""
     files = {"train": CLICKS, "test": "user_id,item_id\nu,b\n",
              "groups": "group_id,user_id\nknown,u\nknown,x\nstanding,y\nlost,x\nlost,z\n",
              "group_train": "group_id,item_id\nstanding,a\n",

@@ -100,7 +100,7 @@ def read(connection: BaseBackend, folder: Path, members: str = MEMBERS, rows: st
     return Read(connection, groups, folder / "out", account)
 
 
-def test_members_named_twice_are_one_and_a_group_of_one_is_a_group(connection: BaseBackend, tmp_path: Path) -> None:
+def test_repeated_members_are_merged_and_groups_of_one_kept(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, MEMBERS + "duo,v\n")
     members, rows = result.written()
     assert [(m["group"], m["group_id"], m["user"], m["user_id"]) for m in members] == \
@@ -195,7 +195,7 @@ def test_a_rule_that_needs_times_refuses_rows_without(connection: BaseBackend, t
         result.divided(LeaveLastOutSettings())
 
 
-def test_what_the_files_say_is_taken(connection: BaseBackend, tmp_path: Path) -> None:
+def test_splits_given_by_the_files_are_used(connection: BaseBackend, tmp_path: Path) -> None:
     write(tmp_path, "group_id,item_id\nduo,a\n", "1.csv")
     write(tmp_path, "group_id,item_id\nduo,b\nsolo,a\n", "2.csv")
     result = read(connection, tmp_path, group_train="1.csv", group_test="2.csv")
@@ -212,7 +212,7 @@ def test_a_split_that_the_files_do_not_make_is_refused(connection: BaseBackend, 
         result.divided(RandomSettings(group="given"))
 
 
-def test_groups_that_training_names_come_first_and_others_are_counted(connection: BaseBackend, tmp_path: Path) -> None:
+def test_groups_with_training_interactions_come_first(connection: BaseBackend, tmp_path: Path) -> None:
     write(tmp_path, "group_id,item_id\nz,b\nz,a\n", "1.csv")
     write(tmp_path, "group_id,item_id\nb,a\nz,b\n", "2.csv")
     result = read(connection, tmp_path, "group_id,user_id\na,u\nb,u\nb,v\nz,u\nz,v\n", group_train="1.csv",
@@ -233,7 +233,7 @@ def test_groups_that_were_there_before_keep_their_numbers(connection: BaseBacken
     assert [(m["group"], m["group_id"]) for m in members] == [(0, "solo"), (1, "duo"), (1, "duo")]
 
 
-def test_strangers_are_left_out_and_told_of(connection: BaseBackend, tmp_path: Path) -> None:
+def test_unknown_members_are_dropped_and_reported(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, MEMBERS + "solo,stranger\n",
                  "group_id,item_id\nduo,a\nduo,unknown\nnobody,a\nnobody,b\n")
     members, rows = result.written()

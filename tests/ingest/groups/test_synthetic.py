@@ -53,8 +53,8 @@ def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], 
 
 @pytest.mark.parametrize(("kind", "split", "share"), [
     ("random", RandomSettings(valid=0.2, test=0.2), 0.5), ("similar", TemporalSettings(valid=0.2, test=0.2), 0.7)])
-def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path: Path, kind: str,
-                                                                        split: SplitSettings, share: float) -> None:
+def test_a_group_gets_an_item_in_the_split_in_which_enough_members_have_it(tmp_path: Path, kind: str,
+                                                                           split: SplitSettings, share: float) -> None:
     prepared = prepared_of(tmp_path, kind, split, group_share=share, group_size=[2, 5])
     result = {(r["group_id"], r["item_id"]): (r["split"], r["timestamp"]) for r in prepared.rows("group_interactions")}
     assert result == together_by_hand(prepared, share)
@@ -62,7 +62,7 @@ def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path
     assert prepared.counts["group_held_out_also_in_train"] == 0
 
 
-def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path) -> None:
+def test_training_of_synthetic_groups_does_not_depend_on_held_out_data(tmp_path: Path) -> None:
     """With other items in the test, groups and their training interactions stay the same."""
     rows = rows_of()
     split = TemporalSettings(test_from="2020-09-23", valid=0)
@@ -123,7 +123,7 @@ def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_ar
     assert "Synthetic groups (similar)" in (prepared.folder / "audit.html").read_text("utf-8")
 
 
-def test_what_cannot_be_together_with_them_is_refused(tmp_path: Path) -> None:
+def test_settings_incompatible_with_synthetic_groups_are_refused(tmp_path: Path) -> None:
     prepared_of(tmp_path, split=RandomSettings())
     more = write(tmp_path, "user_id,item_id,timestamp\nu,a,1600000000\n", "more.csv")
     files = FilesSettings(name="x", interactions=str(more), synthetic_groups="random", num_groups=20)

@@ -50,7 +50,7 @@ def in_split(prepared: Prepared, split: str) -> set[tuple[str, str]]:
     return {(row["group_id"], row["item_id"]) for row in prepared.rows("group_interactions") if row["split"] == split}
 
 
-def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stays(tmp_path: Path) -> None:
+def test_validation_takes_training_pairs_with_the_lowest_hashes_and_leaves_each_user_some(tmp_path: Path) -> None:
     share, seed = 0.6, 3
     train, test = [*pairs_of(30, 40, 6), ("once", "i1")], [("u0", "i39"), ("u1", "x")]
     prepared = prepared_of(tmp_path, train, test, GivenSettings(valid=share, seed=seed))
@@ -62,7 +62,7 @@ def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stay
     assert again.manifest["fingerprint"] == prepared.manifest["fingerprint"]
 
 
-def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pair_stay(tmp_path: Path) -> None:
+def test_group_validation_is_carved_with_its_own_share_except_from_single_pairs(tmp_path: Path) -> None:
     train = pairs_of(6, 10, 4)
     together = pairs_of(20, 12, 5, "g") + [(f"h{n}", "i1") for n in range(40)]
     members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
@@ -76,7 +76,7 @@ def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pai
     assert prepared.in_split("valid") == carved_by_hand(train, 0.1, 42)
 
 
-def test_the_share_of_groups_is_the_users_unless_they_have_one_of_their_own_or_users_are_divided_here() -> None:
+def test_the_validation_share_of_groups_is_that_of_users_or_their_own() -> None:
     assert group_rule(GivenSettings(valid=0.3), True) == GivenSettings(valid=0.3)
     assert group_rule(GivenSettings(valid=0.3, group_valid=0.0), True).valid == 0  # type: ignore[attr-defined]
     assert group_rule(RandomSettings(valid=0.3), True) == GivenSettings()
@@ -168,7 +168,7 @@ def household(num: int, copied: float) -> tuple[str, list[tuple[str, str]], list
 
 
 @pytest.mark.parametrize("leaks", ["auto", "drop"])
-def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
+def test_pairs_in_a_members_training_are_not_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
     members, users, groups = household(30, copied=0.7)
     split = GivenSettings(valid=0.2, group_valid=0.4, leaks=leaks)
     files = {"groups": members, "group_train": csv_of(groups, "group_id"),
@@ -185,7 +185,7 @@ def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Pa
                in note for note in prepared.manifest["notes"])
 
 
-def test_copies_are_validation_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_pairs_in_a_members_training_are_validation_if_requested(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=0.7)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
     prepared = prepared_of(tmp_path, users, [("u1", "t")], GivenSettings(group_valid=0.4, leaks="keep"), **files)
@@ -193,7 +193,7 @@ def test_copies_are_validation_where_they_are_asked_for(tmp_path: Path) -> None:
     assert prepared.counts["group_copies_kept_in_train"] == 0
 
 
-def test_groups_whose_every_row_is_a_copy_have_no_validation_and_a_warning(tmp_path: Path) -> None:
+def test_groups_with_only_copied_pairs_have_no_validation_and_a_warning(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=1.0)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
     prepared = prepared_of(tmp_path, users, [("u1", "t")], GivenSettings(group_valid=0.4), **files)
@@ -253,7 +253,7 @@ def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: 
     assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
 
 
-def test_pairs_that_leak_can_be_left_out_of_what_is_held_out(tmp_path: Path, camra: Camra2011Settings) -> None:
+def test_leaked_pairs_can_be_dropped_from_held_out_data(tmp_path: Path, camra: Camra2011Settings) -> None:
     prepared = prepare_with(tmp_path, camra, GivenSettings(leaks="drop"))
     assert prepared.in_split("test") == {("11", "502"), ("13", "503")}
     assert len(prepared.in_split("train")) == 5

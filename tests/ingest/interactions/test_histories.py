@@ -64,7 +64,7 @@ def test_the_template_of_a_user_may_name_it_with_and_without_a_file(tmp_path: Pa
     assert filed.column("text") == ["Has seen: Alien; Brazil", "cook", "nurse. Has seen: Alien"]
 
 
-def test_only_the_text_of_users_needs_it(tmp_path: Path) -> None:
+def test_only_user_texts_can_use_the_history(tmp_path: Path) -> None:
     file = "item_id,history\na,of an item\n"
     assert described(tmp_path, file, {"a": 0}, item_text="{history}").column("text") == ["of an item"]
     with pytest.raises(ConfigError, match=r"^dataset\.user_text=\{history\}: \{history\} stands for the titles of the "

@@ -43,7 +43,7 @@ def test_the_core_is_found_by_going_on_until_nothing_changes(tmp_path: Path) -> 
     assert prepared.column("items", "item_id") == ["a", "b"]
 
 
-def test_nothing_left_is_an_error_that_says_what_dropped_it(tmp_path: Path) -> None:
+def test_no_remaining_interactions_is_an_error_with_the_counts_of_dropped_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no interaction is left for training: 4 rows were read, 0 rejected, 2 merged, "
                                         r"2 below dataset\.min_value"):
         prepare_text(tmp_path, TWICE, min_value=9)
@@ -65,7 +65,7 @@ def test_what_is_no_number_is_rejected(tmp_path: Path) -> None:
     assert prepared.column("interactions", "value") == [-1500.0]
 
 
-def test_values_of_0_and_below_are_no_positives_unless_asked_for_and_are_listed(tmp_path: Path) -> None:
+def test_values_of_0_and_below_are_filtered_by_default_and_listed(tmp_path: Path) -> None:
     rows = HEADER + "u,a,2,1\nu,b,0,2\nu,c,-2,3\nv,a,2,1\nv,a,-2,9\nv,b,1,2\n"
     prepared = prepare_text(tmp_path, rows, LeaveLastOutSettings())
     assert {(r["user_id"], r["item_id"]) for r in prepared.rows("interactions")} == {("u", "a"), ("v", "b")}
@@ -78,7 +78,7 @@ def test_values_of_0_and_below_are_no_positives_unless_asked_for_and_are_listed(
         assert len(prepared_.rows("interactions")) == num
 
 
-def test_a_purchase_that_is_taken_back_is_relevant_only_when_something_is_left_of_it(tmp_path: Path) -> None:
+def test_a_returned_purchase_is_relevant_only_if_its_sum_is_positive(tmp_path: Path) -> None:
     rows = HEADER + "u,a,2,1\nu,a,-2,2\nu,b,3,1\nu,b,-1,2\n"
     prepared = prepare_text(tmp_path, rows, duplicates="sum")
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 2.0)]
@@ -95,19 +95,19 @@ def test_dislikes_of_0_and_below_are_dislikes_with_explicit_feedback(tmp_path: P
 EVENTS = "user_id,item_id,event,timestamp\nu,a,view,1\nu,a,buy,2\nu,a,buy,3\nu,a,view,4\nu,b,view,1\n"
 
 
-def test_with_event_weights_the_strongest_counts_at_the_time_of_the_first_as_strong(tmp_path: Path) -> None:
+def test_with_event_weights_the_earliest_strongest_event_is_kept(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
     assert [(r["item_id"], r["value"], r["event"], r["timestamp"]) for r in prepared.rows("interactions")] == [
         ("b", 1.0, "view", 1), ("a", 5.0, "buy", 2)]
     assert any("the row with the largest value is kept" in note for note in prepared.manifest["notes"])
 
 
-def test_with_a_negative_weight_events_are_added_up_so_that_a_return_takes_back(tmp_path: Path) -> None:
+def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": -2.0})
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
 
 
-def test_of_rows_at_one_time_neither_the_value_nor_the_file_decides_which_is_last(tmp_path: Path) -> None:
+def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_path: Path) -> None:
     rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]
     first, other = (prepare_text(tmp_path / str(n), HEADER + "\n".join(lines)) for n, lines in
                     enumerate((rows, rows[::-1])))

@@ -55,7 +55,7 @@ def test_leave_last_out_takes_the_newest_two_and_one_of_equal_times(tmp_path: Pa
     assert {("u", "a"), ("w", "z")} < prepared.in_split("train")
 
 
-def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_path: Path) -> None:
+def test_temporal_cuts_all_users_at_one_time_and_reports_cutoff_and_cold_ids(tmp_path: Path) -> None:
     start = 1_600_000_000
     rows = "".join(f"u{n % 3},i{n},1,{start + n}\n" for n in range(10))
     prepared = prepare_text(tmp_path, HEADER + rows, TemporalSettings(valid=0.2, test=0.2))
@@ -67,7 +67,7 @@ def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_p
     assert "4 cold items: in validation or test, not in training" in prepared.manifest["notes"]
 
 
-def test_what_happens_at_one_moment_is_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
+def test_equal_times_are_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
     rows = ["u,a,1,1600000001", "u,b,1,1600000002", "v,a,1,1600000002", "v,c,1,1600000003"]
     for n, ordered in enumerate((rows, rows[::-1])):
         prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(ordered), TemporalSettings(valid=0.25, test=0.25))
@@ -97,7 +97,7 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
      r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
     (TemporalSettings(test_from="2024-03-02", valid_from="2024-03-05"),
      r"split\.valid_from=2024-03-05: is after the start of the test")])
-def test_a_cutoff_that_cannot_be_is_refused(tmp_path: Path, split: TemporalSettings, message: str) -> None:
+def test_an_impossible_cutoff_is_refused(tmp_path: Path, split: TemporalSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_text(tmp_path, MARCH, split)
 
@@ -164,7 +164,7 @@ def test_none_trains_on_everything(tmp_path: Path) -> None:
     assert sizes_of(prepare_text(tmp_path, interactions({"a": 10}), NoSplitSettings()), "a") == (10, 0, 0)
 
 
-def test_what_is_held_out_never_moves_a_number_that_is_trained_on(tmp_path: Path) -> None:
+def test_held_out_data_never_changes_the_ids_of_training(tmp_path: Path) -> None:
     past = "".join(f"u{n % 3},i{n},1,{1_600_000_000 + n}\n" for n in range(8))
     futures = ("u1,i2,1,1600000100\nu2,i3,1,1600000101\n", "a,a,1,1600000100\nu2,i00,1,1600000101\n")
     both = [prepare_text(tmp_path / str(n), HEADER + past + future, TemporalSettings(valid=0.0, test=0.2))

@@ -66,7 +66,7 @@ def associated(connection: BaseBackend, folder: Path, order: list[int], **attrib
     return shuffle_test(graph, items, sample_links(graph.links), FilesSettings(attributes=attributes))
 
 
-def test_right_links_of_mere_ids_stand_out_and_wrong_ones_do_not(connection: BaseBackend, tmp_path: Path) -> None:
+def test_right_links_by_id_are_distinguished_from_wrong_ones(connection: BaseBackend, tmp_path: Path) -> None:
     for name, attributes in (("declared", {"genres": "list"}), ("all", {})):
         right = associated(connection, tmp_path / f"{name}_right", list(range(NUMBER)), **attributes)
         wrong = associated(connection, tmp_path / f"{name}_wrong", shuffled(), **attributes)
@@ -89,7 +89,7 @@ def test_the_test_gives_the_same_whatever_the_order_of_rows(connection: BaseBack
     assert result[0] == result[1]
 
 
-def test_too_few_links_tell_nothing(connection: BaseBackend, tmp_path: Path) -> None:
+def test_too_few_links_cannot_be_tested(connection: BaseBackend, tmp_path: Path) -> None:
     assert associated(connection, tmp_path, list(range(99)), genres="list") is None
 
 
@@ -124,12 +124,12 @@ def test_columns_of_wrongly_linked_entities_contradict(connection: BaseBackend, 
                                  for n in range(4)]
 
 
-def test_one_in_five_may_differ(connection: BaseBackend, tmp_path: Path) -> None:
+def test_one_difference_in_five_is_tolerated(connection: BaseBackend, tmp_path: Path) -> None:
     result = compared(connection, tmp_path, [1, 0, *range(2, 10)], entities=ENTITIES, items=ITEMS)
     assert [(d.num_different, d.contradicts) for d in result if d.of.column == "title"] == [(2, False)]
 
 
-def test_relations_say_the_same_as_a_column_of_another_name(connection: BaseBackend, tmp_path: Path) -> None:
+def test_relations_agree_with_a_column_of_another_name(connection: BaseBackend, tmp_path: Path) -> None:
     triples = "head,relation,tail\n" + "".join(f"m{n},released,{1950 + n}\n" for n in range(10))
     for name, order, different in (("right", list(range(10)), 0), ("wrong", [*range(1, 10), 0], 10)):
         result = compared(connection, tmp_path / name, order, triples, items=ITEMS, year="released")
@@ -141,6 +141,6 @@ def test_one_value_in_common_is_enough_for_lists(connection: BaseBackend, tmp_pa
     assert [d.num_different for d in compared(connection, tmp_path, list(range(10)), triples)] == [0]
 
 
-def test_mere_ids_under_the_name_of_a_column_are_no_contradiction(connection: BaseBackend, tmp_path: Path) -> None:
+def test_opaque_ids_do_not_contradict_a_column_of_the_same_name(connection: BaseBackend, tmp_path: Path) -> None:
     triples = "head,relation,tail\n" + "".join(f"m{n},genres,x{n}\n" for n in range(10))
     assert compared(connection, tmp_path, list(range(10)), triples) == []

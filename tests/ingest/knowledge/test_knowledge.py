@@ -77,7 +77,7 @@ def test_triples_and_links_are_written_once_and_in_order(connection: BaseBackend
     assert written.account.warnings == []
 
 
-def test_the_share_that_is_linked_is_told_with_some_links_to_look_at(connection: BaseBackend, tmp_path: Path) -> None:
+def test_the_share_of_linked_items_is_reported_with_example_links(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path, entities="entity_id,name\nm1,Alien (film)\nunused,Nothing\n")
     notes = written.account.notes
     assert notes[0] == ("2 of 3 items (66.7%) are linked to an entity, 1 are not; 3 of 3 triples (100.0%) are about "

@@ -58,14 +58,14 @@ def _sources(triples: Source, entities: list[Source]) -> Sources:
     return Sources([], triples=[triples], entities=entities)
 
 
-def test_an_entity_is_the_item_whose_columns_are_all_the_same(connection: BaseBackend, tmp_path: Path) -> None:
+def test_an_entity_is_linked_to_the_item_with_equal_columns(connection: BaseBackend, tmp_path: Path) -> None:
     linking = Linking(connection, tmp_path)
     assert linking.linked("title", "year") == {("1", "g"), ("2", "s1"), ("3", "s2"), ("4", "a"), ("5", "c")}
     # By title alone two films are Solaris, so that neither is linked.
     assert linking.linked("title") == {("1", "g"), ("4", "a"), ("5", "c")}
 
 
-def test_entities_without_a_file_have_what_their_triples_say(connection: BaseBackend, tmp_path: Path) -> None:
+def test_entities_without_a_file_are_compared_by_their_triples(connection: BaseBackend, tmp_path: Path) -> None:
     triples = TRIPLES + 's1,film.name,Solaris\ns1,film.name,Солярис\ns1,from,1972\ns2,film.name,Solaris\ns2,from,2002\n'
     linking = Linking(connection, tmp_path, ITEMS + "8,СОЛЯРИС,1972\n", triples, entities="")
     assert linking.linked("title", "year", title="film.name", year="from") == {("3", "s2")}
@@ -79,7 +79,7 @@ def test_ids_are_linked_as_they_are(connection: BaseBackend, tmp_path: Path) -> 
     assert linking.linked("item_id") == {("7", "7")}
 
 
-def test_columns_that_nobody_has_are_refused(connection: BaseBackend, tmp_path: Path) -> None:
+def test_unknown_columns_and_relations_are_refused(connection: BaseBackend, tmp_path: Path) -> None:
     linking = Linking(connection, tmp_path)
     with pytest.raises(ConfigError, match=r"link_on: the items have no column 'titel' \(did you mean 'title'\?\)"):
         linking.linked("titel")
@@ -105,7 +105,7 @@ def test_names_are_the_same_in_any_case_punctuation_and_place_of_the_article(tex
     assert normalise(text, without_year=True) == expected
 
 
-def test_vowel_signs_tell_words_apart() -> None:
+def test_words_that_differ_in_vowel_signs_do_not_match() -> None:
     assert normalise("कि", without_year=False) != normalise("की", without_year=False)
 
 

@@ -77,8 +77,8 @@ def assert_same(appended: Prepared, whole: Prepared) -> None:
 
 
 @pytest.mark.parametrize(("split", "options"), list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True)))
-def test_one_after_the_other_is_the_same_as_all_at_once(tmp_path: Path, split: SplitSettings,
-                                                        options: dict[str, Any]) -> None:
+def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: SplitSettings,
+                                                       options: dict[str, Any]) -> None:
     items = ["item_id,title,year\n" + "".join(f"i{n},Film {n},19{n}0\n" for n in part)
              for part in ((0, 1, 2), (2, 7, 8))]
     parts = [{"interactions": rows_of(40, 1), "items": items[0]}, {"interactions": rows_of(30, 2), "items": items[1]},
@@ -93,7 +93,7 @@ def test_one_after_the_other_is_the_same_as_all_at_once(tmp_path: Path, split: S
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),
        sizes=st.tuples(st.integers(3, 40), st.integers(1, 40)))
-def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(
+def test_appending_any_two_files_gives_the_same_as_preparing_both_at_once(
         tmp_path_factory: pytest.TempPathFactory, first: int, second: int, sizes: tuple[int, int]) -> None:
     sure = "".join(f"v{n},j{m},5,1500000000\n" for n in range(2) for m in range(2))  # in any core of two
     parts = [{"interactions": rows_of(size, seed) + sure} for size, seed in zip(sizes, (first, second), strict=True)]
@@ -131,7 +131,7 @@ def test_items_that_change_are_the_same_one_after_the_other_as_at_once(tmp_path:
     assert (items["a"], items["b"], items["c9"]) == (("A", "3"), ("B2", "0"), ("C", "1"))
 
 
-def test_group_rows_that_were_left_out_count_again_when_more_is_known(tmp_path: Path) -> None:
+def test_dropped_group_rows_count_again_after_appending(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
              "group_interactions": "group_id,item_id,value\ng,a,-3\ng,b,1\nh,a,1\ng,new,1\n"}
     second = {"interactions": "user_id,item_id\nw,new\n", "groups": "group_id,user_id\nh,w\n",
@@ -142,7 +142,7 @@ def test_group_rows_that_were_left_out_count_again_when_more_is_known(tmp_path: 
         ("g", "a"): 1.0, ("h", "a"): 1.0, ("g", "new"): 1.0}
 
 
-def test_what_groups_did_stays_on_a_day_without_it(tmp_path: Path) -> None:
+def test_group_interactions_stay_when_a_file_without_any_is_appended(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
              "group_interactions": "group_id,item_id\ng,a\n"}
     whole, appended = both_ways(tmp_path, [first, {"interactions": "user_id,item_id\nu,b\n"}], NoSplitSettings())
@@ -198,7 +198,7 @@ def test_what_was_rejected_before_stays_on_the_list(tmp_path: Path) -> None:
     assert len(whole.rows("rejects")) == 2
 
 
-def test_the_chain_says_what_came_before(tmp_path: Path) -> None:
+def test_the_manifest_lists_the_earlier_versions(tmp_path: Path) -> None:
     parts = [{"interactions": f"user_id,item_id\nu,i{n}\n"} for n in range(3)]
     fingerprints = []
     for n, part in enumerate(parts):
@@ -212,7 +212,7 @@ def test_the_chain_says_what_came_before(tmp_path: Path) -> None:
         str(tmp_path / "0.csv"), str(tmp_path / "1.csv")]
 
 
-def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
+def test_data_that_cannot_be_appended_to_is_refused(tmp_path: Path) -> None:
     def prepare(name: str, text: str, mode: str, split: SplitSettings | None = None, **options: Any) -> Prepared:
         file = write(tmp_path, text, f"{name}.csv")
         return prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=str(file), **options),

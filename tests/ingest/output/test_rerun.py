@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[3]
 CLICKS = "user_id,item_id,value\nu,a,3\nu,b,4\nv,a,5\n"
 SHOP = PREPARED / "shop"
 SCRATCH = Path("scratch")
-# What would make a run that does nothing slow.
+# Imports that would slow down a rerun without changes.
 HEAVY = {"duckdb", "ibis", "pyarrow", "numpy", "pandas", "scipy", "torch", "rich", "matplotlib"}
 
 
@@ -75,7 +75,7 @@ def clicks() -> Path:
 # --- the stage
 
 @pytest.mark.usefixtures("clicks")
-def test_the_same_again_changes_nothing_says_so_and_ends_as_a_run_of_its_own(
+def test_an_unchanged_rerun_changes_nothing_and_reports_it(
         capsys: pytest.CaptureFixture[str]) -> None:
     first, before = prepared(), state()
     prepared(name="other")
@@ -149,7 +149,7 @@ def test_a_folder_may_move_with_its_files_when_their_names_are_relative(
 
 @pytest.mark.usefixtures("clicks")
 @pytest.mark.parametrize("mode", ["new", "append"])
-def test_a_run_beside_another_on_the_same_output_is_refused_whatever_its_mode_and_even_if_it_had_nothing_to_do(
+def test_a_concurrent_run_on_the_same_output_is_refused_in_any_mode(
         mode: str) -> None:
     prepared()
     before = state()
@@ -161,7 +161,7 @@ def test_a_run_beside_another_on_the_same_output_is_refused_whatever_its_mode_an
 # --- what counts as the same
 
 @pytest.mark.usefixtures("clicks")
-def test_where_and_how_fast_it_is_made_does_not_count() -> None:
+def test_output_folder_and_engine_settings_do_not_cause_a_rerun() -> None:
     same = signed()
     for settings in ({"engine": DuckDbSettings(memory="8GB", threads=3)}, {"engine": SparkSettings()}, {"force": True},
                      {"output": "elsewhere"}, {"run_dir": "here"}, {"debug": True}):
@@ -219,7 +219,7 @@ def test_a_file_that_went_away_is_a_data_error_that_names_it() -> None:
         input_signature(config(), Sources([Source(Path("gone.csv"))]), SCRATCH)
 
 
-def test_there_is_nothing_to_be_the_same_as_without_data_or_without_a_note_of_its_inputs() -> None:
+def test_data_without_recorded_inputs_is_never_unchanged() -> None:
     assert read_unchanged(Path("nowhere"), {}) is None
     write(Path("old"), '{"format": 1, "files": {}}', "manifest.json")
     assert read_unchanged(Path("old"), {"llmrec": "1"}) is None

@@ -73,8 +73,8 @@ def test_the_format_of_2023_takes_the_parent_product_and_milliseconds(tmp_path: 
 
 
 @pytest.mark.parametrize(("reviews", "metadata"), [(OLD, OLD_META), (NEW, NEW_META)])
-def test_what_was_made_of_reviews_is_nowhere(tmp_path: Path, reviews: list[dict[str, Any]],
-                                             metadata: list[dict[str, Any]]) -> None:
+def test_texts_and_numbers_derived_from_reviews_are_not_used(tmp_path: Path, reviews: list[dict[str, Any]],
+                                                             metadata: list[dict[str, Any]]) -> None:
     folder = write(tmp_path / "amazon", jsonl(reviews), "X.jsonl").parent
     write(folder, jsonl(metadata), "meta_X.jsonl")
     prepared = prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))

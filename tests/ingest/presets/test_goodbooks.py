@@ -17,7 +17,7 @@ BOOKS = ("book_id,goodreads_book_id,best_book_id,work_id,books_count,isbn,isbn13
          "4081,1,1,1,1,,,Ann Lee,,,Untitled,,3.9,10,https://x/2.jpg\n")
 
 
-def test_books_are_told_by_title_and_authors_and_never_by_their_ratings(tmp_path: Path) -> None:
+def test_book_texts_have_title_and_authors_but_no_ratings(tmp_path: Path) -> None:
     write(tmp_path / "goodbooks", RATINGS, "ratings.csv")
     write(tmp_path / "goodbooks", BOOKS.replace("\n", "\r\n"), "books.csv")
     settings = compose("prepare", ["dataset=goodbooks", f"dataset.path={tmp_path / 'goodbooks'}"]).dataset

@@ -26,7 +26,7 @@ def folder_of(tmp_path: Path, files: dict[str, str]) -> str:
     return str(tmp_path / "groups")
 
 
-def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
+def test_members_and_interactions_of_groups_and_users_are_read(tmp_path: Path) -> None:
     result = group_folder(MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
     assert rows_of(result.members, tmp_path, "group_id", "user_id")[0] == [
         ("", 1, ("0", "2")), ("", 1, ("0", "4")), ("", 2, ("1", "11"))]

@@ -44,7 +44,7 @@ def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, f
     assert not rejects
 
 
-def test_clicks_are_positives_and_a_click_counts_however_often_the_news_was_shown(tmp_path: Path, folder: Path) -> None:
+def test_clicks_are_positives_even_if_the_news_was_shown_without_a_click(tmp_path: Path, folder: Path) -> None:
     prepared = prepare_with(tmp_path, MindSettings(path=str(folder)))
     assert prepared.in_split("train") == {("U13740", "N55689"), ("U91836", "N39317"), ("U91836", "N58114"),
                                           ("U80234", "N48740"), ("U13740", "N35729")}
@@ -106,7 +106,7 @@ def test_bad_lines_are_listed_whole(tmp_path: Path, folder: Path) -> None:
                            "behaviors.tsv:9: '-1' does not end in -1 (clicked) or -0"]
 
 
-def test_a_file_that_is_read_twice_for_its_histories_is_judged_by_all_that_was_read_of_it(tmp_path: Path) -> None:
+def test_the_reject_share_of_a_file_read_for_histories_counts_all_rows_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "train", NEWS, "news.tsv").parent
     write(folder, "1\tU1\t11/13/2019 9:05:58 AM\tN1\tN35729-1 N55689-0 N2-0\n" + "x\n" * 2, "behaviors.tsv")
     settings = MindSettings(path=str(folder), click_history=True)

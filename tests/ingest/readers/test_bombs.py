@@ -54,7 +54,7 @@ def test_one_long_text_a_million_times_is_refused_before_it_is_made(tmp_path: Pa
     assert pa.default_memory_pool().max_memory() - before < 1 << 30
 
 
-def test_so_it_is_inside_lists(tmp_path: Path) -> None:
+def test_a_repeated_long_text_inside_lists_is_refused_too(tmp_path: Path) -> None:
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["x" * (10 << 20)])
     lists = pa.ListArray.from_arrays(pa.array(range(1001), pa.int32()), long)
     content = parquet(tmp_path, pa.table({"item_id": range(1000), "tags": lists}))

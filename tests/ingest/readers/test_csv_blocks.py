@@ -48,7 +48,7 @@ def test_blocks_give_the_rows_line_numbers_and_rejects_of_the_exact_reader(
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from('a,"\n\r;é'), max_size=60), st.sampled_from([3, 16, 1 << 20]), st.integers(1, 3))
-def test_so_does_any_text(tmp_path_factory: pytest.TempPathFactory, text: str, size: int, width: int) -> None:
+def test_any_text_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, text: str, size: int, width: int) -> None:
     file = source(tmp_path_factory.getbasetemp(), text + "x", "any.csv", names=("p", "q", "r")[:width])
     assert read(file, size, True) == read(file, size, False)
 
@@ -67,7 +67,7 @@ def test_rows_that_all_end_in_a_delimiter_stay_together() -> None:
     assert result.apart_lines == [2, 3]
 
 
-def test_a_row_begins_where_its_quotes_let_it() -> None:
+def test_a_line_break_inside_quotes_does_not_begin_a_row() -> None:
     result = parse(b'1,"two\nlines"\n2,x\n3,"cut', COMMA, 2, [0, 1])
     assert result is not None
     assert (result.lines.tolist(), result.columns[1].to_pylist()) == ([0, 2], ["two\nlines", "x"])
@@ -76,7 +76,7 @@ def test_a_row_begins_where_its_quotes_let_it() -> None:
 
 @pytest.mark.parametrize("odd", [b'1,a"b"\n', b'1,"a"b\n', b"1,a\rb\n", b"1,2\n\n3,4\n", b"\n1,2\n", b"1,\x00\n",
                                  b'1,"a\r\nb"\n', b"\xef\xbb\xbf1,2\n", b'1,"2\n'])
-def test_what_is_odd_is_left_to_the_exact_reader(odd: bytes) -> None:
+def test_irregular_blocks_are_left_to_the_exact_reader(odd: bytes) -> None:
     assert parse(odd, COMMA, 2, [0, 1]) is None
 
 

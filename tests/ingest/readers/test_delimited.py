@@ -71,7 +71,7 @@ def test_windows_line_ends_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("x.dat", "\t"), ("x.txt", ";"), ("x", "|"), ("x.csv.dat", ",")])
-def test_the_delimiter_is_the_one_the_header_has_most_of(tmp_path: Path, name: str, delimiter: str) -> None:
+def test_the_delimiter_is_the_most_frequent_one_in_the_header(tmp_path: Path, name: str, delimiter: str) -> None:
     assert read(tmp_path, f"a{delimiter}b c{delimiter}d\n", name)[0] == ["a", "b c", "d"]
 
 
@@ -105,6 +105,6 @@ def test_a_header_again_with_two_columns_swapped_is_refused_whichever_columns_ar
         one_by_one(file.rows(places))
 
 
-def test_a_row_whose_fields_are_called_like_one_column_is_a_row(tmp_path: Path) -> None:
+def test_a_row_with_one_columns_name_in_all_fields_is_a_row(tmp_path: Path) -> None:
     _, rows = read(tmp_path, "user,item\nitem,item\nu,USER\nItem,x\n")
     assert rows == [(2, ["item", "item"]), (3, ["u", "USER"]), (4, ["Item", "x"])]

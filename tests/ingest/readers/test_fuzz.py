@@ -78,7 +78,7 @@ def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str,
     assert read > 20 or name not in ("x.csv", "x.tsv", "x.jsonl")
 
 
-def test_damaged_parquet_files_left_where_they_are_are_read_through_or_refused(tmp_path: Path) -> None:
+def test_damaged_parquet_files_used_in_place_are_checked_or_refused(tmp_path: Path) -> None:
     rng, refused = random.Random(1), 0
     for _ in range(300):
         file = source(tmp_path, mutated(FILES["plain.parquet"], rng), "x.parquet")
@@ -123,7 +123,7 @@ BOOKS = Path("/work/shared/data/book_crossing/items_info.dat")
 
 
 @pytest.mark.skipif(not BOOKS.is_file(), reason="the data set is not here")
-def test_of_the_books_of_book_crossing_one_in_eighteen_is_broken_by_an_html_entity(tmp_path: Path) -> None:
+def test_book_crossing_books_broken_by_html_entities_are_rejected(tmp_path: Path) -> None:
     staged = stage([Source(BOOKS, columns={"item_id": "Book_ID"}, quote="")], tmp_path / "staged", ("item_id",), (),
                    rest=True)
     assert (staged.num_read, len(staged.rejects)) == ([17384], 973)

@@ -51,7 +51,7 @@ def at_places(rows: Iterator[Block | Record], places: list[int]) -> Iterator[Blo
             yield row[0], [row[1][place] for place in places]
 
 
-def test_most_lines_of_a_program_come_as_blocks(tmp_path: Path) -> None:
+def test_machine_written_lines_are_read_in_blocks(tmp_path: Path) -> None:
     text = "".join(json.dumps({"a": n, "b": f"x{n}", "more": [n, "é"]}) + "\n" for n in range(1000))
     apart = [r for r in jsonl_rows(source(tmp_path, text, "x.jsonl"), ["a", "b"], [0, 1]) if not isinstance(r, Block)]
     assert apart == [(1, ["0", "x0"])]
@@ -82,7 +82,7 @@ def test_a_file_whose_keys_are_known_is_read_once(tmp_path: Path, monkeypatch: p
     assert len(read) == 2, "once, and the beginning for the keys"
 
 
-def test_a_key_of_lines_that_look_like_no_others_is_among_the_keys(tmp_path: Path) -> None:
+def test_a_key_of_a_line_with_an_unusual_layout_is_found(tmp_path: Path) -> None:
     lines = ['{"a": 1}', '{"a": 2, "b": {"x": 1}}', '{"b": [[]], "a": 1}'] * 9 + ['{"a": "\\n", "z": 1}']
     assert jsonl_keys(source(tmp_path, "\n".join(lines), "x.jsonl")) == ["a", "b", "z"]
 

@@ -56,7 +56,7 @@ def test_a_truncated_compressed_file_is_refused(tmp_path: Path, name: str, codec
         list(lines(source(tmp_path, packed[:len(packed) // 2], name, encoding="latin-1")))
 
 
-def test_what_is_not_compressed_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_compressed_despite_its_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not an intact \.gz file \(.*\); .* or name it without \.gz"):
         list(lines(source(tmp_path, "a,b\n", "x.csv.gz")))
 

@@ -77,7 +77,7 @@ def test_bad_rows_are_listed_with_file_line_column_and_reason(tmp_path: Path) ->
     assert (prepared.counts["read"], prepared.counts["rejected"], prepared.counts["train"]) == (8, 7, 1)
 
 
-def test_more_bad_rows_than_allowed_stop_the_run_and_say_what_to_do(tmp_path: Path) -> None:
+def test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy(tmp_path: Path) -> None:
     rows = "".join(f"u,i{n}\n" for n in range(18)) + "u,x,y\n,z\n"
     with pytest.raises(DataError) as caught:
         prepare_text(tmp_path, "user_id,item_id\n" + rows)
@@ -110,7 +110,7 @@ def test_one_column_cannot_be_two(tmp_path: Path) -> None:
         prepare_text(tmp_path, "x,y\nu,i\n", columns={"user_id": "x", "item_id": "x"})
 
 
-def test_a_file_that_exists_is_that_file_whatever_its_name(tmp_path: Path) -> None:
+def test_an_existing_file_with_glob_characters_is_read_as_a_file(tmp_path: Path) -> None:
     odd = write(tmp_path, "", "my {file} [1] (2).csv")
     write(tmp_path, "", "my {file} 1 (2).csv")
     assert find(str(odd), "dataset.interactions") == [odd]
@@ -150,7 +150,7 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
     assert groups > 1, "rows are written as they come, not gathered in memory"
 
 
-def test_when_no_row_is_sound_the_rows_are_not_to_blame(tmp_path: Path) -> None:
+def test_if_all_rows_are_bad_the_error_points_at_the_settings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*All rows are bad, so probably"):
         prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")
 

@@ -26,17 +26,17 @@ def rejects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return Rejects(tmp_path / "it's [scratch]")
 
 
-def test_there_are_none_at_first(rejects: Rejects) -> None:
+def test_rejects_are_empty_at_first(rejects: Rejects) -> None:
     assert (len(rejects), list(rejects), rejects.count("a.csv"), rejects.first("a.csv")) == (0, [], 0, [])
 
 
-def test_they_are_counted_and_come_out_in_order_whatever_order_they_came_in(rejects: Rejects) -> None:
+def test_rejects_are_counted_and_sorted_in_any_order_of_addition(rejects: Rejects) -> None:
     rejects += shuffled()
     assert (len(rejects), rejects.count("a.csv")) == (len(SOME), 76)
     assert list(rejects) == sorted(SOME)
 
 
-def test_tables_join_those_that_came_one_by_one(rejects: Rejects) -> None:
+def test_tables_of_rejects_and_single_rejects_are_merged(rejects: Rejects) -> None:
     rows_ = shuffled()
     for start in range(0, len(rows_), 12):
         rejects.extend(rows_[start:start + 4])
@@ -45,12 +45,12 @@ def test_tables_join_those_that_came_one_by_one(rejects: Rejects) -> None:
     assert rejects.first("ü.csv") == [r for r in sorted(SOME) if r.file == "ü.csv"][:3]
 
 
-def test_the_first_three_of_a_file_are_those_in_its_first_lines(rejects: Rejects) -> None:
+def test_first_returns_the_rejects_of_the_first_lines_of_a_file(rejects: Rejects) -> None:
     rejects.extend(shuffled())
     assert [(r.line, r.column) for r in rejects.first("b.csv")] == [(2, ""), (2, "value"), (3, "")]
 
 
-def test_all_of_another_can_be_added(rejects: Rejects, tmp_path: Path) -> None:
+def test_rejects_of_another_collection_can_be_added(rejects: Rejects, tmp_path: Path) -> None:
     other = Rejects(tmp_path / "other")
     other.extend(SOME[:50])
     rejects.extend(SOME[50:])
@@ -58,7 +58,7 @@ def test_all_of_another_can_be_added(rejects: Rejects, tmp_path: Path) -> None:
     assert list(rejects) == sorted(SOME)
 
 
-def test_those_of_several_stages_are_written_as_one_file_in_order(rejects: Rejects, tmp_path: Path) -> None:
+def test_rejects_of_several_stages_are_written_to_one_sorted_file(rejects: Rejects, tmp_path: Path) -> None:
     other = Rejects(tmp_path / "other")
     other.extend(SOME[:50])
     rejects.extend(SOME[50:])

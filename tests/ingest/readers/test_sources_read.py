@@ -83,7 +83,7 @@ def test_the_types_in_a_header_of_recbole_are_no_part_of_the_names(tmp_path: Pat
     assert prepared.column("interactions", "value") == [4.0]
 
 
-def test_an_exact_name_counts_before_a_typed_one(tmp_path: Path) -> None:
+def test_an_exact_column_name_wins_over_one_with_a_type(tmp_path: Path) -> None:
     text = "user_id:token,user_id,item_id\nno,yes,i\n"
     staged = stage([source(tmp_path, text)], tmp_path / "staged", IDS, (), rest=True)
     assert staged.names == ["user_id", "item_id", "user_id:token"]
@@ -127,12 +127,12 @@ def test_rows_beside_a_model_stay_in_the_order_of_their_files(tmp_path: Path) ->
     ("user_id\titem_id\nu\ti\n", r"separated by '\\t'; set dataset\.delimiter='\\t', or name it \.tsv"),
     ("user_id;item_id\nu;i\n", r"separated by ';'; set dataset\.delimiter=';', or name it \.txt, whose header"),
     ("u1,7\nu2,8\n", r"if the file has no header, name its columns with dataset\.header=\[user_id,\.\.\.\]")])
-def test_a_header_that_is_none_or_is_divided_otherwise_is_seen(tmp_path: Path, text: str, remedy: str) -> None:
+def test_a_missing_header_or_wrong_delimiter_is_detected(tmp_path: Path, text: str, remedy: str) -> None:
     with pytest.raises(DataError, match=r"clicks\.csv: no column 'user_id'; there are .*; .*" + remedy):
         stage([source(tmp_path, text)], tmp_path / "staged", IDS, ())
 
 
-def test_a_header_is_no_row_of_a_file_that_is_said_to_have_none(tmp_path: Path) -> None:
+def test_a_header_in_a_file_declared_without_one_is_detected(tmp_path: Path) -> None:
     headerless = replace(source(tmp_path, 'user_id,"item_id"\nu,i\n'), names=("user_id", "item_id"))
     with pytest.raises(DataError, match=r"clicks\.csv: line 1 is a header with the column names of the settings"):
         stage([headerless], tmp_path / "staged", IDS, ())

@@ -24,7 +24,7 @@ def times(folder: Path, *texts: str, unit: str = "auto") -> tuple[str, list[int]
     return prepared.manifest["timestamp_unit"], [r["timestamp"] for r in prepared.rows("interactions")]
 
 
-def test_seconds_milliseconds_and_order_are_told_apart(tmp_path: Path) -> None:
+def test_seconds_milliseconds_and_orders_are_recognised(tmp_path: Path) -> None:
     assert times(tmp_path / "s", " 1577836800 ", "1577836800.5") == ("s", [1577836800000, 1577836800500])
     assert times(tmp_path / "ms", "1577836800001") == ("ms", [1577836800001])
     assert times(tmp_path / "order", "0", " 17 ") == ("order", [0, 17])
@@ -66,19 +66,19 @@ NO_TIMES = {"s": ("-1", "nan", "inf", "1e400", "99999999999999999999", "41024448
 
 
 @pytest.mark.parametrize("unit", ["s", "iso"])
-def test_what_is_no_time_is_rejected(tmp_path: Path, unit: str) -> None:
+def test_invalid_times_are_rejected(tmp_path: Path, unit: str) -> None:
     assert rejected(tmp_path, unit, *NO_TIMES[unit]) == [
         f"'{text}' is not a time in '{unit}', or is before 1970 or after 2100" for text in NO_TIMES[unit]]
 
 
-def test_microseconds_and_nanoseconds_are_told_apart_and_cut_to_milliseconds(tmp_path: Path) -> None:
+def test_microseconds_and_nanoseconds_are_recognised_and_truncated_to_milliseconds(tmp_path: Path) -> None:
     assert times(tmp_path / "us", "1577836800123999", "1577836800000000") == ("us", [1577836800123, 1577836800000])
     assert times(tmp_path / "ns", "1577836800123990000") == ("ns", [1577836800123])
     assert times(tmp_path / "a", "5000", unit="us") == ("us", [5])
     assert times(tmp_path / "b", "5000000.0", unit="ns") == ("ns", [5])
 
 
-def test_days_of_a_spreadsheet_are_read_where_the_unit_says_so(tmp_path: Path) -> None:
+def test_spreadsheet_days_are_read_with_the_excel_unit(tmp_path: Path) -> None:
     # 25,569 is 1970-01-01 and 45,000 is 2023-03-15, as LibreOffice shows them.
     assert times(tmp_path, "25569", "45000", "45000.5", unit="excel") == (
         "excel", [0, 1678838400000, 1678838400000 + 43_200_000])
@@ -100,7 +100,7 @@ PATTERNS = [("%d/%m/%Y %H:%M", "01/01/2023 14:05"), ("%d/%m/%Y %H:%M", "1/1/2023
 
 
 @pytest.mark.parametrize(("pattern", "text"), PATTERNS)
-def test_a_pattern_reads_what_is_written_by_it(tmp_path: Path, pattern: str, text: str) -> None:
+def test_a_pattern_reads_times_written_with_it(tmp_path: Path, pattern: str, text: str) -> None:
     prepared = prepare_text(tmp_path, f'user_id,item_id,timestamp\nu,i,"{text}"\n', timestamp_format=pattern)
     assert prepared.column("interactions", "timestamp") == [NEW_YEAR]
     assert prepared.manifest["timestamp_unit"] == pattern
@@ -109,7 +109,7 @@ def test_a_pattern_reads_what_is_written_by_it(tmp_path: Path, pattern: str, tex
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2068, 12, 30)), st.sampled_from([
     "%d/%m/%Y %H:%M:%S", "%m-%d-%y %I:%M:%S %p", "%a %d %B %Y %H:%M:%S", "%Y%m%d %H%M%S", "%H:%M:%S %b %d %Y"]))
-def test_what_python_writes_by_a_pattern_is_proposed_and_means_the_same(at: datetime, pattern: str) -> None:
+def test_the_proposed_pattern_reads_times_that_python_writes(at: datetime, pattern: str) -> None:
     text = at.strftime(pattern)
     expression, names = expression_of(pattern)
     result = re.match(expression, text)
@@ -121,7 +121,7 @@ def test_what_python_writes_by_a_pattern_is_proposed_and_means_the_same(at: date
         assert same in fitting_patterns([text])
 
 
-def test_a_date_that_is_none_is_a_bad_row_of_a_pattern_too(tmp_path: Path) -> None:
+def test_an_impossible_date_is_a_bad_row_with_a_pattern_too(tmp_path: Path) -> None:
     rows = "".join(f"u,i{n},{text}\n" for n, text in enumerate(["28/02/2023", "29/02/2023", "02/28/2023", "1/1/1969"]))
     prepared = prepare_text(tmp_path, "user_id,item_id,timestamp\n" + rows, timestamp_format="%d/%m/%Y",
                             max_reject_share=1.0)
@@ -218,7 +218,7 @@ def test_a_pattern_with_the_name_of_a_zone_is_refused() -> None:
     assert not [*format_problems("%d/%b/%Y:%H:%M:%S"), *format_problems("%d/%m/%Y um %H:%M Uhr")]
 
 
-def test_words_that_name_no_zone_still_have_their_pattern() -> None:
+def test_words_that_are_not_zones_are_allowed_in_a_pattern() -> None:
     assert "%d.%m.%Y %H:%M Uhr" in fitting_patterns(["31.05.2024 14:05 Uhr"])
     assert "%H:%M on %d %b %Y" in fitting_patterns(["14:05 on 31 May 2024"])
 

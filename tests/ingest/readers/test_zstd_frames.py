@@ -22,7 +22,7 @@ def frame(*blocks, checksum, single=True):
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_every_frame_counts_and_what_is_skipped_does_not(tmp_path, single):
+def test_every_frame_needs_a_checksum_except_skippable_ones(tmp_path, single):
     file = tmp_path / "x.zst"
     with_one = frame((RAW, b"u,i\n", 4), (RUN, b"x", 500), checksum=True, single=single)
     without = frame((RUN, b"x", 500), (RAW, b"u,i\n", 4), checksum=False, single=single)

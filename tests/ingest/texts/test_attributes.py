@@ -25,7 +25,7 @@ def test_numbers_are_in_ten_classes_of_equal_size(tmp_path: Path) -> None:
     assert result.texts["item"]["edges"] == {"price": [2, 4, 6, 8, 10, 12, 14, 16, 18]}
 
 
-def test_what_is_held_out_does_not_move_the_classes(tmp_path: Path) -> None:
+def test_held_out_data_does_not_change_the_classes(tmp_path: Path) -> None:
     ranks = TWENTY | {f"i{n:02}": 1 + n % 3 for n in range(11, 21)}
     result = described(tmp_path, PRICED, ranks, attributes=PRICE)
     assert result.texts["item"]["edges"] == {"price": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
@@ -52,7 +52,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert "-0.0" not in json.dumps(expected.texts)
 
 
-def test_83_what_is_no_number_costs_its_cell_and_not_its_row(tmp_path: Path) -> None:
+def test_83_a_value_that_is_not_a_number_empties_its_cell_not_its_row(tmp_path: Path) -> None:
     values = ["1", "abc", "", "nan", "1.5e3", " 2 ", "1e999", "$5", "7", "8", "9", "12d", " "]
     file = "item_id,price,brand\n" + "".join(f"{chr(97 + n)},{value},B\n" for n, value in enumerate(values))
     result = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, item_text="{price} {brand}",
@@ -69,7 +69,7 @@ def test_83_what_is_no_number_costs_its_cell_and_not_its_row(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_000", "１", "0x10", "12d", "$5", "-"])
-def test_a_column_of_hardly_any_numbers_is_warned_of_with_the_type_that_suits(tmp_path: Path, text: str) -> None:
+def test_a_column_with_few_numbers_gives_a_warning_with_the_right_type(tmp_path: Path, text: str) -> None:
     result = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},
                       attributes=PRICE | {"size": "number"})
     assert result.column("attributes") == [[], []]

@@ -41,7 +41,7 @@ def test_an_item_has_any_number_of_documents_in_any_language_once_each(tmp_path)
     assert read.item.tolist() == [0, 0]
 
 
-def test_documents_of_entities_go_through_the_links_beside_those_of_items(tmp_path):
+def test_documents_of_entities_reach_items_through_links(tmp_path):
     result = prepared(tmp_path, {"e.csv": "entity_id,text\nm1,about one\ny,about a maker\nm2,about two\n",
                                 "i.csv": "text,item_id\nof c,c\n"}, knowledge=True)
     assert message(result) == [("a", "about one"), ("b", "about two"), ("c", "of c")]
@@ -63,7 +63,7 @@ def test_data_without_documents_has_none(tmp_path):
     assert read_prepared(tmp_path / "out").documents is None
 
 
-def test_what_does_not_say_what_it_is_about_is_refused(tmp_path):
+def test_documents_without_an_item_or_entity_id_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"d.csv: neither a column 'item_id' nor a column 'entity_id', so the subject"):
         prepared(tmp_path, {"d.csv": "text\nwords\n"})
     with pytest.raises(DataError, match=r"d.csv: no column 'text'"):
@@ -72,7 +72,7 @@ def test_what_does_not_say_what_it_is_about_is_refused(tmp_path):
         prepared(tmp_path, {"d.csv": "entity_id,text\nm1,words\n"})
 
 
-def test_documents_of_other_items_are_warned_of(tmp_path, capsys):
+def test_documents_of_unknown_items_give_a_warning(tmp_path, capsys):
     result = prepared(tmp_path, {"d.csv": "item_id,text\nx,words\n"})
     assert result.counts["documents"] == 0
     output = " ".join(capsys.readouterr().err.split())

@@ -41,7 +41,7 @@ def test_lists_in_jsonl_are_lists(tmp_path: Path) -> None:
     assert (item["item_id"], item["text"], item["attributes"]) == ("7", "A: x|y, z", ["tags=x|y", "tags=z"])
 
 
-def test_the_time_column_of_interactions_is_asked_of_no_file_of_users(tmp_path: Path) -> None:
+def test_the_time_column_of_interactions_is_not_required_in_user_files(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku,ts\nu,b,1600000000\nv,a,1600000001\n")
     write(tmp_path, "uid,age\nu,30\nv,40\n", "users.csv")
     columns = {"user_id": "uid", "item_id": "sku", "timestamp": "ts"}
@@ -60,7 +60,7 @@ def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_sho
             "'S')") in prepared.manifest["notes"]
 
 
-def test_of_several_files_the_later_one_wins_for_an_item_and_a_user(tmp_path: Path) -> None:
+def test_later_files_win_for_items_and_users(tmp_path: Path) -> None:
     write(tmp_path, CLICKS)
     for kind in ("item", "user"):
         who = "a" if kind == "item" else "u"
@@ -73,7 +73,7 @@ def test_of_several_files_the_later_one_wins_for_an_item_and_a_user(tmp_path: Pa
         assert (row["title"], row["price"]) == ("Aardvark", "1")
 
 
-def test_names_of_our_own_columns_may_be_mapped_and_still_used_in_the_text(tmp_path: Path) -> None:
+def test_mapped_columns_can_be_used_in_the_text(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku\nu,a\n")
     write(tmp_path, "sku,name,text\na,Alien,words\n", "items.csv")
     prepared = prepare_with(tmp_path, FilesSettings(
@@ -132,7 +132,7 @@ def test_texts_of_twenty_scripts_come_through(tmp_path: Path) -> None:
     assert sorted(data.items.ids) == sorted(data.items.texts) == sorted(data.items.titles) == sorted(words)
 
 
-def test_the_fallback_of_an_item_without_text_is_none_and_its_share_is_told(tmp_path: Path) -> None:
+def test_items_without_text_have_an_empty_text_and_their_share_is_reported(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title\na,Alien\nb, \n", item_text="{title}")
     assert [(row["item_id"], row["title"], row["text"]) for row in prepared.rows("items")] == [
         ("a", "Alien", "Alien"), ("b", "b", ""), ("z", "z", "")]
@@ -147,7 +147,7 @@ def test_repeats_that_say_the_same_are_counted_apart(tmp_path: Path) -> None:
         assert (result.counts["items_repeated"], result.counts["items_duplicated"]) == (2, 3)
 
 
-def test_no_id_is_normalised_and_no_text_either(tmp_path: Path) -> None:
+def test_ids_and_texts_are_not_normalised(tmp_path: Path) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     ids = [composed, decomposed, "\u05e9\u05dc\u05d5\u05dd \u202eabc\u202c", "\u0645\u0631\u062d\u0628\u0627", "👨‍👩‍👧",
            "\u212b", "\u00c5", "&amp;", "<b>", " a ", "A", "a"]
@@ -168,7 +168,7 @@ def test_texts_and_titles_are_cut_and_own_columns_are_not(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("filed", [True, False])
-def test_many_of_whom_nothing_is_said_are_written_alike(tmp_path: Path, filed: bool) -> None:
+def test_many_users_without_descriptions_are_written_with_empty_texts(tmp_path: Path, filed: bool) -> None:
     ranks = {f"u{n:05}": n % 2 for n in range(10_000)}
     file = "user_id,age\n" + "".join(f"u{n:05},{n}\n" for n in range(0, 10_000, 3))
     result = described(tmp_path, file if filed else None, ranks, "user")
@@ -180,7 +180,7 @@ def test_many_of_whom_nothing_is_said_are_written_alike(tmp_path: Path, filed: b
     assert result.counts["users_without_text"] == 10_000
 
 
-def test_the_size_of_what_is_sorted_at_once_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sort_block_size_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = {f"i{n}": n % 4 for n in range(50)}
     file = "item_id,title,tags\n" + "".join(f"i{n},T{n},{'x' * n}|y\n" for n in range(0, 50, 2))
     expected = described(tmp_path, file, ranks, attributes={"tags": "list"})

@@ -23,7 +23,7 @@ def warned(folder: Path, ids: list[str], name: str = "x.csv") -> list[str]:
 
 @pytest.mark.parametrize(("prefix", "written", "separator"), [
     ("s", ", ", ","), ("商品s", "|", "|"), ("s", ";", ";"), ("s", " ", " "), ("10", ",", ",")])
-def test_lists_in_ids_are_warned_of_with_the_settings_that_read_them(
+def test_lists_in_id_columns_give_a_warning_with_the_setting_that_reads_them(
         tmp_path: Path, prefix: str, written: str, separator: str) -> None:
     ids = [text.format(prefix, written) for text in LISTS]
     [warning] = warned(tmp_path, [*ids, "s9"])

@@ -55,7 +55,7 @@ def test_a_lonely_brace_is_refused(template: str) -> None:
         render(template)
 
 
-def test_without_a_template_all_columns_are_joined_but_links() -> None:
+def test_without_a_template_all_columns_but_links_are_joined() -> None:
     assert join_all(["Alien.", "", "1979", "https://x/y.jpg"]) == "Alien. 1979"
 
 
