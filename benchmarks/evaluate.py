@@ -22,7 +22,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.hits import TiedHits, ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.ranking import RANKING
-from llmrec_cli.scoring.heldout import HeldOut, held_out
+from llmrec_cli.scoring.heldout import HeldOut, audience_of, held_out
 from llmrec_cli.scoring.scorer import Lists, blocks, hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import HEADS, ModelConfig
@@ -82,7 +82,7 @@ def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int
         return float(np.average(ranked.auc_Q, weights=num_relevant_Q))
 
     user_Q = data.users.find(task.queries.ids)
-    slices = build_slices([], data, user_Q, task.counts_N, task.lengths_Q)
+    slices = build_slices([], data, audience_of(data, "users", "test"), user_Q, task.counts_N, task.lengths_Q)
     how = Measures(CUTOFFS, slices, data.items.attributes if data.items.attributes.nnz else None, 0.5, 1000, 1)
     unit = best(repeats, plain)[0]
     parts: dict[str, Callable[[], Any]] = {

@@ -71,7 +71,7 @@ LINES: dict[str, list[str]] = {
 ONLY_FITTED = ("interest",)
 """Heads whose lists for all users take hours on a CPU."""
 MODELS = ("ease", "item_knn", "user_knn")
-"""Heads compared by a run of `evaluate`; `recommend` uses the first."""
+"""Heads compared by a run of `evaluate`; `recommend` uses the first of them."""
 COMMANDS = ("evaluate", "recommend everybody", "recommend one user")
 
 
@@ -168,8 +168,9 @@ def cut_short(most: int) -> None:
 
 def command(name: str, data: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
     """Run evaluate with several models, or recommend with the first; return bytes: estimated and measured."""
-    models = [folder / f"run-{model}" for model in MODELS]
-    for model, path in zip(MODELS, models, strict=True):
+    heads = MODELS if name == "evaluate" else MODELS[:1]
+    models = [folder / f"run-{model}" for model in heads]
+    for model, path in zip(heads, models, strict=True):
         if not (path / "manifest.json").is_file():
             run("finetune", path, f"prepared={data}", "refit=none", *LINES[model])
     place = folder / name.replace(" ", "-")

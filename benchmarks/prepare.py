@@ -1,10 +1,13 @@
 """prepare at 20 and 60 million rows, compared with DuckDB's sort of the same file; MovieLens-1M; Spark and DuckDB.
 
-    python benchmarks/prepare.py [sort] [csv] [flat] [movielens] [spark]     (default: sort movielens)
+    python benchmarks/prepare.py [sort] [csv] [flat] [movielens] [spark] [--rows <rows>] [--repeats 3] [--path <folder>]
 
-The machine is noisy, so sort and prepare run in turns; compare the ratio of their medians.
+Default: sort movielens. `--rows` (20000000) is the number of rows of sort and csv; flat also takes two and three times
+as many, spark a 200th and a 20th. `--path` is GroupLens's folder of MovieLens-1M, which is downloaded without it. The
+machine is noisy, so sort and prepare run in turns; compare the ratio of their medians.
 """
 
+import argparse
 import gzip
 import os
 import shutil
@@ -13,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -25,6 +30,20 @@ LLMREC = str(Path(sys.executable).with_name("llmrec"))
 COMMON = ["dataset.columns.value=rating", "split=temporal", "dataset.min_user_interactions=5",
           "dataset.min_item_interactions=5"]
 STEP = 2_000_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a benchmark: rows of the smallest file, number of repeats, and the folder of MovieLens-1M or ""."""
+
+    rows: int
+    repeats: int
+    path: str
+
+    @property
+    def num_items(self) -> int:
+        """Number of items: 50,000, fewer with fewer rows."""
+        return min(50_000, self.rows // 400)
 
 
 def generate(path: Path, rows: int, num_users: int, num_items: int = 50_000, strings: bool = False) -> None:
@@ -74,51 +93,59 @@ def prepare(folder: Path, *arguments: str) -> tuple[float, float, float]:
     return timed([LLMREC, "prepare", "dataset.name=bench", *arguments], folder)
 
 
-def bench_sort(folder: Path) -> None:
+def millions(rows: int) -> str:
+    """Return a number of rows as text: 20M, or 2,000."""
+    return f"{rows // 10**6}M" if rows >= 10**6 else f"{rows:,}"
+
+
+def bench_sort(folder: Path, size: Size) -> None:
     for strings in (False, True):
         path = folder / "rows.parquet"
-        generate(path, 20_000_000, 200_000, strings=strings)
+        generate(path, size.rows, size.rows // 100, size.num_items, strings)
         sorts, runs = [], []
-        for _ in range(3):
+        for _ in range(size.repeats):
             sorts.append(sort(path, folder))
             runs.append(prepare(folder, f"dataset.interactions={path}", *COMMON))
         wall, base = statistics.median(run[0] for run in runs), statistics.median(sorts)
-        print(f"20M rows of Parquet, {'text' if strings else 'integer'} ids: prepare {wall:.1f} s "
+        print(f"{millions(size.rows)} rows of Parquet, {'text' if strings else 'integer'} ids: prepare {wall:.1f} s "
               f"({min(r[0] for r in runs):.1f} to {max(r[0] for r in runs):.1f}), sort {base:.1f} s "
               f"({min(sorts):.1f} to {max(sorts):.1f}): {wall / base:.1f} times; processor "
               f"{statistics.median(r[1] for r in runs):.0f} s, memory {max(r[2] for r in runs):.2f} GiB", flush=True)
 
 
-def bench_csv(folder: Path) -> None:
+def bench_csv(folder: Path, size: Size) -> None:
     path, text = folder / "rows.parquet", folder / "rows.csv.gz"
-    generate(path, 20_000_000, 200_000)
+    generate(path, size.rows, size.rows // 100, size.num_items)
     with gzip.open(text, "wb", compresslevel=1) as stream:
         for number, batch in enumerate(pq.ParquetFile(path).iter_batches(STEP)):
             pa.csv.write_csv(pa.Table.from_batches([batch]), stream,
                              pa.csv.WriteOptions(include_header=number == 0, quoting_style="none"))
     base = sort(path, folder)
     wall, processor, memory = prepare(folder, f"dataset.interactions={text}", *COMMON)
-    print(f"20M rows of gzipped CSV: prepare {wall:.1f} s, sort of the Parquet file {base:.1f} s: {wall / base:.1f} "
-          f"times; processor {processor:.0f} s, memory {memory:.2f} GiB", flush=True)
+    print(f"{millions(size.rows)} rows of gzipped CSV: prepare {wall:.1f} s, sort of the Parquet file {base:.1f} s: "
+          f"{wall / base:.1f} times; processor {processor:.0f} s, memory {memory:.2f} GiB", flush=True)
 
 
-def bench_flat(folder: Path) -> None:
-    for rows in (20_000_000, 40_000_000, 60_000_000):
-        generate(folder / "rows.parquet", rows, rows // 100)
+def bench_flat(folder: Path, size: Size) -> None:
+    for rows in (size.rows, 2 * size.rows, 3 * size.rows):
+        generate(folder / "rows.parquet", rows, rows // 100, size.num_items)
         wall, _, memory = prepare(folder, f"dataset.interactions={folder / 'rows.parquet'}", *COMMON)
-        print(f"{rows // 10**6}M rows of Parquet, engine.memory=2GB: {wall:.1f} s, {memory:.2f} GiB", flush=True)
+        print(f"{millions(rows)} rows of Parquet, engine.memory=2GB: {wall:.1f} s, {memory:.2f} GiB", flush=True)
 
 
-def bench_movielens(folder: Path) -> None:
-    prepare(folder, "dataset=movielens_1m")
-    runs = [prepare(folder, "dataset=movielens_1m") for _ in range(5)]
+def bench_movielens(folder: Path, size: Size) -> None:
+    settings = ["dataset=movielens_1m", *([f"dataset.path={Path(size.path).resolve()}"] if size.path else [])]
+    if not size.path:
+        prepare(folder, *settings)  # Downloads.
+    runs = [prepare(folder, *settings) for _ in range(size.repeats)]
     walls = sorted(run[0] for run in runs)
-    print(f"MovieLens-1M, downloaded before: {statistics.median(walls):.1f} s ({walls[0]:.1f} to {walls[-1]:.1f}), "
+    where = f"from {size.path}" if size.path else "downloaded before"
+    print(f"MovieLens-1M, {where}: {statistics.median(walls):.1f} s ({walls[0]:.1f} to {walls[-1]:.1f}), "
           f"processor {statistics.median(r[1] for r in runs):.1f} s, {max(r[2] for r in runs):.2f} GiB", flush=True)
 
 
-def bench_spark(folder: Path) -> None:
-    for rows in (100_000, 1_000_000):
+def bench_spark(folder: Path, size: Size) -> None:
+    for rows in (size.rows // 200, size.rows // 20):
         path = folder / "rows.parquet"
         generate(path, rows, rows // 100, num_items=rows // 200)
         walls = {}
@@ -134,11 +161,18 @@ def bench_spark(folder: Path) -> None:
 
 def main() -> None:
     """Run the requested benchmarks, each in its own folder."""
-    benchmarks = {"sort": bench_sort, "csv": bench_csv, "flat": bench_flat, "movielens": bench_movielens,
-                  "spark": bench_spark}
-    for name in sys.argv[1:] or ("sort", "movielens"):
+    benchmarks: dict[str, Callable[[Path, Size], None]] = {
+        "sort": bench_sort, "csv": bench_csv, "flat": bench_flat, "movielens": bench_movielens, "spark": bench_spark}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("benchmarks", nargs="*", default=["sort", "movielens"])
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--path", default="")
+    arguments = parser.parse_args()
+    size = Size(arguments.rows, arguments.repeats, arguments.path)
+    for name in arguments.benchmarks:
         with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as folder:
-            benchmarks[name](Path(folder))
+            benchmarks[name](Path(folder), size)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Cost of a head when users, items and interactions grow tenfold; and 20 million rows on the command line.
 
-    python benchmarks/scaling.py [grow] [rows] [head=<name> ...]        (default: grow)
+    python benchmarks/scaling.py [grow] [rows] [head=<name> ...] [scale=<factor>] [size=<name> ...]    (default: grow)
 
 grow: each head on synthetic data (Zipf-distributed items), each size in a new process with one thread: seconds of the
 fit and of scoring 1,000 users, measured and estimated memory of the fit. Also writes scaling.svg.
 rows: 20 million rows prepared, then item_knn and ials fitted and evaluated: wall seconds and peak memory.
+`head` selects the heads of both, `size` the sizes of grow (names of SIZES); `scale` multiplies all sizes.
 """
 
 import json
@@ -113,14 +114,15 @@ class Peak:
         self.highest = max(self.highest, resident())
 
 
-def grow(heads: list[str]) -> None:
+def grow(heads: list[str], sizes: list[str], scale: float) -> None:
     """Measure every head at every size and plot it."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'head':10} {'size':26} {'fit s':>8} {'score s':>8} {'used MB':>8} {'est. MB':>9}")
     for head in heads:
-        for name, size in SIZES.items():
+        for name in sizes:
             try:
-                done = subprocess.run([sys.executable, __file__, "one", head, *map(str, size)], capture_output=True,
+                size = [str(int(number * scale)) for number in SIZES[name]]
+                done = subprocess.run([sys.executable, __file__, "one", head, *size], capture_output=True,
                                       text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
                                       timeout=MOST_SECONDS)
             except subprocess.TimeoutExpired:
@@ -157,15 +159,15 @@ def plot(results: dict[str, dict[str, dict[str, float]]]) -> None:
     print("scaling.svg")
 
 
-def rows() -> None:
-    """Run prepare, finetune and evaluate on 20 million rows."""
+def rows(heads: list[str], scale: float) -> None:
+    """Run prepare, finetune and evaluate on 20 million rows, times `scale`."""
     from prepare import COMMON, LLMREC, generate, timed
 
     with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as name:
         folder = Path(name)
-        generate(folder / "rows.parquet", 20_000_000, 200_000)
+        generate(folder / "rows.parquet", int(20_000_000 * scale), int(200_000 * scale), int(50_000 * scale))
         steps = [["prepare", "dataset.name=bench", f"dataset.interactions={folder / 'rows.parquet'}", *COMMON]]
-        for head in ("item_knn", "ials"):
+        for head in heads:
             steps += [["finetune", f"head={head}", "refit=none"], ["evaluate", "baselines=[popularity]"]]
         for step in steps:
             wall, processor, memory = timed([LLMREC, *step], folder)
@@ -178,10 +180,12 @@ def main() -> None:
     if words[:1] == ["one"]:
         one(words[1], *map(int, words[2:]))
         return
-    heads = [word.partition("=")[2] for word in words if word.startswith("head=")] or list(HEADS)
-    modes = [word for word in words if not word.startswith("head=")] or ["grow"]
-    for name in modes:
-        {"grow": lambda: grow(heads), "rows": rows}[name]()
+    heads, sizes, scales = ([word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+                            for key in ("head", "size", "scale"))
+    scale = float(scales[-1]) if scales else 1.0
+    for name in [word for word in words if "=" not in word] or ["grow"]:
+        {"grow": lambda: grow(heads or list(HEADS), sizes or list(SIZES), scale),
+         "rows": lambda: rows(heads or ["item_knn", "ials"], scale)}[name]()
 
 
 if __name__ == "__main__":

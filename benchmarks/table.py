@@ -1,6 +1,6 @@
 """A table of docs/experiments.md: the models of an experiment, over its splits, on test.
 
-    python benchmarks/table.py <experiment> [folder] [setting ...]
+    python benchmarks/table.py <experiment> [folder] [setting ...] [--model <name>] [--split <seed>]
 
 `table` in configs/experiment/<experiment>.yaml lists models, splits and metrics. Further settings, for example
 `dataset.links=<file>`, are passed to every `prepare`. Everything runs through the command line in `folder` (default: a
@@ -8,9 +8,11 @@ temporary folder); existing runs are not repeated. The settings of the models we
 split is read here. `table.against` is the model that the others are compared with, or a mapping from model to model.
 Intervals are over users: a user's differences are averaged over the splits first, since the same user in three splits
 is not three users. `table.evaluations`, {name: [evaluate settings]}, evaluates each model under several protocols;
-`{path}` in them is replaced by the folder of `dataset.path=`.
+`{path}` in them is replaced by the folder of `dataset.path=`. `--model` and `--split`, each possibly repeated, run only
+these models and splits.
 """
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -33,12 +35,20 @@ LLMREC = Path(sys.executable).with_name("llmrec")
 
 def main() -> None:
     """Run every model on every split and print its means and its paired differences to its rival."""
-    experiment, rest = sys.argv[1], sys.argv[2:]
-    overrides = [word for word in rest if "=" in word]
-    folder = Path(next((word for word in rest if "=" not in word), tempfile.mkdtemp(prefix="llmrec-table-"))).resolve()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("experiment")
+    parser.add_argument("rest", nargs="*")
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--split", action="append", type=int)
+    arguments = parser.parse_intermixed_args()
+    experiment = arguments.experiment
+    overrides = [word for word in arguments.rest if "=" in word]
+    words = [word for word in arguments.rest if "=" not in word]
+    folder = Path(words[0] if words else tempfile.mkdtemp(prefix="llmrec-table-")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     table = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))["table"]
-    metrics, splits, against = table["metrics"], table["splits"], table["against"]
+    metrics, splits, against = table["metrics"], arguments.split or table["splits"], table["against"]
+    models = {name: table["models"][name] for name in arguments.model or table["models"]}
     evaluations = {name: in_folder(protocol, overrides)
                    for name, protocol in table.get("evaluations", {"": []}).items()}
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
@@ -51,7 +61,7 @@ def main() -> None:
           f"its 95% interval over users\n{'':28}" +
           "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))
     values: dict[str, dict[str, dict[str, float]]] = {}
-    for name, settings in table["models"].items():
+    for name, settings in models.items():
         started = time.monotonic()
         values[name], columns, gains = {}, "", ""
         for evaluation, protocol in evaluations.items():

@@ -33,6 +33,8 @@ commands, in the order of use:
 
 options:
   llmrec <command> --help      print the inputs, outputs and main settings of a command
+  llmrec <command> --help head=ease
+                               print the settings of an option, with defaults and ranges for tuning
   llmrec <command> --cfg job   print the complete configuration and stop
   llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
   llmrec <command> --config-dir=<folder>
@@ -113,9 +115,10 @@ def run(arguments: Sequence[str]) -> int:
 
         rest = load_plugins(rest)
     if "-h" in rest or "--help" in rest:
-        from llmrec_cli.help import help_text
+        from llmrec_cli.help import help_text, options_help
 
-        print(help_text(command, SUMMARIES[command]), end="")
+        options, typed = divide([word for word in rest if word not in ("-h", "--help")])
+        print(options_help(command, typed, config_dir(options)) or help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
     folder = config_dir(options)

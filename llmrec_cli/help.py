@@ -1,26 +1,28 @@
-"""`llmrec <command> --help`: inputs, outputs and the main settings of a command.
+"""`llmrec <command> --help`: inputs, outputs and the main settings of a command; with `head=ease`, those of an option.
 
 The help is generated from the docstrings under the fields, the defaults in dataclasses and YAML, and the tables of
 options and metrics, so that it cannot contradict the code.
 """
 
 import ast
+import dataclasses
 import functools
 import inspect
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.metrics.table import METRICS, sentence
-from llmrec_cli.option_files import choices
-from llmrec_cli.overrides import config_groups_of
+from llmrec_cli.option_files import choices, merge, option_values, values_over_options
+from llmrec_cli.overrides import config_groups_of, unknown
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
+from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
 
@@ -122,8 +124,69 @@ def help_text(command: str, summary: str) -> str:
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),
-              "", f"all settings and their values: llmrec {command} --cfg job", "", "examples:"]
+              "", f"all settings and their values: llmrec {command} --cfg job",
+              *_about_options(command), "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"
+
+
+def _about_options(command: str) -> Iterator[str]:
+    """Yield how to print the settings of one option, with the command's first config group as the example."""
+    for group in list(config_groups_of(command))[:1]:
+        yield f"settings of one option: llmrec {command} --help {group}={compose_defaults(command)[group]['kind']}"
+
+
+def options_help(command: str, typed: Sequence[str], config_dir: str | None = None) -> str:
+    """Return the help of each option that a command line chooses, such as head=ease; empty if it chooses none."""
+    groups = config_groups_of(command)
+    chosen = [word.partition("=")[::2] for word in typed if "=" in word and word.partition("=")[0] in groups]
+    return "\n".join(_option_help(command, group, name, config_dir) for group, name in chosen)
+
+
+def _option_help(command: str, group: str, name: str, config_dir: str | None) -> str:
+    """Return the settings of an option with defaults and meaning, and its ranges for tuning."""
+    options = choices(group, config_dir)
+    if name not in options:
+        raise ConfigError(unknown(group, name, options))
+    values = merge(option_values(group, name, config_dir), values_over_options(command).get(group, {}))
+    cls = CONFIG_GROUPS[group][str(values["kind"])]
+    lines = [*textwrap.wrap(f"llmrec {command} {group}={name}: {' '.join((inspect.getdoc(cls) or '').split())}", 118,
+                            subsequent_indent="  "), "", "settings:"]
+    settings = list(_nested_settings(cls, values, f"{group}."))
+    lines += settings or ["  none"]
+    ranges = flat_search(values.get("search") or {})
+    if ranges:
+        lines += ["", f"ranges for tuning, with tune.trials=<number>; {group}.search.<setting>=<range> changes them:"]
+        for key, limits in ranges.items():
+            lines += _entry(key, _range(limits), 34)
+    return "\n".join(lines) + "\n"
+
+
+def _nested_settings(cls: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Yield the lines of each setting of a dataclass, nested ones too; `kind` and the search space are left out."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint, value = hints[field.name], values.get(field.name)
+        if field.name in ("kind", "search") or not cls.has_setting(field.name):
+            continue
+        if isinstance(hint, type) and issubclass(hint, Settings) and isinstance(value, Mapping):
+            yield from _nested_settings(hint, value, f"{prefix}{field.name}.")
+        else:
+            # The class of a plugin may have fields without a docstring.
+            meaning = _find_field_doc(cls, field.name) or "(no description)"
+            yield from _entry(f"{prefix}{field.name}={_brief(value)}", meaning, 34)
+
+
+def _brief(value: Any) -> str:
+    """Return a value as text: of a mapping of mappings only the keys, of a long text the beginning."""
+    if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
+        return "{" + ",".join(f"{key}:..." for key in value) + "}"
+    return textwrap.shorten(value, 60, placeholder=" ...") if isinstance(value, str) else _printed(value)
+
+
+def _range(limits: Mapping[str, Any]) -> str:
+    if limits.get("choices") is not None:
+        return f"one of {', '.join(map(_printed, limits['choices']))}"
+    return f"{limits['low']:g} to {limits['high']:g}{', on a logarithmic scale' * bool(limits.get('log'))}"
 
 
 def _metrics() -> Iterator[str]:
@@ -181,10 +244,14 @@ def _holder(command: str, key: str, composed: dict[str, Any]) -> Any:
 
 def field_doc(cls: type, name: str) -> str:
     """Return the docstring written under a field of a dataclass or of one of its bases."""
-    for base in cls.__mro__[:-1]:
-        if name in _own_field_docs(base):
-            return _own_field_docs(base)[name]
-    raise AssertionError(f"{cls.__name__}.{name} has no docstring")
+    doc = _find_field_doc(cls, name)
+    assert doc, f"{cls.__name__}.{name} has no docstring"
+    return doc
+
+
+def _find_field_doc(cls: type, name: str) -> str:
+    """Return the docstring under a field, or "" if there is none."""
+    return next((_own_field_docs(base)[name] for base in cls.__mro__[:-1] if name in _own_field_docs(base)), "")
 
 
 @functools.cache

@@ -10,8 +10,9 @@ from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
-from llmrec_cli.help import ABOUT, complete
+from llmrec_cli.help import ABOUT, complete, options_help
 from llmrec_cli.metrics.table import METRICS
+from llmrec_cli.option_files import choices
 from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS
@@ -64,6 +65,54 @@ def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
     assert "monitor=ndcg@10" in out
     assert "optim.epochs=20                    Maximum number of passes over the training data, at least 1." in out
     assert f"Choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("arguments", [("--help", "head=ease"), ("head=ease", "head.l2=3", "-h")])
+def test_the_help_of_an_option_has_its_settings_with_defaults_meaning_and_ranges(llmrec, arguments):
+    done = llmrec("finetune", *arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("llmrec finetune head=ease: EASE, a linear item-item model (Steck 2019)")
+    assert "\n  head.l2=null                       Ridge penalty of an item of average popularity, above 0." in done.out
+    assert "\n  head.features.words=0.0            Weight of the normalised TF-IDF vectors" in done.out
+    assert "\n  l2                                 5 to 3000, on a logarithmic scale\n" in done.out
+    assert "\n  weight                             one of value, log, none\n" in done.out
+
+
+@pytest.mark.parametrize(("command", "group"), sorted((command, group) for command in COMMANDS
+                                                      for group in config_groups_of(command)))
+def test_every_option_has_a_help_that_describes_each_of_its_settings(command, group):
+    for name in choices(group):
+        text = options_help(command, [f"{group}={name}"])
+        assert text.startswith(f"llmrec {command} {group}={name}: ")
+        assert "(no description)" not in text
+        assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_help_shows_each_option_of_the_command_line_and_nothing_that_is_refused(llmrec):
+    printed = llmrec("finetune", "head=fusion", "loss=bpr", "--help").out
+    assert re.findall(r"^llmrec finetune (\S+):", printed, re.MULTILINE) == ["head=fusion", "loss=bpr"]
+    assert "head.members={ease:...,tower:...,neighbours:...}" in printed
+    assert "loss.num_negatives=16 " in printed
+    assert "head.weight=" not in printed  # A fusion's members have weights of interactions of their own.
+
+
+def test_the_help_of_an_option_in_a_shared_folder_has_its_values(llmrec, tmp_path):
+    (tmp_path / "shared/head").mkdir(parents=True)
+    (tmp_path / "shared/head/ours.yaml").write_text("defaults: [ease, _self_]\nl2: 77.0\nsearch: {l2: {high: 90}}\n")
+    printed = llmrec("finetune", "--config-dir=shared", "--help", "head=ours").out
+    assert "head.l2=77.0 " in printed
+    assert "  l2                                 5 to 90, on a logarithmic scale\n" in printed
+
+
+def test_the_help_of_an_unknown_option_names_the_nearest(llmrec):
+    done = llmrec("finetune", "--help", "head=eaze")
+    assert done.code == 2
+    assert "head=eaze: no such head (did you mean 'ease'?); choose one of " in done.err
+
+
+def test_the_help_without_an_option_says_how_to_get_that_of_one(llmrec):
+    printed = llmrec("finetune", "--help", "seed=3").out
+    assert "settings of one option: llmrec finetune --help head=fusion\n" in printed
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -1,7 +1,9 @@
-"""Commands that the documentation prints: all of them compose, and those that are fast run, at toy size."""
+"""Commands that the documentation prints: all compose or name a target, and those that are fast run, at toy size."""
 
 import re
 import shlex
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,3 +72,36 @@ def test_the_heads_that_the_page_names_tune_the_whitening(llmrec, tiny_prepared,
                   "encoder=tfidf", "optim.epochs=1", f"prepared={tiny_prepared}", "device=cpu")
     assert done.code == 0, done.err
     assert re.search(r"trial 2/2.* encoder\.whitening=", done.err)
+
+
+TARGETS = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text("utf-8").splitlines()
+           if re.match(r"[a-z][a-z-]*:", line)}
+
+
+def make_commands(page):
+    """Return the targets of every `make <target>` of a page, in blocks and within sentences."""
+    block = r"^ *```\w*\n(.*?)^ *```"
+    text = page.read_text("utf-8")
+    blocks = "\n".join(re.findall(block, text, re.MULTILINE | re.DOTALL))
+    prose = re.sub(block, "", text, flags=re.MULTILINE | re.DOTALL)
+    return (re.findall(r"(?:^|[#;&]) *make ([\w-]+)", blocks, re.MULTILINE)
+            + [target for code in re.findall(r"`([^`]+)`", prose) for target in re.findall(r"\bmake\s+([\w-]+)", code)])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_printed_make_command_names_a_target(page):
+    assert [target for target in make_commands(page) if target not in TARGETS] == []
+
+
+def test_the_pages_print_make_commands():
+    assert {"setup", "test", "bench", "docs", "demo-groups", "retrain", "table"} <= {
+        target for page in PAGES for target in make_commands(page)}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_scripts_that_the_makefile_runs_exist():
+    done = subprocess.run(["make", "-n", "-o", "setup", "bench", "table", "demo", "demo-groups", "retrain"], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    scripts = set(re.findall(r"\b(?:benchmarks|scripts)/[\w/]+\.(?:py|sh)", done.stdout))
+    assert {"benchmarks/heads/run.py", "benchmarks/table.py", "scripts/demo.sh", "scripts/retrain.sh"} <= scripts
+    assert [script for script in sorted(scripts) if not (ROOT / script).is_file()] == []

@@ -167,11 +167,10 @@ def test_when_a_command_fails_nothing_is_published_and_its_exit_code_is_ours(com
     assert set(published().values()) == {"2\n"}
 
 
-def test_a_second_run_at_once_exits_75_within_a_second(paused: subprocess.Popen[bytes]) -> None:
-    started = time.monotonic()
+def test_a_second_run_exits_75_without_waiting_for_the_first(paused: subprocess.Popen[bytes]) -> None:
     run = retrain()
-    assert time.monotonic() - started < 1
     assert run.returncode == 75
+    assert paused.poll() is None
     assert f"another run holds the lock; wait for it to end, or end process {paused.pid} on " in run.stderr
     assert retrain(folder="elsewhere").returncode == 0
 
@@ -187,7 +186,7 @@ def test_the_lock_of_a_killed_run_is_free_at_once(paused: subprocess.Popen[bytes
 
 def test_sigterm_ends_the_command_too_and_publishes_nothing(paused: subprocess.Popen[bytes]) -> None:
     paused.terminate()
-    assert paused.wait(10) == 143
+    assert paused.wait(50) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("paused").read_text()), 0)
     assert os.listdir("pub lished") == [".lock"]
@@ -305,7 +304,7 @@ def test_a_script_that_is_killed_takes_its_command_with_it(paused: subprocess.Po
     command = int(Path("paused").read_text())
     assert is_running(command)
     paused.kill()
-    for _ in range(200):
+    for _ in range(1000):
         if not is_running(command):
             return
         time.sleep(0.05)
@@ -322,7 +321,7 @@ def is_running(process: int) -> bool:
 
 def test_a_closed_terminal_ends_the_command_too(paused: subprocess.Popen[bytes]) -> None:
     paused.send_signal(signal.SIGHUP)
-    assert paused.wait(10) == 129
+    assert paused.wait(50) == 129
     assert not is_running(int(Path("paused").read_text()))
 
 
@@ -354,6 +353,14 @@ def checkout() -> Path:
     write("check out/sh", f"#!{SHELL[0]}\nexec {' '.join(SHELL)} \"$@\"\n")
     os.chmod("check out/sh", 0o755)
     return folder
+
+
+def test_the_shell_of_these_tests_refuses_what_only_bash_knows(checkout: Path) -> None:
+    run = ran([str(checkout / "sh"), "-c", "list=(a b)"], {"PATH": "/usr/bin:/bin"})
+    if run.returncode == 0:
+        pytest.skip(f"{SHELL[0]} accepts bash's arrays; install dash or busybox to test scripts/retrain.sh in a strict "
+                    f"shell")
+    assert "yntax" in run.stderr
 
 
 def make_retrain(folder: Path, *variables: str, umask: int = 0o022) -> tuple[int, str]:

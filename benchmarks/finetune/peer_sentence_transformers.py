@@ -18,9 +18,10 @@ data = read_prepared(Path(sys.argv[1])).training("train")
 model = SentenceTransformer(str(locate(MiniLMSettings()).folder), device="cpu")
 model.max_seq_length = 64
 if sys.argv[3] == "lora":
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
-    model.add_adapter(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    # Not model.add_adapter: transformers refuses versions of peft that llmrec allows.
+    inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"), model[0].auto_model)
 model.train()
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-5)
 loss_of = MultipleNegativesRankingLoss(model)

@@ -16,12 +16,18 @@ PEERS = {
 }
 
 
-def python_of(peer: str, folder: Path) -> Path:
-    """Return the Python of a peer's environment in `folder`, created at first use."""
+def python_of(peer: str, folder: Path, install: bool = True) -> str | None:
+    """Return the Python of a peer's environment in `folder`, created at first use.
+
+    Without `install`, print that a peer without an environment is left out, and return None.
+    """
     python = folder / peer / "bin" / "python"
     if not (folder / peer / "installed").exists():
+        if not install:
+            print(f"{peer} is not installed in {folder} and is left out", flush=True)
+            return None
         subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
         for packages in PEERS[peer]:
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         (folder / peer / "installed").touch()
-    return python
+    return str(python)

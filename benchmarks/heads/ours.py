@@ -20,7 +20,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.hits import ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.ranking import RANKING
-from llmrec_cli.scoring.heldout import held_out
+from llmrec_cli.scoring.heldout import audience_of, held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import validation_of
@@ -59,7 +59,8 @@ def main() -> None:
 
     def everything() -> Any:
         heldout = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
-        slices = build_slices([], data, data.users.find(heldout.queries.ids), heldout.counts_N, heldout.lengths_Q)
+        slices = build_slices([], data, audience_of(data, "users", "test"), data.users.find(heldout.queries.ids),
+                              heldout.counts_N, heldout.lengths_Q)
         how = Measures([5, 10, 20, 50], slices, data.items.attributes, 0.5, 1000, 1)
         ranked = recommend_lists(ease.score, heldout.queries, 50, ranks, relevant_QN=heldout.relevant_QN)
         done = measure(ranked, heldout, how)

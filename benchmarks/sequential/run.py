@@ -1,12 +1,13 @@
 """The sequential head and RecTools' SASRec on MovieLens-1M, leave-last-out: CPU seconds of one thread, and ndcg@10.
 
-    python benchmarks/sequential/run.py [folder] [epochs]
+    python benchmarks/sequential/run.py [folder] [epochs] [--prepared <prepared data>] [--no-install]
 
 Creates RecTools' environment in `folder` (default .peers), prepares the data there, and runs llmrec and RecTools in
 turns: two layers, two attention heads, size 64, the newest 50 items, no text, fitted on train and valid, all items
-ranked.
+ranked. `--prepared` uses other prepared data; `--no-install` leaves RecTools out if it has no environment.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -25,22 +26,31 @@ SHAPE = ("64", "50")
 
 def main() -> None:
     """Measure and print."""
-    folder = Path(sys.argv[1] if sys.argv[1:] else ".peers").resolve()
-    epochs = sys.argv[2] if sys.argv[2:] else "8"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(".peers"))
+    parser.add_argument("epochs", nargs="?", default="8")
+    parser.add_argument("--prepared", type=Path)
+    parser.add_argument("--no-install", action="store_true")
+    arguments = parser.parse_args()
+    folder, epochs = arguments.folder.resolve(), arguments.epochs
     folder.mkdir(parents=True, exist_ok=True)
-    theirs = str(python_of("rectools", folder))
-    prepared, exported = folder / "movielens_1m_last", folder / "movielens_1m_last.npz"
-    if not prepared.exists():
+    theirs = python_of("rectools", folder, not arguments.no_install)
+    prepared = arguments.prepared or folder / "movielens_1m_last"
+    exported = folder / f"{prepared.name}.npz"
+    if arguments.prepared is None and not prepared.exists():
         subprocess.run([Path(sys.executable).with_name("llmrec"), "prepare", "experiment=movielens_1m_last",
                         f"output={prepared}"], check=True, cwd=folder)
-    if not exported.exists():
+    if arguments.prepared is not None or not exported.exists():
         subprocess.run([sys.executable, HERE.parent / "heads" / "export.py", prepared, exported], check=True)
-    mine = run_script(sys.executable, "ours.py", prepared, epochs)
-    peer = run_script(theirs, "peer_rectools.py", exported, epochs)
-    for who, figures in (("sequential", mine), ("RecTools SASRec", peer)):
+    results = {"sequential": run_script(sys.executable, "ours.py", prepared, epochs)}
+    if theirs is not None:
+        results["RecTools SASRec"] = run_script(theirs, "peer_rectools.py", exported, epochs)
+    for who, figures in results.items():
         print(f"{who:16} {figures['epoch']:6.2f} s per epoch, lists of 10 {figures['recommend']:.2f} s, after {epochs} "
               f"epochs ndcg@10 {figures['ndcg@10']:.4f}")
-    print(f"seconds per epoch, ratio {mine['epoch'] / peer['epoch']:.2f}, target 0.5")
+    if theirs is not None:
+        mine, peer = (figures["epoch"] for figures in results.values())
+        print(f"seconds per epoch, ratio {mine / peer:.2f}, target 0.5")
 
 
 def run_script(python: str, script: str, data: Path, epochs: str) -> dict[str, Any]:

@@ -42,6 +42,11 @@ class Settings:
     """True if every value is an id or a text, so that `null` on the command line is the id "null" and not an empty
     value."""
 
+    @classmethod
+    def has_setting(cls, name: str) -> bool:
+        """Return True if a field is a setting of this class; False if every value but its default is refused."""
+        return True
+
     def problems(self) -> Iterator[str]:
         """Yield one sentence per value out of range or combination that cannot work.
 

@@ -32,6 +32,8 @@ class FusionSettings(HeadSettings):
     weighs: ClassVar[bool] = False
     kind: str = "fusion"
     members: dict[str, "ModelConfig"] = field(default_factory=dict)
+    """Heads that are added up, each under a name of your choice: head.members.<name>.head=<head>, its settings
+    head.members.<name>.<setting>=<value>. head.members.<name>=null leaves a member out."""
     normalise: str = "zscore"
     """zscore | rank | raw: scaling of a member's scores for a query before they are added; rank uses 1 / (60 +
     rank)."""

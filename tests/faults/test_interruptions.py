@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,12 +66,11 @@ def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it
     assert files("elsewhere/moved/model") == files("whole/model")
 
 
-def test_6_a_run_without_room_for_checkpoints_ends_with_5_within_seconds(llmrec, tiny_prepared, monkeypatch):
+def test_6_a_run_without_room_for_checkpoints_ends_with_5_before_training(llmrec, tiny_prepared, monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=100))
-    started = time.monotonic()
     done = llmrec("finetune", f"prepared={tiny_prepared}", *FACTORS, "run_dir=run")
-    assert (done.code, time.monotonic() - started < 5) == (5, True)
+    assert (done.code, "epoch" in done.err) == (5, False)
     assert re.search(r": 100 bytes are free, and twice a checkpoint takes [1-9][0-9.]* KiB; free space", done.err)
     assert not Path("run/model").exists()
 

@@ -45,7 +45,7 @@ def test_a_query_that_runs_is_stopped_at_once_and_the_exit_code_is_the_signal_s(
         assert process.stdout.readline() == b"running\n"
         time.sleep(0.3)
         process.send_signal(number)
-        _, message = process.communicate(timeout=10)
+        _, message = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, message) == (code, b"")

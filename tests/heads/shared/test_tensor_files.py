@@ -56,8 +56,9 @@ def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path / "a")], check=True, capture_output=True,
                           text=True)
     written, read = map(int, done.stdout.split())
-    assert written < 2**22
-    assert read < 2**26 + 2**22
+    # A copy is 2**26. The limits are wide: if memory is short, the system reads pages of libraries again.
+    assert written < 2**25
+    assert read < 2**26 + 2**25
 
 
 @pytest.mark.parametrize("array", [np.ones(2, ">f4"), np.array(["a", 1], object)], ids=["byte order", "objects"])
