@@ -35,7 +35,7 @@ test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m '(slow or hypothesis) and not faults'
 
 test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)
 	$(BIN)/python -m pytest -m faults

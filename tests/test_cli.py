@@ -194,6 +194,7 @@ def test_a_multirun_ends_at_the_first_run_that_fails_with_its_exit_code_and_keep
     assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepared, prepare_tiny):
     done = llmrec("prepare", *prepare_tiny, "dataset.name=one,two", "split=random", "-m", "run_dir=p")
     assert done.code == 0, done.err

@@ -50,6 +50,7 @@ def files_under(folder, pattern):
     return {file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / folder).rglob(pattern)}
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_module_and_every_config_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     assert wheel.name == f"llmrec_cli-{__version__}-py3-none-any.whl"
@@ -61,6 +62,7 @@ def test_the_wheel_has_every_module_and_every_config_and_nothing_else(built):
     assert {name for name in names - modules - configs if not name.startswith("llmrec_cli/report/")} == set()
 
 
+@pytest.mark.slow
 def test_the_sdist_contains_the_tests_and_their_data(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -69,12 +71,14 @@ def test_the_sdist_contains_the_tests_and_their_data(built):
     assert not any(name.startswith((".venv", "runs", "data/prepared", "dist")) for name in names)
 
 
+@pytest.mark.slow
 def test_the_installed_command_answers_help_and_composes_with_its_own_configs(installed, tmp_path):
     script = Path(installed["PYTHONPATH"]) / "bin" / "llmrec"
     assert run(script, "--version", env=installed, cwd=tmp_path).stdout == f"llmrec {__version__}\n"
     assert "seed: 5" in run(script, "finetune", "--cfg", "job", "seed=5", env=installed, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_goes_from_files_to_lists(installed, tmp_path, tiny_encoder):
     write_tiny(tmp_path)
     stages = [

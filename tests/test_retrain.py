@@ -382,6 +382,7 @@ def test_make_retrain_without_the_shops_files_ends_with_2_and_runs_nothing(check
     assert not (checkout / "runs").exists()
 
 
+@pytest.mark.slow
 def test_make_retrain_publishes_a_shops_own_files_once_an_orphan_has_ended(checkout: Path) -> None:
     write_tiny(checkout / "in put")
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(checkout / "data/prepared/.tiny.lock")],

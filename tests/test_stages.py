@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 import transformers
 
 TOWER = ["head.members.tower.embedding_size=8", "head.members.ease.features.text=3", "peft=lora", "peft.num_layers=1",
@@ -59,6 +60,7 @@ def test_five_stages_in_a_row(llmrec, prepare_tiny, tiny_encoder):
     assert pq.read_table("again.parquet").to_pylist() == lists
 
 
+@pytest.mark.slow
 def test_the_same_commands_twice_give_the_same_bytes(llmrec, prepare_tiny, tiny_encoder):
     contents = []
     for n in range(2):

@@ -53,6 +53,7 @@ def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp
     assert "kind: ease" in done.stdout
 
 
+@pytest.mark.slow
 def test_preparing_a_shop_imports_no_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiny(tmp_path / "raw")

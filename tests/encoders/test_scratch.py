@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from llmrec_cli.encoders.scratch import new_masked_language_model, train_tokenizer
@@ -40,6 +41,7 @@ def test_special_tokens_are_the_first_and_text_that_looks_like_one_is_text():
     assert tokenizer.mask_token_id not in tokenizer("[MASK] the ##a robot")["input_ids"]
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_tokenizer_in_every_process():
     code = ("import hashlib; from tests.encoders.test_scratch import TEXTS, train_tokenizer; "
             "print(hashlib.sha256(train_tokenizer(TEXTS, 150, 64).backend_tokenizer.to_str().encode()).hexdigest())")

@@ -16,6 +16,7 @@ from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.scorer import graded, hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from tests.scoring.oracle import candidates_of, cases, csr, fixed, queries_of
+from tests.some_slow import num_examples
 
 CUTOFFS = [1, 2, 3, 5, 8]
 EXPECTED = [metric for metric in RANKING if metric.expected]
@@ -56,7 +57,7 @@ def averaged(case, row, gains=None, inside=None):
 
 
 @given(cases(max_items=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=num_examples(150), deadline=None)
 def test_expected_metrics_are_means_over_all_orders_of_equal_scores(case):
     wanted = case[2].sum(axis=1)
     assume((wanted > 0).any())

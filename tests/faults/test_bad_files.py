@@ -150,6 +150,7 @@ def test_48_more_than_one_bad_row_in_a_thousand_stops_the_run_and_fewer_are_list
         {"file": "clicks.csv", "line": 2001, "column": "user_id", "reason": "is empty"}]
 
 
+@pytest.mark.slow
 def test_69_bombs_are_refused_before_they_fill_the_memory(llmrec, monkeypatch):
     monkeypatch.setattr(bombs, "MOST_BYTES", 1 << 20)
     packed = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * (1 << 19))

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.common import ROWS, START, manifest_counts, prepared_ids, refused, split_of
+from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 
 GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
 
 
-@pytest.mark.parametrize(("policy", "value", "time"), [
-    ("keep_last", 2.0, 9), ("keep_first", 3.0, 5), ("sum", 17.0, 9), ("max", 5.0, 5)])
+@pytest.mark.parametrize(("policy", "value", "time"), some_slow([
+    ("keep_last", 2.0, 9), ("keep_first", 3.0, 5), ("sum", 17.0, 9), ("max", 5.0, 5)]))
 def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(llmrec, policy, value, time):
     # The same row twice, two values at the last moment, two at the first.
     rows = [f"u,i,{v},{START + t}\n" for v, t in ((2, 9), (2, 9), (4, 9), (5, 5), (3, 5), (1, 7))]
@@ -41,7 +42,8 @@ def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
         "choose keep_last, keep_first, sum or max, or remove the duplicates")
 
 
-@pytest.mark.parametrize("split", ["random", "temporal", "leave_last_out", "cold_items", "cold_users", "none"])
+@pytest.mark.parametrize("split", some_slow(["leave_last_out", "random", "temporal", "cold_items", "cold_users",
+                                              "none"]))
 def test_36_shuffled_rows_give_the_same_bytes(llmrec, tmp_path, split):
     write_tiny(tmp_path)
     # All times thrice, and some pairs twice, so that there are ties to break.
@@ -215,6 +217,7 @@ def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
     assert not Path("measured/metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_it_finds_none(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=cold_items").code == 0
     result, told = {}, {}

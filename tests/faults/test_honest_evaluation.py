@@ -15,6 +15,7 @@ from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.stages import evaluate
+from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 
 
@@ -78,7 +79,7 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
     assert result["ndcg@2"].mean() == 0.5
 
 
-@pytest.mark.parametrize("head", ["ease", "user_knn", "two_tower"])
+@pytest.mark.parametrize("head", some_slow(["two_tower", "ease", "user_knn"]))
 def test_74_changing_data_after_the_cutoff_changes_no_bit_of_the_weights(
         llmrec, tmp_path, prepare_tiny, tiny_encoder, head):
     config = {"ease": ["head.features.attributes=3"], "user_knn": [], "two_tower": [

@@ -40,6 +40,7 @@ print(sorted(found))
 """
 
 
+@pytest.mark.slow
 def test_62_loading_a_model_and_its_encoder_runs_unpickles_and_connects_to_nothing(model):
     done = subprocess.run([sys.executable, "-c", WATCH, str(model)], capture_output=True, text=True, check=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.common import prepared_ids, refused
+from tests.some_slow import some_slow
 
 IDS = [f"Ä{100 + n}b" for n in range(20)]
 WRITTEN = {"without '.0' at the end": lambda n: (f"{100 + n}.0", f"{100 + n}"),
@@ -31,7 +32,7 @@ def warnings():
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("cause", WRITTEN)
+@pytest.mark.parametrize("cause", some_slow(WRITTEN))
 def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(llmrec, cause):
     ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
     message = [catalogue(theirs)]

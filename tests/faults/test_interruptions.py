@@ -17,6 +17,7 @@ from llmrec_cli.atomic_files import lock
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.heads.pairs.steps import ChoiceSteps, Part
 from llmrec_cli.training import loop
+from tests.some_slow import some_slow
 
 # 1 to 11 and 20 of training itself: training/test_kills.py, training/test_interrupts.py, training/test_full_disks.py,
 # training/test_several.py; 21 and 25: stages/test_finetune.py.
@@ -181,6 +182,7 @@ def test_54_out_of_memory_anywhere_else_ends_with_5_and_no_traceback(llmrec, tin
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_12_a_closed_stdout_and_stderr_do_not_stop_a_run(tmp_path, tiny_prepared):
     command = f"'{LLMREC}' finetune head=popularity prepared='{tiny_prepared}' run_dir=run >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
@@ -223,7 +225,7 @@ def test_13_a_second_prepare_of_the_same_data_ends_with_75_and_leaves_it_as_it_w
     assert Path("data/prepared/tiny/manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("umask", [0o077, 0o022], ids=oct)
+@pytest.mark.parametrize("umask", some_slow([0o077, 0o022]), ids=oct)
 def test_96_every_file_and_folder_has_the_permissions_that_the_umask_leaves(llmrec, prepare_tiny, tiny_encoder,
                                                                           tmp_path, umask):
     before = os.umask(umask)

@@ -70,6 +70,7 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_folder")
 def test_a_finetune_that_is_killed_at_some_changes_goes_on_to_the_same_bits(tiny_prepared):
     assert walk(["finetune", f"prepared={tiny_prepared}", *FACTORS], ["model"], points=2, num_first=26) >= 26

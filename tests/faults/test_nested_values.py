@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.common import manifest_counts, prepared_ids, refused
+from tests.some_slow import some_slow
 
 BASKETS = [(f"u{n}", [f"s{(n + k) % 7}" for k in range(4)]) for n in range(12)]
 PAIRS = sorted((user, item) for user, items in BASKETS for item in items)
@@ -44,11 +45,11 @@ def files_of_baskets():
             "tuple.csv": "user_id,item_id\n" + python.replace("[", "(").replace("]", ")")}
 
 
-NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv", "numpy.csv", "tuple.csv"]
+NAMES = ["x.jsonl", "x.parquet", "python.csv", "x.jsonl.gz", "text.parquet", "x.csv", "numpy.csv", "tuple.csv"]
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow(NAMES, 3))
 def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_rows_of_it(llmrec, name, tmp_path):
     content = files_of_baskets()[name]
     line = 2 if name.endswith(".csv") else 1
@@ -73,7 +74,7 @@ def files_of_baskets_with_values():
             "x.csv": text.getvalue()}
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "text.parquet", "x.csv"])
+@pytest.mark.parametrize("name", some_slow(["x.csv", "x.jsonl", "x.parquet", "text.parquet"]))
 def test_79_the_error_names_all_arrays_of_the_row_and_they_are_exploded_together(llmrec, name, tmp_path):
     content = files_of_baskets_with_values()[name]
     all_three = "set dataset.explode=[item_id,value,timestamp] to turn each entry into a row"

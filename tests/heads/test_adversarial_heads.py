@@ -20,6 +20,7 @@ from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings, LoraSettings
 from tests.heads.by_hand import CONTEXT
 from tests.heads.pairs.test_pairs import every_head, fit_head, rated, small
+from tests.some_slow import some_slow
 
 RATINGS = np.array([[5, 1, 0, 4], [0, 2, 5, 5], [1, 5, 4, 0], [4, 0, 1, 5]])
 
@@ -78,7 +79,8 @@ def test_apr_raises_the_loss_of_few_candidates_and_of_all_of_them():
 
 
 @pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=lambda peft: peft.kind)
-@pytest.mark.parametrize("adversarial", [PgdSettings(), FreeLbSettings(), VirtualSettings()], ids=lambda a: a.kind)
+@pytest.mark.parametrize("adversarial", some_slow([PgdSettings(), FreeLbSettings(), VirtualSettings()]),
+                         ids=lambda a: a.kind)
 def test_two_towers_learn_against_every_adversary(shop, peft, adversarial):
     config = shop.config(TwoTowerSettings(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
                          adversarial=adversarial)

@@ -16,6 +16,7 @@ from llmrec_cli.heads.fitting import fit
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, ModelConfig
 from tests.heads.conftest import Shop, configs
 from tests.heads.groups.test_group_conformance import TRAINED, club, group_configs  # noqa: F401
+from tests.some_slow import some_slow
 
 # One head of each kind, and the examples with separate weighting code.
 HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "rp3beta", "ease", "ease_features",
@@ -137,7 +138,7 @@ def test_each_member_of_a_fusion_has_its_own_weights(shop):
     assert not torch.allclose(*scores)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", some_slow(TRAINED))
 def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:
         values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)

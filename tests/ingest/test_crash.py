@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.data.prepared import read_prepared
+from tests.some_slow import some_slow
 
 ROOT = Path(__file__).parents[2]
 LLMREC = [sys.executable, "-c", "from llmrec_cli.cli import main; main()"]
@@ -115,6 +116,7 @@ def published() -> dict[str, str]:
     return files | {"beside": str(beside), "latest": str((SHOP.parent / "latest").resolve())}
 
 
+@pytest.mark.slow
 def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_next_run_cleans_up() -> None:
     for seed, name in enumerate(("old", "new")):
         write_rows(f"{name}.csv", seed)
@@ -131,7 +133,8 @@ def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_nex
     assert read_prepared(SHOP.parent / "latest").manifest["counts"]["read"] == ROWS
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")])
+@pytest.mark.parametrize(("number", "code", "said"), some_slow([
+    (signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")]))
 def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int, code: int, said: str) -> None:
     write_rows("new.csv", 1)
     process = subprocess.Popen([*LLMREC, *arguments("new")], env=environment(), text=True, stderr=subprocess.PIPE)
@@ -148,6 +151,7 @@ def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int
     assert os.listdir(SHOP.parent) == [".shop.lock"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_with_path_and_remedy_and_changes_nothing() -> None:
     """A limit on file sizes simulates a full disk: the first larger file cannot be written."""
     write_rows("new.csv", 1)

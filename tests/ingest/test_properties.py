@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,8 @@ def sound(row: tuple[str, ...]) -> bool:
     return bool(row[0] and row[1] and row[2] not in ("", "x") and row[3] not in ("-1", "nan"))
 
 
-@settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, split=SPLITS, core=st.integers(0, 2), cut=st.integers(0, 25), data=st.data())
 def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
         tmp_path: Path, rows: list[tuple[str, ...]], split: SplitSettings, core: int, cut: int,

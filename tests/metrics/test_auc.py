@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from llmrec_cli.metrics.auc import auc_of_counts, binary_auc
+from tests.some_slow import num_examples
 
 
 def test_auc_of_one_relevant_item_above_two_of_three_others_is_two_thirds():
@@ -27,7 +28,7 @@ pairs = st.lists(st.tuples(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 3.0]), st.bool
 
 
 @given(pairs)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=num_examples(500), deadline=None)
 def test_binary_auc_is_that_of_scikit_learn_and_of_all_pairs(case):
     scores, liked = (np.array(column) for column in zip(*case, strict=True))
     if liked.all() or not liked.any():

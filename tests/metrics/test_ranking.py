@@ -174,6 +174,7 @@ json.dump({name: {query: float(v) for query, v in scores.items()} for name, scor
 """
 
 
+@pytest.mark.slow
 def test_metrics_agree_with_ranx_on_two_hundred_generated_queries():
     pytest.importorskip("ranx")
     generator = np.random.default_rng(0)

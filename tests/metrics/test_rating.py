@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, root_
 
 from llmrec_cli.metrics import rating
 from llmrec_cli.metrics.rating import Predictions
+from tests.some_slow import num_examples
 
 
 def rmse(scores, values):
@@ -50,7 +51,7 @@ rated = st.lists(st.tuples(st.floats(-20, 20, width=32), st.floats(0, 5, width=3
 
 
 @given(rated)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=num_examples(500), deadline=None)
 def test_rating_metrics_are_those_of_scikit_learn(case):
     scores, values, liked = (np.array(column) for column in zip(*case, strict=True))
     assert rmse(scores, values) == pytest.approx(root_mean_squared_error(values, scores), abs=1e-9)

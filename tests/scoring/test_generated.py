@@ -15,6 +15,7 @@ from llmrec_cli.scoring import blocks
 from llmrec_cli.scoring.blocks import Allowed, _rank_on_device, rank_block
 from llmrec_cli.scoring.scorer import pair_scores, recommend_lists
 from tests.scoring.oracle import auc, candidates_of, cases, csr, fixed, queries_of
+from tests.some_slow import num_examples
 
 
 def listed(case, block_size=1024, given=True):
@@ -24,7 +25,7 @@ def listed(case, block_size=1024, given=True):
 
 
 @given(cases(), st.booleans(), st.integers(1, 5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=num_examples(500), deadline=None)
 def test_lists_are_the_candidates_by_score_then_hash_rank_never_padded(case, given, block_size):
     scores, _, _, _, k, ranks = case
     lists = listed(case, block_size, given)
@@ -40,7 +41,7 @@ def test_lists_are_the_candidates_by_score_then_hash_rank_never_padded(case, giv
 
 
 @given(cases(), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=num_examples(500), deadline=None)
 def test_auc_is_how_often_relevant_items_rank_above_others(case, given):
     lists = listed(case, given=given)
     for row in range(len(case[0])):
@@ -52,7 +53,7 @@ def test_auc_is_how_often_relevant_items_rank_above_others(case, given):
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=num_examples(200), deadline=None)
 def test_relevant_items_have_their_scores_in_order_and_non_candidates_none(case):
     scores, _, relevant, _, _, _ = case
     result, expected = listed(case, block_size=2).relevant_scores, []
@@ -62,7 +63,7 @@ def test_relevant_items_have_their_scores_in_order_and_non_candidates_none(case)
 
 
 @given(cases())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=num_examples(300), deadline=None)
 def test_the_gpu_code_path_gives_the_same(case):
     scores, seen, relevant, chosen, k, ranks = case
     allowed = Allowed(csr(seen), csr(chosen), np.zeros(scores.shape[1], np.float32))

@@ -166,6 +166,7 @@ def model_bytes(run):
 
 
 # Three epochs of four steps, then a refit of at most three of five: 6 is in the second epoch, 14 in the refit.
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "cuts"), [(["head=two_tower", *TINY_TOWER], [(14, [12, 2])]),
                                             ([*FUSION, "head.weights={ease: 1, tower: 1, neighbours: 1}"],
                                              [(6, [6, 0]), (14, [12, 2])])], ids=["two_tower", "fusion"])

@@ -22,6 +22,7 @@ from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import PrepareConfig, PretrainConfig
 from llmrec_cli.settings.tracker import NoTrackerSettings
 from llmrec_cli.stages import prepare, pretrain
+from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 from tests.tiny_models import save_tiny
 
@@ -196,7 +197,7 @@ def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prep
         pretrain.run(config(prepared, resume=str(killed.path)), killed)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", some_slow(OBJECTIVES))
 def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kill(prepared, tmp_path, name):
     chosen = {"objective": OBJECTIVES[name],
               "optim": AdamWSettings(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2)}

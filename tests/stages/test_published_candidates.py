@@ -103,6 +103,7 @@ def popularity_hits(rows: list[Row], k: int) -> list[float]:
     return result
 
 
+@pytest.mark.slow
 def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
     metrics = evaluate("rows", "candidates=published/groupRatingNegative.txt")
     rows = published()

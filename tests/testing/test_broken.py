@@ -111,6 +111,7 @@ def test_a_broken_encoder_is_caught(check, fault):
     assert broken([check], encoders.EncoderCase(parts.encoder(fault)))
 
 
+@pytest.mark.slow
 def test_an_encoder_with_other_vectors_in_another_process_is_caught():
     check = encoders.another_process_gives_the_same_vectors_and_identity
     assert broken([check], encoders.EncoderCase(TfIdfSettings())) == []

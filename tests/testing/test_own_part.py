@@ -71,11 +71,13 @@ def run(folder, head):
     return subprocess.run([sys.executable, "-c", CHECK], cwd=folder, env=environment, text=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_a_head_of_another_package_is_checked_without_pytest(tmp_path):
     done = run(tmp_path, HEAD)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_all_failed_checks_of_a_head_are_reported_together_per_example(tmp_path):
     done = run(tmp_path, BROKEN)
     assert done.returncode != 0
@@ -84,6 +86,7 @@ def test_all_failed_checks_of_a_head_are_reported_together_per_example(tmp_path)
         assert f"{example}: scores are finite float32 of every query with every item: torch.float64" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_an_encoder_and_an_adversary_are_checked_too():
     check_loss(BprSettings)
     check_encoder(LsaSettings)

@@ -28,6 +28,7 @@ from llmrec_cli.settings.loss import BprSettings, MseSettings
 from llmrec_cli.settings.search import TuneSettings
 from llmrec_cli.tuning import tune as tuning
 from tests.heads.by_hand import CONTEXT, training
+from tests.some_slow import some_slow
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
          "head.search.l2={low: 1, high: 1000, log: true}",
@@ -367,7 +368,7 @@ def killed_in_fit(monkeypatch, number):
 
 
 # The first trial, a random one, one proposed by the estimator, and the fit after all six trials.
-@pytest.mark.parametrize("number", [1, 2, 5, 7])
+@pytest.mark.parametrize("number", some_slow([5, 1, 2, 7]))
 def test_a_run_killed_in_a_trial_goes_on_to_the_same_trials_and_the_same_model(llmrec, settings, monkeypatch, number):
     config = [*settings, *SPACE, "tune.trials=6", "tune.num_startup=3"]
     tuned_in_parts(llmrec, config, killed_in_fit(monkeypatch, number))
@@ -397,6 +398,7 @@ def test_a_damaged_journal_is_refused_by_name(llmrec, settings, monkeypatch):
     assert "cut/tuning.journal: is damaged" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_installed_command_and_the_run_can_be_resumed(llmrec, settings, sent, code):
     arguments = [*settings, *SPACE, "tune.trials=400", "run_dir=cut"]
@@ -458,6 +460,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
     assert not Path("runs/finetune/latest").exists()
 
 
+@pytest.mark.slow
 def test_measured_memory_is_the_growth_of_the_process(tmp_path):
     """64 MiB are taken and given back, then next to nothing behind the higher peak.
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmrec_cli.heads.shared import matrix_products as dense_products
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks, reorder_in_place, transpose_in_place
+from tests.some_slow import num_examples
 
 
 def generated(num_queries, num_rows, num_columns, seed, ones=True):
@@ -21,7 +22,7 @@ def generated(num_queries, num_rows, num_columns, seed, ones=True):
 
 @given(st.integers(0, 9), st.integers(0, 20), st.lists(st.integers(0, 150), max_size=3), st.integers(0, 99),
        st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=num_examples(200), deadline=None)
 def test_the_product_is_the_plain_one_also_with_columns_added_and_after_loading(queries, rows, columns, seed, ones):
     history, matrix = generated(queries, rows, sum(columns), seed, ones)
     blocks, start = ColumnBlocks(rows), 0

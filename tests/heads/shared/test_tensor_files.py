@@ -52,6 +52,7 @@ print(measure_memory_growth(lambda: write_tensors(Path(sys.argv[1]), arrays)), m
 """
 
 
+@pytest.mark.slow
 def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path / "a")], check=True, capture_output=True,
                           text=True)

@@ -92,6 +92,7 @@ def test_classes_of_numbers_are_those_of_standing_groups_or_of_all_where_none_is
     assert prepared.manifest["texts"]["group"]["edges"]["age"][-1] == 10
 
 
+@pytest.mark.slow
 def test_appended_group_descriptions_are_merged_and_may_gain_members(tmp_path: Path) -> None:
     prepared_of(tmp_path / "a", out=tmp_path / "step")
     more = {"interactions": str(write(tmp_path, "user_id,item_id\nx,b\n", "more.csv")),

@@ -204,6 +204,7 @@ def test_groups_with_only_copied_pairs_have_no_validation_and_a_warning(tmp_path
     assert any("groups have no validation interactions" in warning for warning in prepared.manifest["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaks", ["auto", "keep"])
 def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: str) -> None:
     """The new file repeats a validation pair, and adds an interaction of a user who had only one."""

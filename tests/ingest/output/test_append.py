@@ -22,6 +22,7 @@ from llmrec_cli.settings.split import (
     TemporalSettings,
 )
 from tests.ingest.preparing import HEADER, Prepared, prepare_with, write
+from tests.some_slow import some_slow
 
 UNNUMBERED = {"interactions": ("user", "item"), "negatives": ("user", "item"), "filtered": (), "items": ("item",),
               "users": ("user",), "groups": ("group", "user"), "group_interactions": ("group", "item"), "triples": (),
@@ -76,7 +77,10 @@ def assert_same(appended: Prepared, whole: Prepared) -> None:
     assert actual == expected
 
 
-@pytest.mark.parametrize(("split", "options"), list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True)))
+CASES = list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True))
+
+
+@pytest.mark.parametrize(("split", "options"), some_slow(reversed(CASES), 2))
 def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: SplitSettings,
                                                        options: dict[str, Any]) -> None:
     items = ["item_id,title,year\n" + "".join(f"i{n},Film {n},19{n}0\n" for n in part)
@@ -89,8 +93,9 @@ def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: Sp
     assert appended.manifest["data_cutoff"] == whole.manifest["data_cutoff"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
-@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate],
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),
        sizes=st.tuples(st.integers(3, 40), st.integers(1, 40)))
@@ -132,6 +137,7 @@ def test_items_that_change_are_the_same_one_after_the_other_as_at_once(tmp_path:
     assert (items["a"], items["b"], items["c9"]) == (("A", "3"), ("B2", "0"), ("C", "1"))
 
 
+@pytest.mark.slow
 def test_dropped_group_rows_count_again_after_appending(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
              "group_interactions": "group_id,item_id,value\ng,a,-3\ng,b,1\nh,a,1\ng,new,1\n"}
@@ -143,6 +149,7 @@ def test_dropped_group_rows_count_again_after_appending(tmp_path: Path) -> None:
         ("g", "a"): 1.0, ("h", "a"): 1.0, ("g", "new"): 1.0}
 
 
+@pytest.mark.slow
 def test_group_interactions_stay_when_a_file_without_any_is_appended(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
              "group_interactions": "group_id,item_id\ng,a\n"}

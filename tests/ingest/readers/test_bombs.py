@@ -44,6 +44,7 @@ def test_a_zstandard_frame_with_a_huge_window_is_refused(tmp_path: Path) -> None
         stage([source(tmp_path, frame, "x.csv.zst")], tmp_path / "staged", IDS, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direct", [False, True])
 def test_one_long_text_a_million_times_is_refused_before_it_is_made(tmp_path: Path, direct: bool) -> None:
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), ["x" * (10 << 20)])

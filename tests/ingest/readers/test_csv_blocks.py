@@ -12,6 +12,7 @@ from llmrec_cli.ingest.readers.delimited import open_delimited
 from llmrec_cli.ingest.readers.sources import Record, Source
 from tests.ingest.preparing import source, write
 from tests.ingest.readers.test_delimited import one_by_one
+from tests.some_slow import num_examples
 
 COMMA = Dialect(",", '"')
 # Whole fields, sound ones and others, so that most rows are nearly sound, and pieces that break them.
@@ -36,7 +37,7 @@ def read(file: Source, size: int, quickly: bool) -> list[Record]:
     return one_by_one(rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=num_examples(300), deadline=None)
 @given(ROWS, st.sampled_from([7, 40, 200, 1 << 20]), st.sampled_from(['"', "", "'"]), st.booleans())
 def test_blocks_give_the_rows_line_numbers_and_rejects_of_the_exact_reader(
         tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[list[str], str]], size: int, quote: str,
@@ -46,7 +47,7 @@ def test_blocks_give_the_rows_line_numbers_and_rejects_of_the_exact_reader(
     assert read(file, size, True) == read(file, size, False)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=num_examples(200), deadline=None)
 @given(st.text(st.sampled_from('a,"\n\r;é'), max_size=60), st.sampled_from([3, 16, 1 << 20]), st.integers(1, 3))
 def test_any_text_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, text: str, size: int, width: int) -> None:
     file = source(tmp_path_factory.getbasetemp(), text + "x", "any.csv", names=("p", "q", "r")[:width])

@@ -16,6 +16,7 @@ from llmrec_cli.ingest.readers.sources import Record, Source
 from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import source
 from tests.ingest.readers.test_delimited import one_by_one
+from tests.some_slow import num_examples
 
 VALUES = ['"u1"', "007", "7", "-0", "1.50", "1e3", "1E+2", "9007199254740993", "null", '"null"', "true", '""', '"é 五"',
           '"a\\"b"', '"\\u00e9"', '"\\uD7ff"', '"\\u00g0"', '"\\ud800"',
@@ -27,7 +28,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from(KEYS[:2] * 4 + KEYS), st.sampled_from
 STYLES = st.sampled_from(["{%s}\n"] * 8 + ["{ %s }\n", "\t{%s} \r\n", "{%s,}\n", "{%s\n", "\n{%s}\n", "[{%s}]\n"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=num_examples(300), deadline=None)
 @given(st.lists(st.tuples(PAIRS, STYLES), max_size=12), st.sampled_from([", ", ",", " , "]), st.integers(1, 6))
 def test_layouts_give_the_rows_of_the_exact_reader(tmp_path_factory: pytest.TempPathFactory,
                                                    rows: list[tuple[list[tuple[str, str]], str]], comma: str,

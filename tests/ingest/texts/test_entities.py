@@ -212,6 +212,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "megabytes"), [(1, 50), (200, 1500)])
 def test_a_text_of_a_megabyte_is_cut_and_memory_stays(tmp_path: Path, rows: int, megabytes: int) -> None:
     # 200 of them are 200 MB, which this test itself holds three times; the engine sorts 64 MB of them at once.
