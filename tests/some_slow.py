@@ -10,8 +10,14 @@ import pytest
 def some_slow(values: Iterable[Any], num_fast: int = 1) -> list[Any]:
     """Return parameters for `parametrize`; all but the first `num_fast` are marked slow."""
     values = list(values)
-    return values[:num_fast] + [pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
-                                for value in values[num_fast:]]
+    return values[:num_fast] + [_slow(value) for value in values[num_fast:]]
+
+
+def _slow(value: Any) -> Any:
+    """Return the parameter with the mark; a tuple has the values of several arguments."""
+    if hasattr(value, "marks"):  # a pytest.param already
+        return pytest.param(*value.values, id=value.id, marks=[*value.marks, pytest.mark.slow])
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
 
 
 def num_examples(most: int) -> int:

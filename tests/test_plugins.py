@@ -101,6 +101,7 @@ def finetune(llmrec, tiny_prepared, *typed):
     return llmrec("finetune", f"prepared={tiny_prepared}", *typed)
 
 
+@pytest.mark.slow
 def test_a_head_of_an_own_package_goes_from_data_to_lists(package, llmrec, tiny_prepared, tmp_path):
     done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=nearest", "head.neighbours=7", "run_dir=run")
     assert done.code == 0, done.err
@@ -122,6 +123,7 @@ def test_a_head_of_an_own_package_goes_from_data_to_lists(package, llmrec, tiny_
     assert (tmp_path / "lists.jsonl").read_text("utf-8").count("\n") > 60
 
 
+@pytest.mark.slow
 def test_a_member_a_loss_and_an_encoder_of_an_own_package_are_used_and_named(package, llmrec, tiny_prepared, tmp_path):
     done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=fusion", "head.members.mine.head=nearest",
                     "head.members.tower=null", "head.members.ease=null", "run_dir=fused", "refit=none")
@@ -166,6 +168,7 @@ def test_a_run_is_resumed_with_the_package_named_again(package, llmrec, tiny_pre
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_only_the_command_line_names_packages(package, llmrec, tiny_prepared, tmp_path):
     shared = tmp_path / "shared"
     (shared / "experiment").mkdir(parents=True)

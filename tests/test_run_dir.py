@@ -29,6 +29,7 @@ from llmrec_cli.atomic_files import (
 )
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
 from llmrec_cli.run_dir import RunDir, commit, environment, latest
+from tests.some_slow import some_slow
 
 HOLD = """
 import sys
@@ -461,7 +462,7 @@ def test_a_link_to_what_is_gone_is_replaced():
     assert link.is_dir()
 
 
-@pytest.mark.parametrize("name", ["runs/prepare/latest", "data/prepared/latest"])
+@pytest.mark.parametrize("name", some_slow(["runs/prepare/latest", "data/prepared/latest"]))
 def test_a_latest_that_is_a_folder_ends_a_command_before_its_work(llmrec, prepare_tiny, name):
     Path(name).mkdir(parents=True)
     (Path(name) / "kept").write_text("")

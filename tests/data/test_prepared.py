@@ -13,6 +13,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.split import LeaveLastOutSettings
 from tests.ingest.preparing import HEADER, prepare_with, write
+from tests.some_slow import some_slow
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
         read_prepared(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}'])
+@pytest.mark.parametrize("text", some_slow(["", "{", "[]", "null", '{"format": 1}'], 2))
 def test_an_invalid_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, "utf-8")
     with pytest.raises(ArtifactError, match=r"manifest\.json: (not readable|is not a manifest)"):

@@ -56,6 +56,7 @@ def test_another_number_of_rows_is_refused():
         check_columns(pa.table(SOUND), "here", COLUMNS, "prepare again", 3)
 
 
+@pytest.mark.slow
 def test_a_file_that_says_to_be_a_thousand_times_as_large_is_refused_before_it_is_read(tmp_path):
     # A column of one value takes a few bytes for a million rows.
     column = pa.array([7] * 2**20, pa.int64())

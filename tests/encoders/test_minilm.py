@@ -35,6 +35,7 @@ def encoder_folder():
     return str(locate(MiniLMSettings()).folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peft", [TopLayersSettings(), LoraSettings()])
 def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
     from transformers import AutoModel, AutoTokenizer

@@ -21,6 +21,7 @@ from llmrec_cli.settings.peft import (
     PromptSettings,
     TopLayersSettings,
 )
+from tests.some_slow import some_slow
 from tests.tiny_models import SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
@@ -60,14 +61,14 @@ def trained(encoder, steps=6, rate=0.01):
     return encoder
 
 
-@pytest.mark.parametrize("peft", ADAPTERS, ids=lambda p: f"{p.kind}-{p.num_layers}")
+@pytest.mark.parametrize("peft", some_slow(ADAPTERS, 3), ids=lambda p: f"{p.kind}-{p.num_layers}")
 def test_an_adapter_changes_nothing_before_it_is_trained(folders, peft):
     for architecture in ("bert", "distilbert"):
         expected = load(folders[architecture], None).encode(TEXTS)
         np.testing.assert_allclose(load(folders[architecture], peft).encode(TEXTS), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("peft", EVERYTHING, ids=lambda p: p.kind + str(getattr(p, "num_layers", "")))
+@pytest.mark.parametrize("peft", some_slow(EVERYTHING, 4), ids=lambda p: p.kind + str(getattr(p, "num_layers", "")))
 def test_trained_weights_are_restored_in_another_encoder_of_the_same_base(folders, peft):
     before = load(folders["bert"], peft).encode(TEXTS)
     encoder = trained(load(folders["bert"], peft))
@@ -118,6 +119,7 @@ def test_adalora_ends_with_the_requested_mean_rank(folders):
     assert sum(int((rank != 0).sum()) for rank in ranks) == 3 * 12
 
 
+@pytest.mark.slow
 def test_resumed_adalora_equals_an_uninterrupted_run(folders):
     def run(encoder, start, stop):
         encoder.budget.plan(10)

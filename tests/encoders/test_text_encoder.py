@@ -12,6 +12,7 @@ from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.peft import FrozenSettings, LoraSettings, NoPeftSettings, TopLayersSettings
+from tests.some_slow import some_slow
 from tests.tiny_models import ARCHITECTURES, SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def reference(folder, texts, max_length=12):
         ).last_hidden_state[0].mean(0).numpy() for text in texts])
 
 
-@pytest.mark.parametrize("architecture", LAYERED)
+@pytest.mark.parametrize("architecture", some_slow(LAYERED))
 def test_vectors_are_the_mean_over_tokens_whatever_the_padding_and_wherever_the_model_is_cut(folders, architecture):
     expected = reference(folders[architecture], TEXTS)
     for peft in PEFTS:

@@ -104,6 +104,7 @@ def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, know
         "ease", "Without the graph", "Swapped knowledge", "Triple counts"]
 
 
+@pytest.mark.slow
 def test_whatever_split_is_measured_knowledge_is_compared_on_validation(run, known, tmp_path):
     model = saved(tmp_path / "ease", known, EASE, ("train",))
     test = run(model, split="test")[0]["knowledge"]

@@ -179,6 +179,7 @@ def test_the_tables_show_what_is_lost_and_that_it_is_worse():
     assert lines[-1] == "not perturbed, no item text read at recommendation time: ease"
 
 
+@pytest.mark.slow
 def test_the_page_has_a_section_for_it():
     from tests.report.test_html import content, render
 

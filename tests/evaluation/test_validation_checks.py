@@ -56,6 +56,7 @@ RUN = ["finetune", "head=group_aggregate", "head.members={near: {head: popularit
        "head.members.tower=null", "head.members.neighbours=null", "monitor=ndcg@5", "refit=none"]
 
 
+@pytest.mark.slow
 def test_finetune_says_that_the_validation_of_groups_is_a_copy_of_members_training(llmrec, households) -> None:
     assert llmrec(*households, "split.leaks=keep").code == 0
     done = llmrec(*RUN, "run_dir=run")
@@ -67,6 +68,7 @@ def test_finetune_says_that_the_validation_of_groups_is_a_copy_of_members_traini
     assert 60 < share < 80
 
 
+@pytest.mark.slow
 def test_group_validation_without_copies_gives_no_warning(llmrec, households) -> None:
     assert llmrec(*households).code == 0
     done = llmrec(*RUN, "run_dir=run")

@@ -10,6 +10,7 @@ import pytest
 
 from llmrec_cli.ingest.readers import decompression_limits as bombs
 from tests.faults.common import ROWS, prepared_ids, refused
+from tests.some_slow import some_slow
 
 
 def test_26_bad_utf_8_is_named_by_line_and_byte(llmrec):
@@ -75,6 +76,7 @@ def test_33_integers_beyond_2_53_beside_a_blank_are_exact(llmrec, name):
             .to_pylist()] == [(4 + (name == "x.csv"), "user_id", "is empty")]
 
 
+@pytest.mark.slow
 def test_34_numbers_and_texts_in_one_id_column_are_all_texts(llmrec):
     rows = [7, "7", "x", 1.5, 10**20]
     mixed = "".join(json.dumps({"user_id": n, "item_id": f"i{place}"}) + "\n" for place, n in enumerate(rows))
@@ -97,7 +99,7 @@ SCRIPTS = ["latin", "ελληνικά", "кириллица", "עברית", "ا�
            "é", "e\u0301", "ﬁ", "fi", "Å", "\u212b", "a\u200db", " padded ", "ß", "ẞ"]
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+@pytest.mark.parametrize("name", some_slow(["x.csv", "x.jsonl", "x.parquet"]))
 def test_43_ids_of_any_script_come_out_as_they_went_in(llmrec, name):
     if name == "x.parquet":
         pq.write_table(pa.table({"user_id": SCRIPTS, "item_id": SCRIPTS}), "it")

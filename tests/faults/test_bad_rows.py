@@ -66,7 +66,7 @@ def test_36_shuffled_rows_give_the_same_bytes(llmrec, tmp_path, split):
     assert manifests[0]["counts"]["duplicates"] > 50
 
 
-@pytest.mark.parametrize("time", ["-1", "NaN", "inf", "4102444801", "99999999999", "", "yesterday"])
+@pytest.mark.parametrize("time", some_slow(["-1", "NaN", "inf", "4102444801", "99999999999", "", "yesterday"], 3))
 def test_37_a_time_that_cannot_be_is_rejected_by_line(llmrec, time):
     prepared_ids(llmrec, ROWS + f"u1,i9,1,{time}\n", "dataset.max_reject_share=0.1")
     assert pq.read_table("data/prepared/fault/rejects.parquet").to_pylist() == [
@@ -79,9 +79,9 @@ def with_commas(value, time):
         f"u{n % 7};i{n};{value if n % 2 else n};{time if n % 2 else START + n}\n" for n in range(40))
 
 
-@pytest.mark.parametrize(("value", "remedy"), [
+@pytest.mark.parametrize(("value", "remedy"), some_slow([
     ("4,5", "4.5 for '4,5'"), ("-1.234,5", "-1234.5 for '-1.234,5'"),
-    ("1,234", "1.234 for '1,234', or 1234 where the comma groups thousands")])
+    ("1,234", "1.234 for '1,234', or 1234 where the comma groups thousands")]))
 def test_37_a_decimal_comma_is_named_as_the_cause_and_no_setting_is_blamed(llmrec, value, remedy):
     message = refused(llmrec, with_commas(value, START), "dataset.delimiter=;")
     assert f"The first ones:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in message
@@ -107,6 +107,7 @@ def test_37_a_decimal_comma_among_other_bad_rows_is_named_before_the_other_advic
     assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in message
 
 
+@pytest.mark.slow
 def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_set(llmrec):
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (
@@ -137,6 +138,7 @@ def test_38_equal_times_are_ordered_by_a_row_hash_not_by_id_or_file(llmrec):
     assert any("300 interactions (100.0%) have the same user and time" in text for text in manifest["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec):
     rows = [(f"u{user}", item, n * 7 % 5) for user in range(9) for n, item in enumerate("abcde")]
@@ -151,6 +153,7 @@ def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec)
         assert not any("have the same user and time" in text for text in warned)
 
 
+@pytest.mark.slow
 def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(llmrec):
     rows = [f"u{user},i{(user + n) % 6},1,{START + n // 2 * 86_400}\n" for user in range(20) for n in range(5)]
     split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), "leave_last_out")
@@ -202,7 +205,7 @@ def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_i
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("split", ["cold_users", "temporal"])
+@pytest.mark.parametrize("split", some_slow(["cold_users", "temporal"]))
 def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
     # Everybody's interactions are on one day of their own, so that the newest users are new.
     rows = [f"u{n // 6},i{n % 7},1,{START + n // 6 * 86_400}\n" for n in range(120)]
@@ -232,6 +235,7 @@ def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_
     assert told == {"item_knn": True, "ease": False}
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(llmrec):
     Path("items.csv").write_text("item_id,title,plot\ni0,Alien,in space\ni1,,\ni2, ,\n")
@@ -264,6 +268,7 @@ def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmr
     assert "history items ignored, unknown to the model: 1 ('unseen')" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):
     Path("groups.csv").write_text(GROUPED)

@@ -79,6 +79,7 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
     assert result["ndcg@2"].mean() == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", some_slow(["two_tower", "ease", "user_knn"]))
 def test_74_changing_data_after_the_cutoff_changes_no_bit_of_the_weights(
         llmrec, tmp_path, prepare_tiny, tiny_encoder, head):

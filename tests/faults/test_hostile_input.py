@@ -79,6 +79,7 @@ def test_65_an_encoder_outside_the_models_folder_is_refused(model, path):
         load_recommender(model, CONTEXT)
 
 
+@pytest.mark.slow
 def test_66_no_variable_of_the_environment_is_in_any_byte_of_what_is_written(llmrec, prepare_tiny, tiny_encoder,
                                                                         monkeypatch, tmp_path):
     marker = "marker-of-a-secret"

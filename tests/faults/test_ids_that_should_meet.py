@@ -44,6 +44,7 @@ def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(
         llmrec, clicks(ours), *message, "dataset.audit=strict")
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
     ids = [f"A{n}" for n in range(20)]
@@ -57,6 +58,7 @@ def test_81_partly_matching_ids_give_a_warning_for_users_and_items(llmrec):
         "numbers: a column with gaps became floating point"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_81_few_common_ids_give_a_warning_but_a_catalogue_with_gaps_does_not(llmrec):
     ids = [f"A{n}" for n in range(20)]
@@ -67,6 +69,7 @@ def test_81_few_common_ids_give_a_warning_but_a_catalogue_with_gaps_does_not(llm
     assert warnings() == []
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_81_group_members_and_links_are_compared_with_the_catalogues_ids(llmrec):
     Path("groups.csv").write_text("group_id,user_id\n" + "".join(f"g,{n}.0\n" for n in range(9)))
@@ -91,6 +94,7 @@ def test_81_held_out_ids_of_a_given_split_are_compared_with_training_ids(llmrec)
     assert any(result in warning for warning in warnings())
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.parametrize("kind", ["items", "users"])
 def test_a_published_cold_split_gets_no_advice_to_change_it(llmrec, kind):
@@ -129,6 +133,7 @@ def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_o
     assert done.code == 3
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
     prepared_ids(llmrec, clicks(IDS))
@@ -139,6 +144,7 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
                for warning in warnings())
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_81_ids_of_another_script_are_shown_as_they_are_written(llmrec):
     message = catalogue([f"商品S{n}" for n in range(20)])

@@ -105,6 +105,7 @@ def test_23_a_checkpoint_of_a_newer_format_is_refused_and_one_of_the_format_befo
     assert llmrec("finetune", "resume=run").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_18_19_a_checkpoint_that_is_cut_short_or_has_a_flipped_bit_is_refused_with_4(llmrec, tiny_prepared,
                                                                                   monkeypatch):
@@ -225,6 +226,7 @@ def test_13_a_second_prepare_of_the_same_data_ends_with_75_and_leaves_it_as_it_w
     assert Path("data/prepared/tiny/manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", some_slow([0o077, 0o022]), ids=oct)
 def test_96_every_file_and_folder_has_the_permissions_that_the_umask_leaves(llmrec, prepare_tiny, tiny_encoder,
                                                                           tmp_path, umask):

@@ -128,7 +128,7 @@ MAPPED = ["dataset.columns.user_id=user.id", "dataset.columns.item_id=cart.items
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.parquet", "x.csv"])
+@pytest.mark.parametrize("name", some_slow(["x.jsonl", "x.jsonl.gz", "x.parquet", "x.csv"]))
 def test_79_paths_read_nested_events_and_columns_of_one_array_stay_together(llmrec, name):
     content = jsonl(EVENTS)
     if name == "x.jsonl.gz":
@@ -145,6 +145,7 @@ def test_79_paths_read_nested_events_and_columns_of_one_array_stay_together(llmr
     assert f"{name}: 3 rows dropped: empty or missing array" in notes
 
 
+@pytest.mark.slow
 def test_79_arrays_inside_arrays_and_arrays_side_by_side_are_read(llmrec):
     orders = [{"day": "2020-01-01", "skus": ["a", "b"]}, {"day": "2020-01-02", "skus": ["c"]}]
     rows = [{"user_id": "u", "orders": orders}, {"user_id": "v", "orders": []}]
@@ -156,6 +157,7 @@ def test_79_arrays_inside_arrays_and_arrays_side_by_side_are_read(llmrec):
     assert pairs("value") == [("u", "a", 3.0), ("u", "b", 4.0), ("v", "a", 5.0)]
 
 
+@pytest.mark.slow
 def test_79_what_does_not_fit_a_path_or_its_neighbour_is_a_bad_row(llmrec):
     good = [{"user_id": f"u{n}", "item_id": ["a"], "value": [1]} for n in range(9)]
     prepared_ids(llmrec, jsonl([{"user_id": "u", "item_id": ["a", "b"], "value": [3]}, *good]),
@@ -201,6 +203,7 @@ def test_79_floating_point_ids_inside_arrays_are_refused(llmrec):
         llmrec, content, "dataset.columns.item_id=items[].sku", name="x.parquet")
 
 
+@pytest.mark.slow
 def test_79_members_and_links_may_be_arrays_too(llmrec):
     Path("groups.jsonl").write_text(jsonl([{"group_id": "g", "user_id": ["u1", "u2"]},
                                            {"group_id": "h", "user_id": "u3"}]))
@@ -218,7 +221,7 @@ BOOKS = [{"item_id": f"i{n}", "title": f"Book {n}", "pages": "Free" if n == 3 el
 CLICKS = "user_id,item_id\n" + "".join(f"u{n % 9},i{n % 7}\n" for n in range(60))
 
 
-@pytest.mark.parametrize("name", ["b.jsonl", "b.jsonl.gz", "b.parquet", "b.csv"])
+@pytest.mark.parametrize("name", some_slow(["b.jsonl", "b.jsonl.gz", "b.parquet", "b.csv"]))
 def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_it(llmrec, name):
     if name == "b.parquet":
         pq.write_table(pa.Table.from_pylist(BOOKS), name)
@@ -254,6 +257,7 @@ def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
         "genre[][]=Books", "genre[][]=SF"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_example(llmrec):
     Path("b.jsonl").write_text(jsonl(BOOKS))
@@ -267,7 +271,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet"])
+@pytest.mark.parametrize("name", some_slow(["items.csv", "items.jsonl", "items.parquet"]))
 def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
     rows = [{"Item_ID": f"i{n}", "Title": f"Mug {n}", "Genre": "g"} for n in range(7)]
     if name == "items.csv":
@@ -286,6 +290,7 @@ def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):
         f"{name}: column 'Title' is read as title"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_columns_that_differ_only_by_case_are_ambiguous_unless_one_is_exact(llmrec):
     Path("items.csv").write_text("item_id,Title,TITLE\n" + "".join(f"i{n},a,b\n" for n in range(7)))
@@ -310,6 +315,7 @@ def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     assert "write one user_id per row" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_take_is_named(llmrec):
     items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.common import manifest_counts, prepared_ids, refused
+from tests.some_slow import some_slow
 
 MANY = "".join(f"u{n % 9},i{n % 7}\n" for n in range(40))
 
@@ -21,7 +22,7 @@ def rejects():
     return [(row["line"], row["column"], row["reason"]) for row in rows]
 
 
-@pytest.mark.parametrize(("name", "pack"), [("x.csv", bytes), ("x.csv.gz", gzip.compress)])
+@pytest.mark.parametrize(("name", "pack"), some_slow([("x.csv", bytes), ("x.csv.gz", gzip.compress)], 4))
 @pytest.mark.parametrize("again", ["user_id,item_id\n", "\ufeffuser_id,item_id\r\n", '"user_id","item_id"\n',
                                    '\ufeff"user_id","item_id"\n', "user_id,item_id,\n"])
 def test_80_a_repeated_header_is_rejected_with_its_line_and_stops_nothing(llmrec, name, pack, again):
@@ -66,6 +67,7 @@ def test_a_semicolon_separated_csv_is_distinguished_from_a_misplaced_quote(llmre
         "dataset.delimiter=';'")
 
 
+@pytest.mark.slow
 def test_a_backslash_before_a_quote_names_the_setting_that_reads_it_and_it_does(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
     Path("books.csv").write_bytes(BOOKS.encode("latin-1"))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.common import START
+from tests.some_slow import some_slow
 
 HEADER = "user_id,item_id,timestamp\n"
 DAYS = [HEADER + "".join(f"u{n % 12},i{(n * 5 + day) % 9},{START + day * 86_400 + n}\n" for n in range(60))
@@ -51,6 +52,7 @@ def test_82_placeholder_users_give_a_warning_and_can_be_dropped(llmrec):
     assert "dataset.drop_users has ids that are in no row: 'NULL'" in manifest["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shell(llmrec):
     odd = ["null", "' '", "[guest]", '"nan"', "n/a ", "<unknown>\u200b", "\tanon"]
@@ -75,7 +77,7 @@ def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec
     assert prepare(llmrec, "dataset.interactions=o.csv", "split=none")[1]["warnings"] == []
 
 
-@pytest.mark.parametrize("empty", [HEADER, "", "\n\n"])
+@pytest.mark.parametrize("empty", some_slow([HEADER, "", "\n\n"]))
 def test_84_appending_an_empty_file_changes_nothing(llmrec, empty):
     Path("1.csv").write_text(DAYS[0])
     Path("2.csv").write_text(empty)
@@ -87,7 +89,7 @@ def test_84_appending_an_empty_file_changes_nothing(llmrec, empty):
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", name="first")[0].code == 3
 
 
-@pytest.mark.parametrize("policy", ["auto", "sum"])
+@pytest.mark.parametrize("policy", some_slow(["auto", "sum"]))
 def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, policy):
     Path("1.csv").write_text(DAYS[0])
     Path("2.csv").write_text(DAYS[1])
@@ -102,6 +104,7 @@ def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, pol
         assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
@@ -124,6 +127,7 @@ def test_84_rows_that_may_be_summed_twice_are_refused_without_force(llmrec):
     assert one["counts"]["interactions"] + 1 >= len(table("interactions", "last"))
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     Path("1.csv").write_text(DAYS[0])
@@ -145,6 +149,7 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
             "a file the first row that is not empty") in manifest["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newest_file_has_the_column(llmrec):
     for n, day in enumerate(DAYS[:2], 1):
@@ -161,6 +166,7 @@ def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newes
                     "older value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")
 
 
+@pytest.mark.slow
 def test_85_data_smaller_than_half_of_the_previous_needs_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
     Path("short.csv").write_text("".join(DAYS[1].splitlines(keepends=True)[:30]))
@@ -174,6 +180,7 @@ def test_85_data_smaller_than_half_of_the_previous_needs_force(llmrec):
     assert prepare(llmrec, "dataset.interactions=short.csv", "split=none", "force=true")[1]["counts"]["read"] == 29
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_one_row_of_a_wrong_clock_is_named_and_can_be_cut(llmrec):
     late = START + 10 * 365 * 86_400
@@ -203,6 +210,7 @@ def clock_warnings(llmrec, times, name="clock", *settings):
     return [text for text in manifest["warnings"] if "wrong clock" in text], manifest
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_several_wrong_clocks_at_both_ends_are_reported_together(llmrec):
     (late, early), manifest = clock_warnings(llmrec, [START + 3000 * DAY, START + 20_000 * DAY, 1, 400 * DAY])
@@ -224,7 +232,7 @@ def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("gap", [1.2, 6.5])
+@pytest.mark.parametrize("gap", some_slow([1.2, 6.5]))
 def test_new_days_of_a_short_history_are_not_reported_as_wrong_clocks(llmrec, gap):
     young = [START + n * 500 for n in range(200)]
     Path("young.csv").write_text(HEADER + "".join(f"u{n % 9},i{n % 7},{time}\n" for n, time in enumerate(

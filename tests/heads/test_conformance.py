@@ -9,6 +9,7 @@ from llmrec_cli.testing.heads import HEAD_CHECKS, values_and_ages_of_interaction
 from llmrec_cli.testing.shop import copies
 from llmrec_cli.testing.suite import require_all
 from tests.heads.conftest import EXAMPLES, NAMES, configs
+from tests.some_slow import some_slow
 
 # The properties of the heads, repeated here: a head with a wrong property would skip checks.
 KNOW_USERS = {"user_knn", "mf", "neural_cf", "factorization_machine", "two_tower", "fusion"}
@@ -22,7 +23,11 @@ BY_ATTRIBUTES = ("factorization_machine",)
 CHECKS = [check for check in HEAD_CHECKS if check is not values_and_ages_of_interactions_change_the_scores]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# They take half of the time of all heads.
+HEAVY = ("interest", "sequential_lora")
+
+
+@pytest.mark.parametrize("name", some_slow(sorted(NAMES, key=HEAVY.__contains__), len(NAMES) - len(HEAVY)))
 def test_every_head_keeps_every_promise(case, name):
     require_all({name: case(name)}, CHECKS)
 

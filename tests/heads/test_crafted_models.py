@@ -30,6 +30,7 @@ from tests.faults.crafting import (
 )
 from tests.heads.conftest import NAMES
 from tests.heads.groups.test_group_conformance import TRAINED, club, taught  # noqa: F401
+from tests.some_slow import some_slow
 
 HERE = ("ease_dual", "ease_words", "clusters_own", "content_lsa", "similarity_concat", "item_static", "user_weights",
         "group_aggregate")
@@ -156,7 +157,7 @@ def test_every_head_of_the_table_has_a_crafted_model():
     assert heads == set(HEADS)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", some_slow(QUICK, 7))
 def test_a_crafted_model_is_refused_or_answers_the_same(saved, name):
     outcomes = fuzz(saved(name), SEVERAL, f"quick {name}")
     assert outcomes["refused"] >= SEVERAL // 3, outcomes

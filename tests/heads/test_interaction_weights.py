@@ -138,6 +138,7 @@ def test_each_member_of_a_fusion_has_its_own_weights(shop):
     assert not torch.allclose(*scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some_slow(TRAINED))
 def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:

@@ -36,6 +36,7 @@ def config(**settings: str) -> PrepareConfig:
     return PrepareConfig(dataset=dataset, split=NoSplitSettings(), engine=DuckDbSettings(), **settings)
 
 
+@pytest.mark.slow
 def test_shuffled_rows_and_split_files_give_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:
     first = prepare_with(tmp_path / "a", tiny(), RandomSettings())
     for name in ("interactions", "items"):

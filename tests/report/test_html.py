@@ -69,6 +69,7 @@ class Visible(HTMLParser):
             self.text.append(data)
 
 
+@pytest.mark.slow
 def test_titles_with_markup_are_shown_and_not_run():
     printed = Visible(page())
     assert not [tag for tag, _ in printed.tags if tag == "script"]
@@ -134,15 +135,18 @@ def test_all_scripts_are_in_the_page_as_text():
     assert "أحلام" in text
 
 
+@pytest.mark.slow
 def test_the_same_evaluation_gives_the_same_bytes():
     assert render(content()) == page()
 
 
+@pytest.mark.slow
 def test_a_model_without_training_curves_says_so():
     assert "No training curves" in render(content(curves=[]))
     assert "No training curves" not in page()
 
 
+@pytest.mark.slow
 def test_without_baselines_the_report_still_renders():
     metrics = {**content().metrics, "baselines": {}, "comparisons": {}}
     text = render(content(metrics=metrics, exposure={"ease": np.array([1, 1, 0, 0])}))

@@ -120,19 +120,19 @@ def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: 
         asked_with(known, write("today.csv", "user_id,item_id", new))
 
 
-@pytest.mark.parametrize(("header", "old", "settings", "value"), [
+@pytest.mark.parametrize(("header", "old", "settings", "value"), some_slow([
     ("user_id,item_id,value", [("u", "a", 500), ("v", "a", 2000), ("v", "b", 8000)], [], 2000),
     ("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], [], 1),
     # Counts: each row of the data was one more.
     ("user_id,item_id", [("u", "a"), ("u", "a"), ("v", "a"), ("v", "a"), ("v", "b")], ["dataset.duplicates=sum"], 1),
-    ("user_id,item_id,value", [("u", "a", 3), ("v", "a", 5), ("v", "b", 4)], ["dataset.duplicates=sum"], 4)])
+    ("user_id,item_id,value", [("u", "a", 3), ("v", "a", 5), ("v", "b", 4)], ["dataset.duplicates=sum"], 4)], 2))
 def test_a_row_without_a_value_has_the_usual_one_where_the_data_has_values(header: str, old: list[tuple],
                                                                            settings: list[str], value: float) -> None:
     known = model(header, old, *settings)
     assert by_id(known, asked_with(known, write("today.csv", "user_id,item_id", [("u", "b")])))["u", "b"][0] == value
 
 
-@pytest.mark.parametrize("per_second", [1, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("per_second", some_slow([1, 1e3, 1e6, 1e9], 2))
 def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(per_second: float) -> None:
     header = "user_id,item_id,timestamp"
     known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
@@ -140,12 +140,12 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
     assert by_id(known, asked_with(known, file))["u", "b"] == (1, (START + 5) * 1000)
 
 
-@pytest.mark.parametrize(("times", "message"), [
+@pytest.mark.parametrize(("times", "message"), some_slow([
     ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
     ((START, f"{START},5"), f"line 3: timestamp '{START},5' has a decimal comma; export numbers with a decimal "
                             f"point: {START}.5 for"),
     ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is neither a time"),
-    ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
+    ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")], 2))
 def test_implausible_times_of_new_interactions_are_refused(times: tuple[int, int], message: str) -> None:
     header = "user_id,item_id,timestamp"
     known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
@@ -164,6 +164,7 @@ def test_a_model_without_a_duplicates_policy_uses_its_event_weights() -> None:
     assert (result["u", "a"][0], result["v", "a"][0]) == (5, 5)
 
 
+@pytest.mark.slow
 def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_members() -> None:
     write("members.csv", "group_id,user_id", [("g", "u"), ("g", "v"), ("h", "w"), ("k", "v")])
     write("together.csv", "group_id,item_id", [("g", "a"), ("h", "b"), ("k", "b")])

@@ -22,6 +22,7 @@ from llmrec_cli.settings.search import (
     with_values,
     without_search,
 )
+from tests.some_slow import some_slow
 
 TUNED = [name for name in HEADS if name not in ("popularity", "fusion")]
 SPACES = {name: compose("finetune", [f"head={name}"]).config for name in TUNED}
@@ -70,7 +71,7 @@ def test_defaults_lie_within_the_tuning_ranges_and_choices(name):
             assert tried.low <= value <= tried.high, key
 
 
-@pytest.mark.parametrize("name", [name for name in TUNED if SPACES[name].head.search])
+@pytest.mark.parametrize("name", some_slow([name for name in TUNED if SPACES[name].head.search], 8))
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_every_draw_from_a_search_space_gives_valid_settings(name, data):

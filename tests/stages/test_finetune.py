@@ -48,7 +48,7 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     assert done.code == 0
     assert done.out.startswith("ndcg@10 on validation: 0.")
     assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
-                        r"note: head=item_knn: values of interactions differ .*; head.weight=value uses them\n"
+                        r"note: head=item_knn: the values of interactions .*; head.weight=value weights by them\n"
                         r"finetune: wrote run\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
     assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
@@ -74,6 +74,7 @@ def test_a_refit_records_its_splits_and_the_validation_value_before_it(llmrec, s
     assert loaded.seen.nnz == num_seen
 
 
+@pytest.mark.slow
 def test_a_model_names_its_data_by_its_own_name_and_not_by_latest(llmrec, prepare_tiny, monkeypatch):
     monkeypatch.setattr(evaluate, "render", lambda content: "report")  # The real report is slow.
     assert llmrec("prepare", *prepare_tiny).code == 0
@@ -85,6 +86,7 @@ def test_a_model_names_its_data_by_its_own_name_and_not_by_latest(llmrec, prepar
     assert measured["data_fingerprint"] == manifest("run")["data_fingerprint"]
 
 
+@pytest.mark.slow
 def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_nowhere(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head=ease", "run_dir=run")
@@ -96,6 +98,7 @@ def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_n
     assert manifest("run")["fitted_on"] == ["train"]
 
 
+@pytest.mark.slow
 def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128",
@@ -105,6 +108,7 @@ def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, 
     assert len(manifest("run")["not_chosen"]) == 3
 
 
+@pytest.mark.slow
 def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head.members={ease: {head: ease}, near: {head: item_knn}}", "head.members.tower=null",
@@ -183,6 +187,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(llmrec, settings, encoder,
         assert model_bytes(moved) == model_bytes("whole")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes_even_when_killed_again(llmrec, settings, encoder, monkeypatch):
     config = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
     assert llmrec(*config, "run_dir=whole").code == 0
@@ -257,6 +262,7 @@ def test_a_resumed_run_refuses_settings_of_another(llmrec, settings, encoder, mo
     assert "optim.batch_size=64: the interrupted run had 128" in done.err
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_over(llmrec, settings, encoder,
                                                                               monkeypatch):
     config = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
@@ -283,6 +289,7 @@ def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, enc
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_users_without_training_interactions_do_not_disturb(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=temporal").code == 0
     assert llmrec("finetune", "head=user_knn", "run_dir=run").code == 0

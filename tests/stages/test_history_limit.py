@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.shared.training_history import CutHistories
@@ -26,6 +27,7 @@ def test_items_beyond_the_newest_ones_are_counted_per_history():
     assert unlimited.sentence("two_tower") == ""
 
 
+@pytest.mark.slow
 def test_every_command_says_how_much_of_long_histories_is_not_read(llmrec, tiny_prepared, monkeypatch):
     for module in (two_tower, two_tower_steps):
         monkeypatch.setattr(module, "MOST_WITH_RECENCY", 3)

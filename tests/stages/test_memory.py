@@ -152,6 +152,7 @@ def test_libraries_of_training_are_counted_once_beside_an_encoder():
     assert memory.libraries_memory({"encoder"}) == plain
 
 
+@pytest.mark.slow
 def test_the_validated_head_is_freed_before_the_published_one_is_fitted(llmrec, tiny_prepared, monkeypatch):
     import gc
     import weakref

@@ -82,6 +82,7 @@ def weights(run_dir):
     return load_file(run_dir.encoder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_an_encoder_from_scratch_learns_and_reports_its_result(prepared, tmp_path, capsys):
     run_dir = pretrained(prepared, tmp_path / "run", optim=AdamWSettings(epochs=8, batch_size=16, learning_rate=3e-3))
     metrics = read(run_dir.file("metrics.json"))
@@ -94,6 +95,7 @@ def test_an_encoder_from_scratch_learns_and_reports_its_result(prepared, tmp_pat
     assert (tmp_path / "runs" / "pretrain" / "latest").resolve() == run_dir.path.resolve()
 
 
+@pytest.mark.slow
 def test_the_encoder_loads_with_automodel_sentence_transformers_and_our_own_to_the_same_vectors(prepared, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     run_dir = pretrained(prepared, tmp_path / "run")
@@ -107,7 +109,7 @@ def test_the_encoder_loads_with_automodel_sentence_transformers_and_our_own_to_t
     assert abs(ours[0] - first).max() < 1e-5
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("architecture", some_slow(["bert", "roberta", "distilbert"]))
 def test_a_model_in_a_folder_is_trained_on(prepared, tmp_path, architecture):
     folder = save_tiny(tmp_path / "model", architecture)
     settings = HuggingFaceSettings(path=str(folder), max_length=24)
@@ -176,6 +178,7 @@ def same(one, other):
     return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prepared, tmp_path):
     whole = pretrained(prepared, tmp_path / "whole")
     steps = num_steps(whole)

@@ -80,6 +80,7 @@ def as_query(history: list[str]) -> str:
 # Histories
 
 
+@pytest.mark.slow
 def test_known_users_are_asked_with_what_the_data_has_beyond_the_fit_and_never_with_its_test(lists):
     result, _, stderr, manifest = lists("queries=all", "k=50")
     assert "histories: 60 of the model's 60 users have interactions newer than the fit" in stderr
@@ -220,6 +221,7 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert manifest["short_lists"] == 2
 
 
+@pytest.mark.slow
 def test_users_without_interactions_omitted_by_queries_all_are_counted(llmrec, prepare_tiny):
     llmrec("prepare", *prepare_tiny, "split=cold_users", "output=new")
     llmrec("finetune", "prepared=new", "head=popularity", "refit=none", "run_dir=fit")
@@ -299,6 +301,7 @@ def test_an_item_in_the_items_file_is_listed_again(lists):
     assert {"i5", "n1"} <= {item for items in result.values() for item in items}
 
 
+@pytest.mark.slow
 def test_evaluate_ranks_delisted_items_and_counts_held_out_ones(llmrec, shop):
     done = llmrec("evaluate", "model=ease", "run_dir=report", "baselines=[]")
     assert done.code == 0
@@ -310,6 +313,7 @@ def test_evaluate_ranks_delisted_items_and_counts_held_out_ones(llmrec, shop):
     assert f"{held} of the 60 held-out interactions are with delisted items" in done.err
 
 
+@pytest.mark.slow
 def test_appending_keeps_items_in_the_catalogue_and_lists_those_in_a_file(llmrec, shop):
     append = ["prepare", "dataset=files", "dataset.name=tiny", "dataset.interactions=today.csv",
               "dataset.items=more.csv", "dataset.item_text={title}", "dataset.min_value=4", "split=leave_last_out",

@@ -106,6 +106,7 @@ def own(settings):
     return cls
 
 
+@pytest.mark.slow
 def test_a_checked_part_is_not_left_in_a_table(tmp_path):
     before = {group: set(table) for group, table in CONFIG_GROUPS.items()}
     with pytest.raises(AssertionError):

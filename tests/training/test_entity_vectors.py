@@ -11,6 +11,7 @@ from llmrec_cli.errors import DivergedError
 from llmrec_cli.settings.entities import ENTITIES, ComplExSettings, RotatESettings, TransESettings
 from llmrec_cli.training.entity_vectors import EntityModel, batches, learn_entity_vectors, self_adversarial_loss
 from llmrec_cli.training.link_prediction import Ids
+from tests.some_slow import some_slow
 
 CPU = torch.device("cpu")
 
@@ -128,7 +129,7 @@ def communities():
     return ids(*triples, *((maker, 1, 132 + maker % 3) for maker in range(12)))
 
 
-@pytest.mark.parametrize("kind", ENTITIES)
+@pytest.mark.parametrize("kind", some_slow(ENTITIES))
 def test_training_ranks_held_out_triples_better(kind):
     rng = np.random.default_rng(3)
     # Things of a maker are linked to each other, so that a held-out link can be predicted.

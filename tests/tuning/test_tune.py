@@ -207,6 +207,7 @@ def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
     assert len(trials("run")) == 1
 
 
+@pytest.mark.slow
 def test_without_validation_nothing_is_tuned(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", *SPACE, "tune.trials=2")
@@ -284,6 +285,7 @@ def test_a_trial_below_the_median_is_given_up_and_its_checkpoints_and_curves_are
     assert manifest("run")["metrics"]["valid"]["ndcg@10"] == float(best["value"])
 
 
+@pytest.mark.slow
 def test_without_pruning_every_trial_runs_to_its_end(llmrec, settings, tower):
     assert llmrec(*settings, *tower, "optim.epochs=4", "tune.num_startup=1", "tune.trials=4", "tune.pruning=false",
                   "run_dir=run").code == 0
@@ -374,6 +376,7 @@ def test_a_run_killed_in_a_trial_goes_on_to_the_same_trials_and_the_same_model(l
     tuned_in_parts(llmrec, config, killed_in_fit(monkeypatch, number))
 
 
+@pytest.mark.slow
 def test_pruned_trials_and_half_lines_of_the_journal_do_not_disturb(llmrec, settings, tower, monkeypatch):
     def kill(arguments):
         killed_in_fit(monkeypatch, 6)(arguments)

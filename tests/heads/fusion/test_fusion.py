@@ -232,6 +232,7 @@ def test_redundant_members_cost_little_on_other_queries():
     assert (now < 0).sum() <= 3
 
 
+@pytest.mark.slow
 def test_members_that_complement_each_other_gain_on_other_queries():
     gains = other_half_gains({"first": 0.7, "second": 0.7, "third": 0.7}, learned_on)
     assert (gains > 0.05).all()

@@ -60,6 +60,7 @@ def test_votes_are_weighted_by_a_softmax_over_the_members_for_each_item():
     torch.testing.assert_close(actual, torch.tensor([[3.0], [0.0]]))
 
 
+@pytest.mark.slow
 def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends, trained, monkeypatch):
     head, queries = trained["attention"], friends.known_groups()
     whole = head.score(queries)

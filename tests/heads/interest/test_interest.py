@@ -56,6 +56,7 @@ def test_likes_are_distinguished_from_dislikes_by_the_items_text(tiny_encoder):
     assert probabilities.shape == (1, 6)
 
 
+@pytest.mark.slow
 def test_values_are_predicted_in_their_own_units(tiny_encoder):
     head = fit_head(tiny_encoder, opinions(), MseSettings())
     assert head.score_meaning == "value"

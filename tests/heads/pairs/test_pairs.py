@@ -154,6 +154,7 @@ def test_unseen_items_and_users_learn_nothing_and_get_no_advantage(settings):
     assert scores[11, :8].std() > 0
 
 
+@pytest.mark.slow
 def test_values_are_predicted_also_for_pairs_without_a_value():
     values = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
     values[MATRIX[:, :8]] = 0

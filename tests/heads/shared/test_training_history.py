@@ -77,6 +77,7 @@ def hits(head, data, next_U):
     return float((np.argsort(-scores, axis=1)[:, :5] == next_U[:, None]).any(axis=1).mean())
 
 
+@pytest.mark.slow
 def test_two_tower_learns_successors_only_if_histories_end_before_the_target():
     """Five of about ten unseen items of the right kind: .5 is the optimum, .13 is chance."""
     histories, next_U = chains()

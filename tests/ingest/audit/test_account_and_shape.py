@@ -166,6 +166,7 @@ def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: i
          "seconds were read as milliseconds; see dataset.timestamp_unit"] if warned else [])
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ROWS)

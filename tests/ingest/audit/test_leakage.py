@@ -124,6 +124,7 @@ def test_items_of_training_described_after_the_cutoff_are_found(tmp_path: Path, 
     assert "1 training items were described" in account.warnings[0]
 
 
+@pytest.mark.slow
 def test_unreadable_times_of_items_are_counted(tmp_path: Path) -> None:
     result, _ = audited(write_folder(tmp_path, CLEAN, [{"item_id": "a", "timestamp": "spring"}]), TemporalSettings())
     assert check(result, "items_described_after_cutoff")["note"].startswith("1 of these timestamps cannot be read")

@@ -12,6 +12,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.split import NoSplitSettings, RandomSettings, SplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
+from tests.some_slow import some_slow
 
 FILES = {"interactions": "user_id,item_id\nu,a\nv,a\nv,b\nw,b\n",
          "groups": "group_id,user_id\nduo,u\nduo,v\nsolo,w\n",
@@ -26,7 +27,7 @@ def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[st
     return prepare_with(folder, FilesSettings(name="x", **(paths | (settings or {}))), split or NoSplitSettings())
 
 
-@pytest.mark.parametrize(("key", "content", "message"), [
+@pytest.mark.parametrize(("key", "content", "message"), some_slow([
     ("groups", b"group_id,user_id\nduo,\xff\n", r"groups\.csv: line 2, byte 21 .*is not utf-8"),
     ("groups", "group_id,user_id\nduo,u\n".encode("utf-16"), r"groups\.csv: .*UTF-16"),
     ("groups", "", r"groups\.csv: (is )?empty"),
@@ -35,7 +36,7 @@ def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[st
     ("groups", "group_id,user_id,user_id\nduo,u,v\n", r"groups\.csv: two columns are called 'user_id'"),
     ("groups", "group_id,user_id\nduo,u\nduo,v,w\n", r"groups\.csv: 1 of 2 rows .* are bad(.|\n)*line 3"),
     ("group_interactions", "group_id,item_id,timestamp\nduo,a,yesterday\n", r"group_interactions\.csv: 1 of 1 rows"),
-    ("group_interactions", "group_id,item_id,value\nduo,a,nan\nduo,b,2\n", r"line 2: value 'nan' is not a number")])
+    ("group_interactions", "group_id,item_id,value\nduo,a,nan\nduo,b,2\n", r"line 2: value 'nan' is not a number")], 4))
 def test_26_27_28_29_30_37_48_a_bad_file_of_groups_is_refused_by_name(tmp_path: Path, key: str, content: str | bytes,
                                                                        message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -50,6 +51,7 @@ def test_47_a_truncated_file_of_groups_is_refused_by_name(tmp_path: Path) -> Non
         prepared_of(tmp_path, names={"groups": "groups.jsonl"}, groups='{"group_id": "duo", "user_id": "u"}\n{"group')
 
 
+@pytest.mark.slow
 def test_31_32_43_members_of_any_script_come_out_as_they_went_in_from_any_format(tmp_path: Path) -> None:
     pairs = [("NA", "null"), ("007", "7"), ("7", "007"), ("गट", "משתמש"), ("👪", "é"), ("👪", "e\u0301")]
     write(tmp_path, "\ufeffgroup_id,user_id\n" + "".join(f"{g},{u}\n" for g, u in pairs[:2]), "1.csv")
@@ -63,6 +65,7 @@ def test_31_32_43_members_of_any_script_come_out_as_they_went_in_from_any_format
     assert [(r["group_id"], r["item_id"]) for r in prepared.rows("group_interactions")] == [("👪", "a")]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_35_45_exact_duplicates_are_merged_and_counted_and_groups_of_one_kept(tmp_path: Path) -> None:
     files = {"groups": FILES["groups"] + "duo,v\nduo,v\n",
@@ -79,6 +82,7 @@ def test_35_45_exact_duplicates_are_merged_and_counted_and_groups_of_one_kept(tm
         prepared_of(tmp_path / "2", settings={"duplicates": "error"}, **files)
 
 
+@pytest.mark.slow
 def test_35_36_duplicates_are_resolved_by_time_not_row_order(tmp_path: Path) -> None:
     rows = [f"g{n % 7},i{n % 5},{n % 3 + 1},{n}" for n in range(70)]
     members = [f"g{n % 7},u{n}" for n in range(20)]
@@ -96,6 +100,7 @@ def test_35_36_duplicates_are_resolved_by_time_not_row_order(tmp_path: Path) -> 
     assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in result[0].rows("group_interactions")} == newest
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_44_items_and_users_named_only_by_groups_are_kept_without_a_core(
         tmp_path: Path) -> None:
@@ -110,6 +115,7 @@ def test_44_items_and_users_named_only_by_groups_are_kept_without_a_core(
     assert any("ignored: item not among the items" in n for n in prepared.manifest["notes"])
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_46_a_group_with_interactions_but_no_members_is_dropped_with_a_warning(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, group_interactions=FILES["group_interactions"] + "nobody,a,7\nnobody,b,7\n")

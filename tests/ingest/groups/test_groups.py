@@ -131,6 +131,7 @@ def test_bad_rows_are_rejects_with_the_column_they_are_bad_in(connection: BaseBa
     assert result.divided(NoSplitSettings()) == {("duo", "a"): "train"}
 
 
+@pytest.mark.slow
 def test_duplicates_of_a_group_are_merged_as_a_user_s_are(connection: BaseBackend, tmp_path: Path) -> None:
     rows = "group_id,item_id,value,timestamp\nduo,a,1,5\nduo,a,4,9\nduo,b,2,7\n"
     for policy, value in (("keep_last", 4), ("keep_first", 1), ("sum", 5), ("max", 4)):
@@ -154,6 +155,7 @@ def test_values_that_are_too_low_for_a_user_are_too_low_for_a_group(connection: 
 TEN = "group_id,item_id,timestamp\n" + "".join(f"duo,{item},{n}\n" for n, item in enumerate("abcdefghij"))
 
 
+@pytest.mark.slow
 def test_groups_are_divided_by_the_rule_of_the_users_or_their_own(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, rows=TEN)
     assert set(result.divided(NoSplitSettings()).values()) == {"train"}
@@ -167,6 +169,7 @@ def test_groups_are_divided_by_the_rule_of_the_users_or_their_own(connection: Ba
     assert [pair for pair, part in last.items() if part == "valid"] == [("duo", "i")]
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_decides_nothing(connection: BaseBackend, tmp_path: Path) -> None:
     header, *rows = TEN.splitlines()
     result = [read(connection, tmp_path / name,

@@ -15,6 +15,7 @@ from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.presets import MafengwoSettings
 from llmrec_cli.settings.split import GivenSettings, RandomSettings, SplitSettings, TemporalSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
+from tests.some_slow import some_slow
 
 SPLITS = ("train", "valid", "test")
 
@@ -52,8 +53,8 @@ def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], 
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize(("kind", "split", "share"), [
-    ("random", RandomSettings(valid=0.2, test=0.2), 0.5), ("similar", TemporalSettings(valid=0.2, test=0.2), 0.7)])
+@pytest.mark.parametrize(("kind", "split", "share"), some_slow([
+    ("random", RandomSettings(valid=0.2, test=0.2), 0.5), ("similar", TemporalSettings(valid=0.2, test=0.2), 0.7)]))
 def test_a_group_gets_an_item_in_the_split_in_which_enough_members_have_it(tmp_path: Path, kind: str,
                                                                            split: SplitSettings, share: float) -> None:
     prepared = prepared_of(tmp_path, kind, split, group_share=share, group_size=[2, 5])
@@ -63,6 +64,7 @@ def test_a_group_gets_an_item_in_the_split_in_which_enough_members_have_it(tmp_p
     assert prepared.counts["group_held_out_also_in_train"] == 0
 
 
+@pytest.mark.slow
 def test_training_of_synthetic_groups_does_not_depend_on_held_out_data(tmp_path: Path) -> None:
     """With other items in the test, groups and their training interactions stay the same."""
     rows = rows_of()
@@ -113,6 +115,7 @@ def test_a_user_who_has_an_item_twice_counts_once_from_the_earliest_split() -> N
     assert [len(column) for column in nothing] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_are_synthetic(tmp_path: Path) -> None:
     rows = rows_of()

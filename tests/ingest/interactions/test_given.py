@@ -19,6 +19,7 @@ from llmrec_cli.settings.split import (
     SplitSettings,
 )
 from tests.ingest.preparing import Prepared, prepare_with, write
+from tests.some_slow import some_slow
 
 MEMBERS = "group_id,user_id\nduo,u0\nduo,u1\nsolo,u2\ntrio,u3\ntrio,u4\ntrio,u5\n"
 
@@ -50,6 +51,7 @@ def in_split(prepared: Prepared, split: str) -> set[tuple[str, str]]:
     return {(row["group_id"], row["item_id"]) for row in prepared.rows("group_interactions") if row["split"] == split}
 
 
+@pytest.mark.slow
 def test_validation_takes_training_pairs_with_the_lowest_hashes_and_leaves_each_user_some(tmp_path: Path) -> None:
     share, seed = 0.6, 3
     train, test = [*pairs_of(30, 40, 6), ("once", "i1")], [("u0", "i39"), ("u1", "x")]
@@ -62,6 +64,7 @@ def test_validation_takes_training_pairs_with_the_lowest_hashes_and_leaves_each_
     assert again.manifest["fingerprint"] == prepared.manifest["fingerprint"]
 
 
+@pytest.mark.slow
 def test_group_validation_is_carved_with_its_own_share_except_from_single_pairs(tmp_path: Path) -> None:
     train = pairs_of(6, 10, 4)
     together = pairs_of(20, 12, 5, "g") + [(f"h{n}", "i1") for n in range(40)]
@@ -93,6 +96,7 @@ def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares() -> 
     assert group_rule(GivenSettings(group="random", valid=0.4), False) == RandomSettings(valid=0.4, test=0.1)
 
 
+@pytest.mark.slow
 def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> None:
     """Users and groups have different items, so that splitting them separately would choose another hash limit."""
     files = {"interactions": csv_of(pairs_of(6, 30, 8)), "groups": "group_id,user_id\ng0,u0\ng1,u1\n",
@@ -169,7 +173,7 @@ def household(num: int, copied: float) -> tuple[str, list[tuple[str, str]], list
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("leaks", ["auto", "drop"])
+@pytest.mark.parametrize("leaks", some_slow(["auto", "drop"]))
 def test_pairs_in_a_members_training_are_not_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
     members, users, groups = household(30, copied=0.7)
     split = GivenSettings(valid=0.2, group_valid=0.4, leaks=leaks)
@@ -187,6 +191,7 @@ def test_pairs_in_a_members_training_are_not_validation_of_the_group(tmp_path: P
                in note for note in prepared.manifest["notes"])
 
 
+@pytest.mark.slow
 def test_pairs_in_a_members_training_are_validation_if_requested(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=0.7)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
@@ -195,6 +200,7 @@ def test_pairs_in_a_members_training_are_validation_if_requested(tmp_path: Path)
     assert prepared.counts["group_copies_kept_in_train"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_groups_with_only_copied_pairs_have_no_validation_and_a_warning(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=1.0)
@@ -258,6 +264,7 @@ def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: 
     assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_leaked_pairs_can_be_dropped_from_held_out_data(tmp_path: Path, camra: Camra2011Settings) -> None:
     prepared = prepare_with(tmp_path, camra, GivenSettings(leaks="drop"))

@@ -7,12 +7,13 @@ import pytest
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.split import LeaveLastOutSettings
 from tests.ingest.preparing import HEADER, prepare_text
+from tests.some_slow import some_slow
 
 TWICE = HEADER + "u,a,5,300\nu,a,1,100\nu,a,2,300\nu,b,3,200\n"
 
 
-@pytest.mark.parametrize(("policy", "kept"), [
-    ("keep_last", (5.0, 300)), ("keep_first", (1.0, 100)), ("sum", (8.0, 300)), ("max", (5.0, 300))])
+@pytest.mark.parametrize(("policy", "kept"), some_slow([
+    ("keep_last", (5.0, 300)), ("keep_first", (1.0, 100)), ("sum", (8.0, 300)), ("max", (5.0, 300))]))
 def test_duplicates_become_one_by_policy_never_by_file_order(tmp_path: Path, policy: str,
                                                              kept: tuple[float, int]) -> None:
     lines = TWICE.splitlines()
@@ -117,6 +118,7 @@ def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_p
     assert 15 < sum(value == 1 for value in first.column("interactions", "value")) < 45
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     rows = ("user_id,item_id,timestamp\nguest,a,2024-03-05\nu,test,2024-03-05\nu,a,2024-03-09T23:59:59\n"
@@ -133,11 +135,11 @@ def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path:
         prepare_text(tmp_path / "2", "user_id,item_id\nu,a\n", newest="2024")
 
 
-@pytest.mark.parametrize(("settings", "kind"), [
+@pytest.mark.parametrize(("settings", "kind"), some_slow([
     ({}, "strength"), ({"min_value": 0.0}, "strength"), ({"min_value": 4.0}, "rating"),
     ({"feedback": "explicit", "min_value": 0.0}, "rating"), ({"duplicates": "sum", "min_value": 4.0}, "strength"),
     ({"event_weights": {"view": 1.0, "buy": 5.0}, "min_value": 1.0}, "event_weight"), ({"values": "rating"}, "rating"),
-    ({"values": "strength", "min_value": 4.0}, "strength")])
+    ({"values": "strength", "min_value": 4.0}, "strength")], 3))
 def test_the_manifest_says_what_values_are(tmp_path: Path, settings: dict[str, object], kind: str) -> None:
     rows = "user_id,item_id,value,event\nu,a,5,view\nu,b,4,buy\n"
     assert prepare_text(tmp_path, rows, **settings).manifest["values"] == kind

@@ -16,6 +16,7 @@ from llmrec_cli.settings.split import (
     TemporalSettings,
 )
 from tests.ingest.preparing import HEADER, Prepared, prepare_text, prepare_with, write
+from tests.some_slow import some_slow
 
 
 def interactions(sizes: dict[str, int]) -> str:
@@ -40,6 +41,7 @@ def test_random_shares_are_not_lost_to_binary_fractions(tmp_path: Path) -> None:
     assert sizes_of(prepared, "a") == (71, 0, 29)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_random_holds_out(tmp_path: Path) -> None:
     text = interactions({"a": 30, "b": 30})
     first, same, other = (prepare_text(tmp_path / str(n), text, RandomSettings(seed=seed)) for n,
@@ -81,11 +83,11 @@ def test_equal_times_are_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
 MARCH = HEADER + "".join(f"u{n % 2},i{n},1,2024-03-{n + 1:02}\n" for n in range(10))
 
 
-@pytest.mark.parametrize(("split", "valid", "test"), [
+@pytest.mark.parametrize(("split", "valid", "test"), some_slow([
     (TemporalSettings(test_from="2024-03-09", valid_from="2024-03-08T00:00"), {7}, {8, 9}),
     (TemporalSettings(test_from="2024-03-09T02:00:00+02:00", valid=0.0), set(), {8, 9}),
     (TemporalSettings(test_days=1, valid_days=2), {7, 8}, {9}),
-    (TemporalSettings(test_days=0.5, valid=0.2), {7, 8}, {9})])
+    (TemporalSettings(test_days=0.5, valid=0.2), {7, 8}, {9})]))
 def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, split: TemporalSettings, valid: set[int],
                                                                test: set[int]) -> None:
     prepared = prepare_text(tmp_path, MARCH, split)
@@ -93,12 +95,12 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
     assert prepared.in_split("test") == {(f"u{n % 2}", f"i{n}") for n in test}
 
 
-@pytest.mark.parametrize(("split", "message"), [
+@pytest.mark.parametrize(("split", "message"), some_slow([
     (TemporalSettings(test_from="spring"), r"split\.test_from=spring: is not a time \(.*\); write it as 2024-05-31"),
     (TemporalSettings(test_from="2024-05-01"),
      r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
     (TemporalSettings(test_from="2024-03-02", valid_from="2024-03-05"),
-     r"split\.valid_from=2024-03-05: is after the start of the test")])
+     r"split\.valid_from=2024-03-05: is after the start of the test")]))
 def test_an_impossible_cutoff_is_refused(tmp_path: Path, split: TemporalSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_text(tmp_path, MARCH, split)
@@ -139,6 +141,7 @@ def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: TemporalSetting
         prepare_text(tmp_path, "user_id,item_id\nu,i\n", split)
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "user_id,item_id\nu,a\nu,b\nu,b\n", "train.csv")

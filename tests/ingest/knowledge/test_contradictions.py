@@ -66,6 +66,7 @@ def associated(connection: BaseBackend, folder: Path, order: list[int], **attrib
     return shuffle_test(graph, items, sample_links(graph.links), FilesSettings(attributes=attributes))
 
 
+@pytest.mark.slow
 def test_right_links_by_id_are_distinguished_from_wrong_ones(connection: BaseBackend, tmp_path: Path) -> None:
     for name, attributes in (("declared", {"genres": "list"}), ("all", {})):
         right = associated(connection, tmp_path / f"{name}_right", list(range(NUMBER)), **attributes)

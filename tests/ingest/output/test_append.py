@@ -80,6 +80,7 @@ def assert_same(appended: Prepared, whole: Prepared) -> None:
 CASES = list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "options"), some_slow(reversed(CASES), 2))
 def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: SplitSettings,
                                                        options: dict[str, Any]) -> None:
@@ -116,6 +117,7 @@ def in_file_order(prepared: Prepared) -> dict[str, list[str]]:
     return actual
 
 
+@pytest.mark.slow
 def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_at_once(tmp_path: Path) -> None:
     days = [HEADER + "".join(f"u{user},i{(user + 3 * n) % 7},1,{1_600_000_000 + n % 2}\n" for user in range(6)
                              for n in part) for part in ((0, 1, 2, 3, 4, 5, 6), (2, 3), (0,))]
@@ -128,6 +130,7 @@ def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_
     assert len(orders) > 3
 
 
+@pytest.mark.slow
 def test_items_that_change_are_the_same_one_after_the_other_as_at_once(tmp_path: Path) -> None:
     parts = [{"interactions": f"user_id,item_id\nu,a\nu,b\nv,c{n}\n", "items": f"item_id,title,price\n{rows}"}
              for n, rows in enumerate(("a,A,1\nb,,2\nb,B,\nc9,left out,1\n", "a,,3\nb,Z,\n", "b,B2,0\nc9,C,\n"))]
@@ -175,6 +178,7 @@ def test_old_ids_keep_their_numbers_and_new_ones_come_after_them(tmp_path: Path)
     assert appended.column("items", "item") == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_groups_and_knowledge_are_added_too(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "items": "item_id,title\na,A\nb,B\n",
              "groups": "group_id,user_id\ng,u\ng,v\n", "group_interactions": "group_id,item_id\ng,a\n"}
@@ -199,6 +203,7 @@ def test_groups_and_knowledge_are_added_too(tmp_path: Path) -> None:
     assert [row["group_id"] for row in done[1].rows("groups")] == ["g", "g", "g", "h"]
 
 
+@pytest.mark.slow
 def test_what_was_rejected_before_stays_on_the_list(tmp_path: Path) -> None:
     parts = [{"interactions": HEADER + "u,a,x,1\nu,b,1,2\n"}, {"interactions": HEADER + "v,a,y,1\nv,b,1,2\n"}]
     whole, appended = both_ways(tmp_path, parts, NoSplitSettings(), max_reject_share=0.5, timestamp_unit="s")
@@ -206,6 +211,7 @@ def test_what_was_rejected_before_stays_on_the_list(tmp_path: Path) -> None:
     assert len(whole.rows("rejects")) == 2
 
 
+@pytest.mark.slow
 def test_the_manifest_lists_the_earlier_versions(tmp_path: Path) -> None:
     parts = [{"interactions": f"user_id,item_id\nu,i{n}\n"} for n in range(3)]
     fingerprints = []
@@ -267,6 +273,7 @@ def test_rows_with_times_after_rows_without_are_refused_and_no_unit_is_advised(t
     assert sorted(Prepared(tmp_path / "x" / "out").column("interactions", "item_id")) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
     header = "user_id,item_id,event\n"
     parts = [{"interactions": header + "u,a,buy\nu,b,view\nu,b,skip\n"},
@@ -278,6 +285,7 @@ def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
     assert {(r["item_id"], r["value"]) for r in whole.rows("interactions")} == {("a", 6.0), ("b", 6.0)}
 
 
+@pytest.mark.slow
 def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     def items(*rows: tuple[str, str]) -> str:
         stream = io.StringIO()

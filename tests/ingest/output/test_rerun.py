@@ -28,6 +28,7 @@ from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
 from tests.conftest import Done
 from tests.ingest.preparing import write
+from tests.some_slow import some_slow
 
 ROOT = Path(__file__).parents[3]
 CLICKS = "user_id,item_id,value\nu,a,3\nu,b,4\nv,a,5\n"
@@ -90,6 +91,7 @@ def test_an_unchanged_rerun_changes_nothing_and_reports_it(
     assert sorted(os.listdir(PREPARED)) == [".other.lock", ".shop.lock", "latest", "other", "shop"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +105,7 @@ def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixtu
     assert state()["manifest.json"][1] == before["manifest.json"][1]
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_and_a_setting_that_changed_are_prepared_again(clicks: Path) -> None:
     first = prepared()
     write(Path(), CLICKS.replace("u,b,4", "u,c,4"))
@@ -112,6 +115,7 @@ def test_a_file_that_changed_and_a_setting_that_changed_are_prepared_again(click
     assert third["counts"] != second["counts"]
 
 
+@pytest.mark.slow
 def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
     write(Path("in"), CLICKS, "a.csv")
     assert prepared(interactions="in/*.csv")["counts"]["users"] == 2  # type: ignore[index]
@@ -121,11 +125,11 @@ def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
 
 @pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
-@pytest.mark.parametrize(("damage", "problem"), [
+@pytest.mark.parametrize(("damage", "problem"), some_slow([
     (lambda: (SHOP / "items.parquet").unlink(), r"items\.parquet: missing"),
     (lambda: (SHOP / "interactions.parquet").open("ab").write(b"x"),
      r"interactions\.parquet: its SHA-256 is not the one in manifest\.json, so it is damaged or was edited"),
-    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: cannot be read")],
+    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: cannot be read")]),
     ids=["missing", "edited", "no manifest"])
 def test_damaged_data_is_prepared_again_and_it_says_why(
         damage: Callable[[], object], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +244,7 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.slow
 def test_a_run_that_does_nothing_imports_nothing_heavy_and_ends_in_two_seconds(llmrec: Callable[..., Done]) -> None:
     rows = "".join(f"u{n % 6040},i{n % 3706},{n % 5}\n" for n in range(50_000))
     write(Path(), "user_id,item_id,value\n" + rows)

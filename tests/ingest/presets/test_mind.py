@@ -44,6 +44,7 @@ def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, f
     assert not rejects
 
 
+@pytest.mark.slow
 def test_clicks_are_positives_even_if_the_news_was_shown_without_a_click(tmp_path: Path, folder: Path) -> None:
     prepared = prepare_with(tmp_path, MindSettings(path=str(folder)))
     assert prepared.in_split("train") == {("U13740", "N55689"), ("U91836", "N39317"), ("U91836", "N58114"),
@@ -72,6 +73,7 @@ def test_with_a_given_split_the_days_after_are_held_out(tmp_path: Path, folder: 
         prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")), GivenSettings())
 
 
+@pytest.mark.slow
 def test_the_click_history_is_left_out_unless_asked_for_and_then_comes_before_the_first_impression(
         tmp_path: Path, folder: Path) -> None:
     result = mind(MindSettings(path=str(folder), click_history=True), "given", tmp_path)

@@ -65,6 +65,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_the_data_is_downloaded_once_with_its_terms_of_use(tmp_path: Path, pip: list[list[str]],
                                                            capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +83,7 @@ def test_the_data_is_downloaded_once_with_its_terms_of_use(tmp_path: Path, pip: 
     assert prepared.rows("users")[1]["occupation"] == "other"
 
 
+@pytest.mark.slow
 def test_grouplens_own_folder_gives_the_same_data(tmp_path: Path, pip: list[list[str]]) -> None:
     fetched = prepare_with(tmp_path / "a", MovieLens100kSettings(min_value=4))
     folder = write_grouplens(tmp_path / "ml-100k")
@@ -126,6 +128,7 @@ def test_a_folder_without_the_files_or_with_broken_ones_is_refused(tmp_path: Pat
         prepare_with(tmp_path, MovieLens100kSettings(path=str(folder)))
 
 
+@pytest.mark.slow
 def test_links_without_triples_use_the_triples_of_the_data_set(tmp_path: Path, pip: list[list[str]]) -> None:
     links = write(tmp_path, "item_id,entity_id\n1,m.1\n", "links.csv")
     own = write(tmp_path, "head,relation,tail\nm.1,is,m.2\n", "own.csv")

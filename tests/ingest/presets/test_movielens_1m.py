@@ -45,6 +45,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.usefixtures("pip")
 def test_ids_are_those_of_the_wheel_and_titles_have_the_article_in_front(

@@ -87,6 +87,7 @@ def test_a_delimiter_that_is_no_byte_is_left_to_the_exact_reader(tmp_path: Path)
     assert one_by_one(open_delimited(file).rows([0, 1])) == [(2, ["1", "2"])]
 
 
+@pytest.mark.slow
 def test_one_odd_row_costs_little_of_a_large_file(tmp_path: Path) -> None:
     text = "a,b\n" + "1,2\n" * 200_000 + '5" pipe,x\n' + "3,4\n" * 200_000
     rows = list(open_delimited(source(tmp_path, text)).rows([0, 1]))

@@ -16,6 +16,7 @@ from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import prepare_text, source
+from tests.some_slow import some_slow
 
 CSV = ('user_id,item_id,value,timestamp\n' + "".join(f'u{n % 7},"item {n % 5}, no. {n}",{n % 5},{1_600_000_000 + n}\n'
                                                      for n in range(60))).encode()
@@ -54,7 +55,7 @@ FILES = {"x.csv": CSV, "x.tsv": CSV.replace(b'"', b"").replace(b",", b"\t"), "x.
          "x.parquet": parquet({}), "plain.parquet": parquet({"compression": "none"})}
 
 
-@pytest.mark.parametrize("rest", [False, True])
+@pytest.mark.parametrize("rest", some_slow([False, True], 6))
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str, rest: bool) -> None:
     rng, read, refused = random.Random(f"{name} {rest}"), 0, 0
@@ -78,6 +79,7 @@ def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str,
     assert read > 20 or name not in ("x.csv", "x.tsv", "x.jsonl")
 
 
+@pytest.mark.slow
 def test_damaged_parquet_files_used_in_place_are_checked_or_refused(tmp_path: Path) -> None:
     rng, refused = random.Random(1), 0
     for _ in range(300):
@@ -99,6 +101,7 @@ def test_a_packed_file_is_refused_wherever_it_is_cut(tmp_path: Path, name: str) 
             stage([source(tmp_path, content[:size], name)], tmp_path / "staged", ("user_id", "item_id"), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])
 def test_damaged_files_go_through_the_whole_stage_or_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     rng = random.Random(f"{name} whole")

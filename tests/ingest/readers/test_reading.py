@@ -30,6 +30,7 @@ def test_ids_that_look_like_numbers_or_nothing_stay_apart_and_unchanged(tmp_path
         {(name, f"i{n}") for n, name in enumerate(IDS)}
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_the_same_rows_in_any_format_give_the_same_data(tmp_path: Path) -> None:
     rows = [("u1", "007", 3, 1_600_000_000), ("u2", "7", 4, 1_600_000_001), ("u1", "NA", 5, 1_600_000_002)]
@@ -151,6 +152,7 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
     assert groups > 1, "rows are written as they come, not gathered in memory"
 
 
+@pytest.mark.slow
 def test_if_all_rows_are_bad_the_error_points_at_the_settings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*All rows are bad, so probably"):
         prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")

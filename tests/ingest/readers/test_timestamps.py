@@ -16,6 +16,7 @@ from llmrec_cli.ingest.readers.value_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.time_format import expression_of, format_problems
 from tests.ingest.preparing import make_folder, prepare_text, prepare_with
+from tests.some_slow import some_slow
 
 
 def times(folder: Path, *texts: str, unit: str = "auto") -> tuple[str, list[int]]:
@@ -38,6 +39,7 @@ def test_iso_times_are_utc_unless_they_name_a_zone(tmp_path: Path) -> None:
     assert result == ("iso", [start, start, start + 1000, start + 123, start, start, start, 1582934400500])
 
 
+@pytest.mark.slow
 def test_an_explicit_unit_is_believed(tmp_path: Path) -> None:
     assert times(tmp_path / "a", "5", unit="s") == ("s", [5000])
     assert times(tmp_path / "b", "1577836800", unit="ms") == ("ms", [1577836800])
@@ -65,7 +67,7 @@ NO_TIMES = {"s": ("-1", "nan", "inf", "1e400", "99999999999999999999", "41024448
             "iso": ("2020-13-01", "2020-02-30", "1969-12-31", "2020-01-01T25:00", "01/02/2020", "infinity")}
 
 
-@pytest.mark.parametrize("unit", ["s", "iso"])
+@pytest.mark.parametrize("unit", some_slow(["s", "iso"]))
 def test_invalid_times_are_rejected(tmp_path: Path, unit: str) -> None:
     assert rejected(tmp_path, unit, *NO_TIMES[unit]) == [
         f"'{text}' is not a time in '{unit}', or is before 1970 or after 2100" for text in NO_TIMES[unit]]
@@ -84,8 +86,8 @@ def test_spreadsheet_days_are_read_with_the_excel_unit(tmp_path: Path) -> None:
         "excel", [0, 1678838400000, 1678838400000 + 43_200_000])
 
 
-@pytest.mark.parametrize("text", ["2023-01-01 14:05:00.123456 UTC", "2023-01-01 14:05:00.123456789Z",
-                                  "2023-01-01 14:05:00,123 GMT", "2023-01-01T16:05:00.123456+0200"])
+@pytest.mark.parametrize("text", some_slow(["2023-01-01 14:05:00.123456 UTC", "2023-01-01 14:05:00.123456789Z",
+                                  "2023-01-01 14:05:00,123 GMT", "2023-01-01T16:05:00.123456+0200"]))
 def test_iso_times_may_name_utc_and_have_any_fraction(tmp_path: Path, text: str) -> None:
     assert times(tmp_path, text) == ("iso", [1672581900123])
 
@@ -100,7 +102,7 @@ PATTERNS = [("%d/%m/%Y %H:%M", "01/01/2023 14:05"), ("%d/%m/%Y %H:%M", "1/1/2023
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize(("pattern", "text"), PATTERNS)
+@pytest.mark.parametrize(("pattern", "text"), some_slow(PATTERNS, 3))
 def test_a_pattern_reads_times_written_with_it(tmp_path: Path, pattern: str, text: str) -> None:
     prepared = prepare_text(tmp_path, f'user_id,item_id,timestamp\nu,i,"{text}"\n', timestamp_format=pattern)
     assert prepared.column("interactions", "timestamp") == [NEW_YEAR]
@@ -148,9 +150,9 @@ def test_the_error_names_how_times_are_written_and_the_setting_that_reads_them(t
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("unit", "text", "said"), [
+@pytest.mark.parametrize(("unit", "text", "said"), some_slow([
     ("s", "2023-01-31", "set dataset.timestamp_unit=iso"), ("iso", "1577836800000", "set dataset.timestamp_unit=ms"),
-    ("order", "45000.04", "set dataset.timestamp_unit=excel"), ("s", "31/01/2023", "timestamp_format='%d/%m/%Y'")])
+    ("order", "45000.04", "set dataset.timestamp_unit=excel"), ("s", "31/01/2023", "timestamp_format='%d/%m/%Y'")], 2))
 def test_a_unit_that_is_wrong_is_named_beside_the_right_one(tmp_path: Path, unit: str, text: str, said: str) -> None:
     with pytest.raises(DataError) as caught:
         times(tmp_path, text, unit=unit)
@@ -171,7 +173,7 @@ def test_a_pattern_beside_a_unit_is_refused() -> None:
     assert "leave out one of the two" in problem
 
 
-@pytest.mark.parametrize("unit", ["auto", "s", "us", "ns", "excel", "%Y%m%d"])
+@pytest.mark.parametrize("unit", some_slow(["auto", "s", "us", "ns", "excel", "%Y%m%d"], 2))
 def test_numbers_beyond_every_range_are_bad_rows_in_every_unit(tmp_path: Path, unit: str) -> None:
     said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
     texts = ["NaN", "inf", "1e25", "99999999999999999999", "-1"]
@@ -183,6 +185,7 @@ def test_numbers_beyond_every_range_are_bad_rows_in_every_unit(tmp_path: Path, u
     assert prepared.column("rejects", "line") == [3, 4, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None:
     columns = {"us": pa.array([1577836800000001]), "ns": pa.array([1577836800000000001]),
                "excel": pa.array([43831.0]), "%Y%m%d": pa.array([20200101])}

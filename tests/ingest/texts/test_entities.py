@@ -17,6 +17,7 @@ CLICKS = "user_id,item_id\nu,b\nv,a\nv,z\n"
 ITEMS = "item_id,title,genres\na,Alien,Horror|Sci-Fi\nb,,\nc,Clue,Comedy\n"
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_items_are_all_those_of_either_file_and_the_gaps_are_counted(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS, items=ITEMS, item_text="{title}. {genres}", attributes={"genres": "list"})
@@ -62,6 +63,7 @@ def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_sho
             "'S')") in prepared.manifest["notes"]
 
 
+@pytest.mark.slow
 def test_later_files_win_for_items_and_users(tmp_path: Path) -> None:
     write(tmp_path, CLICKS)
     for kind in ("item", "user"):
@@ -134,6 +136,7 @@ def test_texts_of_twenty_scripts_come_through(tmp_path: Path) -> None:
     assert sorted(data.items.ids) == sorted(data.items.texts) == sorted(data.items.titles) == sorted(words)
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_items_without_text_have_an_empty_text_and_their_share_is_reported(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title\na,Alien\nb, \n", item_text="{title}")
