@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of tests start a process: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-groups test test-slow test-faults lint bench table retrain docs clean
+.PHONY: help setup demo demo-groups test pytest test-slow test-faults lint bench table retrain docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,7 +31,10 @@ demo: setup ## the five stages on MovieLens-100K, ending with a report and recom
 demo-groups: setup ## groups on MovieLens-100K; LINKS=<file> adds what the knowledge graph knows of films
 	BIN=$(BIN) LINKS=$(LINKS) sh scripts/demo_groups.sh
 
-test: lint ## lint, then all tests
+test: setup ## lint and the tests, side by side
+	@$(MAKE) --no-print-directory -j 2 lint pytest
+
+pytest: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs

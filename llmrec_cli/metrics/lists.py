@@ -6,14 +6,14 @@ a block, M candidates. `items_QK` are lists padded with -1.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
 
-Vectors = np.ndarray | sp.csr_array
+Vectors: TypeAlias = np.ndarray | sp.csr_array
 """Vectors of items, (N, A): dense, such as text vectors, or sparse, such as words or attributes."""
 _DIVERSITY_BLOCK = 1024
 """Number of queries whose item vectors are summed at a time."""
