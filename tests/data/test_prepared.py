@@ -49,7 +49,8 @@ def test_histories_keep_the_order_of_time(folder: Path) -> None:
     assert [data.items.ids[i] for i in matrix.indices[matrix.indptr[0]:matrix.indptr[1]]] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("name", ["interactions.parquet", "items.parquet", "users.parquet", "rejects.parquet"])
+@pytest.mark.parametrize("name", some_slow(
+    ["interactions.parquet", "rejects.parquet", "items.parquet", "users.parquet"], 2))
 def test_a_flipped_bit_a_cut_or_a_missing_file_is_refused(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     flipped = bytearray(content)

@@ -13,6 +13,7 @@ from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.peft import LoraSettings, NoPeftSettings
+from tests.some_slow import some_slow
 from tests.tiny_models import ARCHITECTURES, MORE, SENTENCES, byte_tokenizer, save_tiny
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def states(folder, texts, kind=transformers.AutoModel, prompt=""):
 POOLED = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "last": lambda h: h[-1]}
 
 
-@pytest.mark.parametrize("pooling", POOLED)
+@pytest.mark.parametrize("pooling", some_slow(POOLED))
 @pytest.mark.parametrize("architecture", [*DECODERS, "modernbert", "bert", "roberta", "distilbert"])
 def test_vectors_are_those_of_the_model_whatever_the_padding(folders, architecture, pooling):
     expected = np.stack([POOLED[pooling](h) for h in states(folders[architecture], TEXTS)])

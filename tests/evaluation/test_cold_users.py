@@ -27,6 +27,8 @@ from llmrec_cli.stages import evaluate
 from tests.ingest.preparing import prepare_with
 from tests.tiny import write_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
@@ -74,7 +76,6 @@ def content_of(run_dir):
     return json.loads(run_dir.file("metrics.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_profile_alone_beats_popularity_where_it_says_what_users_love(run, capsys):
     run_dir = run("clusters", "ease")
     result = content_of(run_dir)["cold_users"]
@@ -112,7 +113,6 @@ def test_the_rest_of_the_report_uses_the_largest_number_of_given_interactions(ru
     assert set(pq.read_table(run_dir.file("per_user.parquet"))["query_id"].to_pylist()) == held_out(shop)
 
 
-@pytest.mark.slow
 def test_one_number_of_given_interactions_gives_the_metrics_that_several_give(run):
     several = content_of(run("clusters"))["cold_users"]["told"]["1"]
     alone = content_of(run("clusters", name="alone", cold_users=ColdUsersSettings(on=True, first=[1], after=3)))

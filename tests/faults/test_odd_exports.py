@@ -22,7 +22,7 @@ def rejects():
     return [(row["line"], row["column"], row["reason"]) for row in rows]
 
 
-@pytest.mark.parametrize(("name", "pack"), some_slow([("x.csv", bytes), ("x.csv.gz", gzip.compress)], 4))
+@pytest.mark.parametrize(("name", "pack"), some_slow([("x.csv", bytes), ("x.csv.gz", gzip.compress)]))
 @pytest.mark.parametrize("again", ["user_id,item_id\n", "\ufeffuser_id,item_id\r\n", '"user_id","item_id"\n',
                                    '\ufeff"user_id","item_id"\n', "user_id,item_id,\n"])
 def test_80_a_repeated_header_is_rejected_with_its_line_and_stops_nothing(llmrec, name, pack, again):

@@ -25,9 +25,10 @@ from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.peft import LoraSettings
 from tests.conftest import own_sigterm
 from tests.faults.common import CONTEXT
-from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 from tests.tiny_models import save_tiny
+
+pytestmark = pytest.mark.slow
 
 WAYS = ("exchange", "gap", "link", "names", "bytes")
 """Ways to replace a folder: exchange two; two renames; a link to a new folder; each file by a rename; each in place."""
@@ -157,18 +158,17 @@ def model(place: Path) -> tuple:
             known.history.indices.tobytes(), known.seen.indices.tobytes(), known.head.score(queries).numpy().tobytes())
 
 
-@pytest.mark.parametrize("way", some_slow(WAYS))
+@pytest.mark.parametrize("way", WAYS)
 def test_prepared_data_is_of_one_version(tmp_path, shops, way):
     prepared = tuple(version / "data/prepared/shop" for version in shops)
     loads(25, way, tmp_path, prepared, shop)
 
 
-@pytest.mark.parametrize("way", some_slow(WAYS))
+@pytest.mark.parametrize("way", WAYS)
 def test_a_model_is_of_one_version(tmp_path, shops, way):
     loads(25, way, tmp_path, tuple(version / "run" for version in shops), model)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("what", "load"), [("data/prepared/shop", shop), ("run", model)])
 def test_two_thousand_loads_while_contents_are_swapped_see_no_mix(tmp_path, shops, what, load):
     versions, result = tuple(version / what for version in shops), {}
@@ -191,13 +191,12 @@ def vectors(place: Path) -> bytes:
     return load_encoder(settings, None, torch.device("cpu")).encode(["the moon", "love"]).tobytes()
 
 
-@pytest.mark.parametrize(("number", "way"), [pytest.param(4, way) for way in WAYS[:1]]
-                         + [pytest.param(100, way, marks=pytest.mark.slow) for way in WAYS])
-def test_an_encoder_without_hashes_is_of_one_version(tmp_path, encoders, number, way):
-    print(way, loads(number, way, tmp_path, encoders, vectors))
+@pytest.mark.parametrize("way", WAYS)
+def test_an_encoder_without_hashes_is_of_one_version(tmp_path, encoders, way):
+    print(way, loads(100, way, tmp_path, encoders, vectors))
 
 
-@pytest.mark.parametrize("way", some_slow(WAYS))
+@pytest.mark.parametrize("way", WAYS)
 def test_an_adapter_is_of_one_version(tmp_path, way):
     for n, name in enumerate(("first", "second")):
         save_adapter(tmp_path / name, {"weight": np.full(1000, n, np.float32)}, LoraSettings(), "base")

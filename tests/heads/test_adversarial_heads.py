@@ -40,7 +40,7 @@ def same(one, other):
 
 
 @every_head
-@pytest.mark.parametrize("loss", [BprSettings(), SoftmaxSettings(), BceSettings(), MseSettings()],
+@pytest.mark.parametrize("loss", some_slow([BprSettings(), SoftmaxSettings(), BceSettings(), MseSettings()]),
                          ids=lambda loss: loss.kind)
 def test_apr_changes_the_model_and_is_deterministic(settings, loss):
     settings = replace(settings, target="choice")

@@ -19,12 +19,13 @@ from tests.heads.groups.test_group_conformance import TRAINED, club, group_confi
 from tests.some_slow import some_slow
 
 # One head of each kind, and the examples with separate weighting code.
-HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "rp3beta", "ease", "ease_features",
-         "ials", "content", "item_similarity", "clusters", "mf", "mf_bpr", "mf_mse", "neural_cf",
-         "factorization_machine", "two_tower_frozen", "sequential_ids", "sequential_lora", "interest")
+HEADS = ("popularity", "item_knn", "user_knn", "rp3beta", "ease", "ease_features", "ials", "content", "clusters", "mf",
+         "two_tower_frozen", "sequential_ids",
+         "item_knn_bm25", "user_knn_tfidf", "item_similarity", "mf_bpr", "mf_mse", "neural_cf", "factorization_machine",
+         "sequential_lora", "interest")
 BY_HISTORY_ALONE = ("popularity", "item_knn", "item_knn_bm25", "rp3beta", "ease", "ease_features", "ials", "content",
                     "item_similarity", "sequential_ids", "sequential_lora")
-every_head = pytest.mark.parametrize("name", HEADS)
+every_head = pytest.mark.parametrize("name", some_slow(HEADS, 12))
 
 
 def with_values(shop: Shop, value: np.ndarray, kind: str = "event_weight") -> Shop:

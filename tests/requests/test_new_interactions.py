@@ -86,7 +86,7 @@ def rows_of(generator: np.random.Generator, size: int, events: list[str] | None,
 @pytest.mark.parametrize(("events", "settings"), some_slow([
     (["view", "buy", "buy", "back"], [f"dataset.event_weights={RETURNS}"]), (None, ["dataset.duplicates=keep_last"]),
     (None, ["dataset.duplicates=keep_first"]), (None, ["dataset.duplicates=max"]),
-    (None, ["dataset.duplicates=sum"]), (["view", "buy"], [f"dataset.event_weights={EVENTS}"])], 2))
+    (None, ["dataset.duplicates=sum"]), (["view", "buy"], [f"dataset.event_weights={EVENTS}"])]))
 def test_interactions_of_today_are_merged_as_if_all_had_been_prepared_together(events: list[str] | None,
                                                                                settings: list[str]) -> None:
     generator = np.random.default_rng(5)

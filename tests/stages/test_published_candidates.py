@@ -16,6 +16,8 @@ import pytest
 from llmrec_cli import cli
 from llmrec_cli.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.slow
+
 GROUPS, ITEMS, TESTS, NEGATIVES = 40, 400, 5, 100
 Row = tuple[str, str, list[str]]
 
@@ -103,7 +105,6 @@ def popularity_hits(rows: list[Row], k: int) -> list[float]:
     return result
 
 
-@pytest.mark.slow
 def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
     metrics = evaluate("rows", "candidates=published/groupRatingNegative.txt")
     rows = published()
@@ -121,7 +122,6 @@ def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
                                       "item")
 
 
-@pytest.mark.slow
 def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     rows, seen = published(), set(training())
     negatives = sum((group, item) in seen for group, _, items in rows for item in items)
@@ -170,7 +170,6 @@ def test_repeated_unknown_and_target_candidates_are_counted_and_not_ranked(
         assert part in stderr
 
 
-@pytest.mark.slow
 def test_tables_and_report_name_the_user_or_group_of_each_row() -> None:
     evaluate("tables", "candidates=published/groupRatingNegative.txt")
     rows = published()
@@ -187,7 +186,6 @@ def test_tables_and_report_name_the_user_or_group_of_each_row() -> None:
         assert part in page
 
 
-@pytest.mark.slow
 def test_intervals_are_over_groups_so_repeated_rows_do_not_narrow_them() -> None:
     rows = published()[::TESTS]
     for name, times in (("once", 1), ("fivefold", 5)):
@@ -201,7 +199,6 @@ def test_intervals_are_over_groups_so_repeated_rows_do_not_narrow_them() -> None
                                                                                 abs=1e-6)
 
 
-@pytest.mark.slow
 def test_a_file_of_item_ids_is_one_list_for_all_as_in_recommend() -> None:
     items = [f"i{n}" for n in range(0, ITEMS, 4)]
     Path("ids.csv").write_text("\n".join(["item_id", *items, "unknown"]) + "\n")
@@ -219,7 +216,6 @@ def test_a_file_of_item_ids_is_one_list_for_all_as_in_recommend() -> None:
     assert evaluate("text", "candidates=ids.txt")["metrics"] == metrics["metrics"]
 
 
-@pytest.mark.slow
 def test_rows_of_pairs_are_one_list_a_group_by_group_id_or_query_id(capsys: pytest.CaptureFixture[str]) -> None:
     held: dict[str, list[str]] = {}
     for group, item, _ in published():

@@ -18,6 +18,8 @@ from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.split import RandomSettings, SplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
+pytestmark = pytest.mark.slow
+
 SPLITS = ("train", "valid", "test")
 
 
@@ -53,7 +55,6 @@ def members(prepared: Prepared) -> dict[str, set[str]]:
     return result
 
 
-@pytest.mark.slow
 def test_users_who_choose_alike_are_one_group(prepared: Prepared) -> None:
     kinds = [{f"u{n:02}" for n in range(40) if n % 2 == kind} for kind in (0, 1)]
     assert sorted(members(prepared).values(), key=min) == kinds

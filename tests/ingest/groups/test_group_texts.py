@@ -13,6 +13,8 @@ from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.split import GivenSettings, NoSplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
+pytestmark = pytest.mark.slow
+
 CLICKS = "user_id,item_id\nu,a\nv,a\nv,b\n"
 MEMBERS = "group_id,user_id\nduo,u\nduo,v\nsolo,u\nnew,w\n"
 TOGETHER = "group_id,item_id\nsolo,a\n"
@@ -50,7 +52,6 @@ def test_groups_have_titles_texts_attributes_and_their_own_columns(tmp_path: Pat
     assert "group_texts.parquet" in prepared.manifest["files"]
 
 
-@pytest.mark.slow
 def test_without_a_template_a_text_is_all_columns_and_without_a_file_there_is_none(tmp_path: Path,
                                                                                             plain: Prepared) -> None:
     assert plain.column("group_texts", "text") == ["Reader. 50", "Hikers. 东京. 30", ""]
@@ -69,7 +70,6 @@ def test_groups_without_members_or_descriptions_are_counted(plain: Prepared) -> 
     assert "groups" not in plain.manifest  # The key marks synthetic groups.
 
 
-@pytest.mark.slow
 @pytest.mark.audited
 def test_group_descriptions_are_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
     other = prepared_of(tmp_path / "2", info=INFO.replace("Hikers", "Climbers"))
@@ -81,7 +81,6 @@ def test_group_descriptions_are_in_the_fingerprint_and_the_audit(tmp_path: Path,
     assert "1 standing, with training interactions of their own; 2 occasional, with members only" in page
 
 
-@pytest.mark.slow
 def test_classes_of_numbers_are_those_of_standing_groups_or_of_all_where_none_is(tmp_path: Path) -> None:
     members = "group_id,user_id\n" + "".join(f"g{n},u\n" for n in range(12))
     info = "group_id,age\n" + "".join(f"g{n},{n}\n" for n in range(12))
@@ -95,7 +94,6 @@ def test_classes_of_numbers_are_those_of_standing_groups_or_of_all_where_none_is
     assert prepared.manifest["texts"]["group"]["edges"]["age"][-1] == 10
 
 
-@pytest.mark.slow
 def test_appended_group_descriptions_are_merged_and_may_gain_members(tmp_path: Path) -> None:
     prepared_of(tmp_path / "a", out=tmp_path / "step")
     more = {"interactions": str(write(tmp_path, "user_id,item_id\nx,b\n", "more.csv")),
@@ -108,7 +106,6 @@ def test_appended_group_descriptions_are_merged_and_may_gain_members(tmp_path: P
     assert not (appended.folder / "groups_left_out.parquet").exists()
 
 
-@pytest.mark.slow
 def test_27_31_32_43_files_of_groups_may_have_any_format_mark_and_script(tmp_path: Path) -> None:
     members = "\ufeffgroup_id,user_id\n007,u\n7,v\nNA,اسم\nnull,w\n"
     write(tmp_path, "\ufeffgroup_id,name\n007,عرب\n", "1.csv")
@@ -122,7 +119,6 @@ def test_27_31_32_43_files_of_groups_may_have_any_format_mark_and_script(tmp_pat
                                                                                 "null": "👪"}
 
 
-@pytest.mark.slow
 @pytest.mark.audited
 def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"info\.csv: no column 'group_id'; .* map it with dataset\.group_columns"):
@@ -155,7 +151,6 @@ def test_settings_without_effect_are_refused() -> None:
         "group_columns: has an effect only with dataset.group_info=<file>"]
 
 
-@pytest.mark.slow
 @pytest.mark.audited
 def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alone_are_counted(tmp_path: Path) -> None:
     """Group `known` has a member with a history, `standing` has training interactions, `lost` has neither."""

@@ -19,6 +19,8 @@ from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
 from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.preparing import source
 
+pytestmark = pytest.mark.slow
+
 NUMBER = 300
 GENRES = [[f"g{(n * n) % 7}", f"g{(n * n * n) % 11}"] for n in range(NUMBER)]
 
@@ -66,7 +68,6 @@ def associated(connection: BaseBackend, folder: Path, order: list[int], **attrib
     return shuffle_test(graph, items, sample_links(graph.links), FilesSettings(attributes=attributes))
 
 
-@pytest.mark.slow
 def test_right_links_by_id_are_distinguished_from_wrong_ones(connection: BaseBackend, tmp_path: Path) -> None:
     for name, attributes in (("declared", {"genres": "list"}), ("all", {})):
         right = associated(connection, tmp_path / f"{name}_right", list(range(NUMBER)), **attributes)

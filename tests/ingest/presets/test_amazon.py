@@ -12,6 +12,8 @@ from llmrec_cli.settings.presets import AmazonReviewsSettings
 from llmrec_cli.settings.split import GivenSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
+pytestmark = pytest.mark.slow
+
 OLD = [{"overall": 5.0, "vote": "2", "verified": True, "reviewTime": "05 31, 2016", "reviewerID": "A1", "asin": "0001",
         "style": {"Size:": " Large"}, "reviewerName": "Zoë", "reviewText": "Loved the café", "summary": "Five stars",
         "unixReviewTime": 1464652800},

@@ -11,6 +11,8 @@ from llmrec_cli.settings.split import GivenSettings, RandomSettings
 from tests.ingest.preparing import prepare_with, write
 from tests.ingest.presets.reading import rows_of
 
+pytestmark = pytest.mark.slow
+
 MAFENGWO = {"groupMember.txt": "0 2,4\n1 11\n", "groupRatingTrain.txt": "0 1083\n1 2\n",
             "groupRatingTest.txt": "1 907\n", "userRatingTrain.txt": "2 1083\n4 2\n11 2\n",
             "userRatingTest.txt": "11 907\n", "groupRatingNegative.txt": "(1,907) 5 6 7\n",
@@ -26,7 +28,6 @@ def folder_of(tmp_path: Path, files: dict[str, str]) -> str:
     return str(tmp_path / "groups")
 
 
-@pytest.mark.slow
 def test_members_and_interactions_of_groups_and_users_are_read(tmp_path: Path) -> None:
     result = group_folder(MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
     assert rows_of(result.members, tmp_path, "group_id", "user_id")[0] == [
@@ -43,7 +44,6 @@ def test_members_and_interactions_of_groups_and_users_are_read(tmp_path: Path) -
         ("0", "1083", "train"), ("1", "2", "train"), ("1", "907", "test")}
 
 
-@pytest.mark.slow
 def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) -> None:
     result = group_folder(Camra2011Settings(path=folder_of(tmp_path, CAMRA)), "given", tmp_path)
     assert rows_of(result.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
@@ -53,7 +53,6 @@ def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) ->
         ("346", 100), ("414", 0), ("433", 45)}
 
 
-@pytest.mark.slow
 def test_a_fourth_column_is_the_time(tmp_path: Path) -> None:
     timed = {name: content if name == "groupMember.txt" else content.replace("\n", " 1262304000\n")
              for name, content in CAMRA.items()}
@@ -61,7 +60,6 @@ def test_a_fourth_column_is_the_time(tmp_path: Path) -> None:
     assert set(prepared.column("interactions", "timestamp")) == {1262304000000}
 
 
-@pytest.mark.slow
 def test_mafengwo_s_names_its_places_in_a_file_of_its_own(tmp_path: Path) -> None:
     files = MAFENGWO | {"itemSemantic.txt": "五台山, 2\n上海,苏州、南京, 907\r\n火星, 287\n"}
     prepared = prepare_with(tmp_path, MafengwoSettings(path=folder_of(tmp_path, files)), GivenSettings())

@@ -11,6 +11,8 @@ from llmrec_cli.settings.split import GivenSettings
 from tests.ingest.preparing import prepare_with, write
 from tests.ingest.presets.reading import rows_of
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("1\tU13740\t11/11/2019 9:05:58 AM\tN55189 N42782\tN55689-1 N35729-0\n"
          "2\tU91836\t11/12/2019 6:11:30 PM\t\tN20678-0 N39317-1 N58114-1\n"
          "3\tU13740\t11/11/2019 12:00:01 AM\tN55189 N42782\tN35729-0\n")
@@ -44,7 +46,6 @@ def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, f
     assert not rejects
 
 
-@pytest.mark.slow
 def test_clicks_are_positives_even_if_the_news_was_shown_without_a_click(tmp_path: Path, folder: Path) -> None:
     prepared = prepare_with(tmp_path, MindSettings(path=str(folder)))
     assert prepared.in_split("train") == {("U13740", "N55689"), ("U91836", "N39317"), ("U91836", "N58114"),
@@ -73,7 +74,6 @@ def test_with_a_given_split_the_days_after_are_held_out(tmp_path: Path, folder: 
         prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")), GivenSettings())
 
 
-@pytest.mark.slow
 def test_the_click_history_is_left_out_unless_asked_for_and_then_comes_before_the_first_impression(
         tmp_path: Path, folder: Path) -> None:
     result = mind(MindSettings(path=str(folder), click_history=True), "given", tmp_path)

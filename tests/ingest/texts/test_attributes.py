@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.texts.attributes import class_of, number_of
 from tests.ingest.describing import described
+from tests.some_slow import some_slow
 
 PRICE = {"price": "number"}
 PRICED = "item_id,price\n" + "".join(f"i{n:02},{n}\n" for n in range(1, 21))
@@ -70,7 +71,7 @@ def test_83_a_value_that_is_not_a_number_empties_its_cell_not_its_row(tmp_path: 
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_000", "１", "0x10", "12d", "$5", "-"])
+@pytest.mark.parametrize("text", some_slow(["nan", "1_000", "１", "inf", "1e999", "0x10", "12d", "$5", "-"], 3))
 def test_a_column_with_few_numbers_gives_a_warning_with_the_right_type(tmp_path: Path, text: str) -> None:
     result = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},
                       attributes=PRICE | {"size": "number"})
