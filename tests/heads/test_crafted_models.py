@@ -29,7 +29,7 @@ from tests.faults.crafting import (
     rehash,
 )
 from tests.heads.conftest import NAMES
-from tests.heads.groups.test_group_conformance import TRAINED, club, taught  # noqa: F401
+from tests.heads.groups.test_group_conformance import TRAINED, club, group_case, taught  # noqa: F401
 from tests.some_slow import some_slow
 
 HERE = ("ease_dual", "ease_words", "clusters_own", "content_lsa", "similarity_concat", "item_static", "user_weights",
