@@ -40,7 +40,7 @@ pytest: setup
 test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs
 	ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m '(slow or hypothesis) and not faults'
 
-test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)
+test-faults: setup ## a thousand kills and power cuts, thousands of torn reads and odd files (a quarter of an hour)
 	$(BIN)/python -m pytest -m faults
 
 lint: setup ## style, types and the import contract

@@ -310,7 +310,7 @@ def test_any_experiment_is_used_or_refused(tmp_path_factory, overrides):
     check("experiment", content, tmp_path_factory.mktemp("shared"))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @given(group=st.sampled_from(["head", "encoder", "optim", "loss", "experiment"]), content=files,
        overrides=st.lists(entries, max_size=6))
 @settings(max_examples=1500)

@@ -96,7 +96,7 @@ def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: Sp
 
 @pytest.mark.slow
 @pytest.mark.audited
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate],
+@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),
        sizes=st.tuples(st.integers(3, 40), st.integers(1, 40)))
