@@ -76,7 +76,7 @@ def test_a_finetune_that_is_killed_at_some_changes_goes_on_to_the_same_bits(tiny
     assert walk(["finetune", f"prepared={tiny_prepared}", *FACTORS], ["model"], points=2, num_first=26) >= 26
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("own_folder")
 def test_a_finetune_that_is_killed_at_every_change_goes_on_to_the_same_bits(tiny_prepared):
     print(walk(["finetune", f"prepared={tiny_prepared}", *FACTORS], ["model"], points=None), "kills")
@@ -89,14 +89,14 @@ def test_a_tower_with_its_adapter_and_encoder_that_is_killed_goes_on_to_the_same
     print(walk(command, ["model", "adapter", "encoder"], points=20), "kills")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("own_folder")
 def test_a_pretraining_that_is_killed_goes_on_to_the_same_bits(tiny_prepared, tiny_encoder):
     command = ["pretrain", f"prepared={tiny_prepared}", f"encoder.path={tiny_encoder}", *PRETRAIN]
     print(walk(command, ["encoder"], points=40), "kills")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(("command", "more", "results"), [
     ("evaluate", ["num_bootstrap=100"], ["run/metrics.json", "run/per_user.parquet", "run/recommendations.parquet"]),
