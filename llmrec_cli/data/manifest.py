@@ -202,7 +202,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
     """Open all files of a folder of prepared data; return the folder and its checked manifest."""
     restore(path)
-    if not path.is_dir():
+    # A link is looked at twice: its old version may have been removed while it was followed.
+    if not path.is_dir() and not (path.is_symlink() and path.is_dir()):
         raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
     files, file = PinnedFolder(path, REMEDY), path / "manifest.json"
     manifest = parse_json(files.read("manifest.json"), file, REMEDY)
