@@ -1,5 +1,6 @@
 """Heads on the tiny shop: every example of every head of the table, each fitted once."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,17 +42,16 @@ def configs(shop: Shop) -> Configs:
     return Configs(shop)
 
 
+def cases_of(shop: Shop) -> Callable[[str], HeadCase]:
+    """Return a function from an example's name to its case. It is fitted once: tests that change its head copy it."""
+    model_configs = configs(shop)
+    return functools.cache(lambda name: HeadCase(shop, model_configs[name]))
+
+
 @pytest.fixture(scope="session")
 def case(shop: Shop) -> Callable[[str], HeadCase]:
-    """Return the case of an example by name. It is fitted once and shared: tests that change its head must copy it."""
-    model_configs, cases = configs(shop), {}
-
-    def case_of(name: str) -> HeadCase:
-        if name not in cases:
-            cases[name] = HeadCase(shop, model_configs[name])
-        return cases[name]
-
-    return case_of
+    """Return a function from an example's name to its case on the tiny shop."""
+    return cases_of(shop)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, ModelConfig
 from tests.heads.conftest import Shop, configs
-from tests.heads.groups.test_group_conformance import TRAINED, club, group_configs  # noqa: F401
+from tests.heads.groups.test_group_conformance import TRAINED, club  # noqa: F401
 from tests.some_slow import some_slow
 
 # One head of each kind, and the examples with separate weighting code.
@@ -144,7 +144,7 @@ def test_each_member_of_a_fusion_has_its_own_weights(shop):
 def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:
         values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)
-        return with_values(club, values).fit(quick(group_configs(club)[name], weight=weight), validation=None).state()
+        return with_values(club, values).fit(quick(configs(club)[name], weight=weight), validation=None).state()
 
     assert_same_bits(state(1, "value"), state(1, "none"))
     plain, weighted = state(9, "none"), state(9, "value")

@@ -16,7 +16,7 @@ from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import GROUPS, Shop
 from llmrec_cli.testing.suite import examples_of, require_all
-from tests.heads.conftest import USER_HEADS, Configs, configs
+from tests.heads.conftest import USER_HEADS, cases_of
 from tests.some_slow import some_slow
 
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
@@ -37,22 +37,10 @@ def club(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[str], shop
     return Shop(read_prepared(folder / "data" / "prepared" / "tiny"), shop.encoder)
 
 
-def group_configs(club: Shop) -> Configs:
-    """Return the configs of all heads, group heads included, for the club."""
-    return configs(club)
-
-
 @pytest.fixture(scope="module")
 def group_case(club: Shop) -> Callable[[str], HeadCase]:
-    """Return a function from an example's name to its case, fitted once on the club's data."""
-    by_name, cases = configs(club), {}
-
-    def case(name: str) -> HeadCase:
-        if name not in cases:
-            cases[name] = HeadCase(club, by_name[name])
-        return cases[name]
-
-    return case
+    """Return a function from an example's name to its case on the club's data."""
+    return cases_of(club)
 
 
 @pytest.fixture(scope="module")
