@@ -19,7 +19,7 @@ from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.metrics.table import METRICS, sentence
 from llmrec_cli.option_files import choices, merge, option_values, values_over_options
-from llmrec_cli.overrides import config_groups_of, unknown
+from llmrec_cli.overrides import config_groups_of, to_changes
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.search import flat_search
@@ -136,7 +136,12 @@ def _about_options(command: str) -> Iterator[str]:
 
 
 def options_help(command: str, typed: Sequence[str], config_dir: str | None = None) -> str:
-    """Return the help of each option that a command line chooses, such as head=ease; empty if it chooses none."""
+    """Return the help of each option that a command line chooses, such as head=ease; empty if it chooses none.
+
+    Raises ConfigError for settings and options that the command does not have.
+    """
+    if problems := to_changes(command, typed, config_dir)[1]:
+        raise ConfigError(problems)
     groups = config_groups_of(command)
     chosen = [word.partition("=")[::2] for word in typed if "=" in word and word.partition("=")[0] in groups]
     return "\n".join(_option_help(command, group, name, config_dir) for group, name in chosen)
@@ -144,9 +149,6 @@ def options_help(command: str, typed: Sequence[str], config_dir: str | None = No
 
 def _option_help(command: str, group: str, name: str, config_dir: str | None) -> str:
     """Return the settings of an option with defaults and meaning, and its ranges for tuning."""
-    options = choices(group, config_dir)
-    if name not in options:
-        raise ConfigError(unknown(group, name, options))
     values = merge(option_values(group, name, config_dir), values_over_options(command).get(group, {}))
     cls = CONFIG_GROUPS[group][str(values["kind"])]
     lines = [*textwrap.wrap(f"llmrec {command} {group}={name}: {' '.join((inspect.getdoc(cls) or '').split())}", 118,

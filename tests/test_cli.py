@@ -110,6 +110,12 @@ def test_the_help_of_an_unknown_option_names_the_nearest(llmrec):
     assert "head=eaze: no such head (did you mean 'ease'?); choose one of " in done.err
 
 
+def test_the_help_of_an_unknown_setting_names_the_nearest(llmrec):
+    done = llmrec("finetune", "--help", "heda=ease")
+    assert (done.code, done.out) == (2, "")
+    assert "heda: `llmrec finetune` has no such setting (did you mean 'head'?)" in done.err
+
+
 def test_the_help_without_an_option_says_how_to_get_that_of_one(llmrec):
     printed = llmrec("finetune", "--help", "seed=3").out
     assert "settings of one option: llmrec finetune --help head=fusion\n" in printed
