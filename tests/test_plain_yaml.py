@@ -1,6 +1,7 @@
 """Untrusted YAML: plain data within limits, or a message with file and line."""
 
 import os
+import re
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
 
 
 @pytest.mark.parametrize(("text", "value"), [
-    ("1e-4", 1e-4), ("5.", 5.0), (".5", 0.5), ("1_000", 1000), ("0x1f", 31), ("2020-01-01", "2020-01-01"),
+    ("1e-4", 1e-4), ("0E0", 0.0), ("5.", 5.0), (".5", 0.5), ("1_000", 1000), ("0x1f", 31), ("2020-01-01", "2020-01-01"),
     ("12:30", "12:30"), ("007", "007"), ("010", "010"), ("0", 0), ("-12", -12), ("~", None),
     ("yes", True), ("1.0.0", "1.0.0"), ("-", None), ("'007'", "007"), ("[a, {b: c}]", ["a", {"b": "c"}]),
     ("a: &a {x: 1}\nb: {<<: *a, y: 2}", {"a": {"x": 1}, "b": {"x": 1, "y": 2}}),
@@ -72,18 +73,20 @@ def test_only_a_regular_file_is_read_and_nothing_is_waited_for(tmp_path):
         read_yaml(tmp_path / "nothing")
 
 
-scalars = st.none() | st.booleans() | st.integers(-10**30, 10**30) | st.floats() | st.text(max_size=20)
-trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner,
-                                                                                           max_size=4), max_leaves=20)
+def trees(texts):
+    """Return a strategy of nested values with these texts."""
+    scalars = st.none() | st.booleans() | st.integers(-10**30, 10**30) | st.floats() | texts
+    return st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+                        max_leaves=20)
 
 
-@given(trees)
+@given(trees(st.text(max_size=20)))
 def test_what_we_write_is_read_back_the_same(tree):
     assert repr(parse_yaml(dump_yaml(tree), "x")) == repr(tree)
 
 
-@pytest.mark.parametrize("text", ["1e5", "1e-4", "-.5", "1_0.5", "0x1F", "010", ".inf", "yes", "null", "2024-01-01",
-                                  "~", "1:30", "<<", "=", "", " a", "a: b"])
+@pytest.mark.parametrize("text", ["1e5", "0E0", "1e-4", "-.5", "1_0.5", "0x1F", "010", ".inf", "yes", "null",
+                                  "2024-01-01", "~", "1:30", "<<", "=", "", " a", "a: b"])
 def test_text_that_looks_like_something_else_stays_text_for_us_and_for_other_readers(text):
     written = dump_yaml({text: [text]})
 
@@ -96,7 +99,11 @@ def test_a_value_used_twice_is_written_twice_without_an_anchor():
     assert dump_yaml({"a": twice, "b": twice}) == "a:\n- 1\nb:\n- 1\n"
 
 
-@given(trees)
+# In YAML 1.1 1e3 is a text, which PyYAML writes without quotes; here it is a number, as in YAML 1.2.
+EXPONENT = re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+", re.ASCII)
+
+
+@given(trees(st.text(max_size=20).filter(lambda text: not EXPONENT.fullmatch(text))))
 def test_whatever_yaml_writes_is_read_back_the_same(tree):
     text = yaml.safe_dump(tree, allow_unicode=True)
     if "!!" in text:  # YAML writes these characters only as bytes.
