@@ -37,10 +37,10 @@ test: setup ## lint and the tests, side by side
 pytest: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs
+test-slow: setup ## what takes long: the other parameters, Spark, torchrun, kills, benchmarks at toy size
 	ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m '(slow or hypothesis) and not faults'
 
-test-faults: setup ## a thousand kills and power cuts, thousands of torn reads and odd files (a quarter of an hour)
+test-faults: setup ## a thousand kills and power cuts, 42,000 damaged inputs, thousands of torn reads (half an hour)
 	$(BIN)/python -m pytest -m faults
 
 lint: setup ## style, types and the import contract

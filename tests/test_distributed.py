@@ -47,7 +47,7 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_figures_of_one_and_of_three_processes_are_the_same_bits(model, tmp_path):
     digests, printed = {}, {}
     for number in (0, 3):
@@ -85,7 +85,7 @@ def exit_codes(stderr):
     return {int(code) for code in re.findall(r"exitcode\s*:\s*(-?\d+)", stderr)}
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_wrong_setting_is_told_once_and_ends_all_with_its_code(model, tmp_path):
     done = start(2, "evaluate", f"model={tmp_path / 'nothing'}", cwd=tmp_path)
     assert done.returncode != 0
@@ -120,7 +120,7 @@ except LlmrecError as error:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_score_that_is_not_a_number_in_one_process_is_raised_in_all(tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",

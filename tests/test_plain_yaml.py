@@ -132,7 +132,7 @@ def test_any_bytes_end_in_a_value_or_in_one_kind_of_error(data):
     assert len(text) < 20 * 300
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @settings(max_examples=20_000)
 @given(st.binary(max_size=400) | st.lists(st.sampled_from(PIECES), max_size=120).map("".join))
 def test_any_of_20_000_inputs_ends_in_a_value_or_in_one_kind_of_error(data):

@@ -153,6 +153,7 @@ def test_help_configuration_and_suggestions_know_the_heads_of_the_package(packag
     assert "head.neighbours=0: must be at least 1" in done.err
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_package_named_again(package, llmrec, tiny_prepared, tmp_path):
     done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=two_tower", "loss=hinge", "encoder=tfidf",
                     "peft=frozen", "optim.epochs=2", "run_dir=run", "refit=none")
@@ -185,6 +186,7 @@ def test_only_the_command_line_names_packages(package, llmrec, tiny_prepared, tm
         assert "my_shop" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_saved_model_and_a_saved_run_load_no_package(package, llmrec, tiny_prepared, tmp_path):
     assert finetune(llmrec, tiny_prepared, "head=popularity", "run_dir=run").code == 0
     manifest = tmp_path / "run" / "model" / "manifest.json"

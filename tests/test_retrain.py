@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.data.manifest import sha256
+from tests.some_slow import some_slow
 from tests.tiny import NUM_USERS, write_tiny
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +151,7 @@ def test_refit_none_publishes_the_model_that_was_evaluated_and_pretrain_runs_whe
     assert f"model=runs/finetune/retrain-finetune-{stamp} " in calls[4]
 
 
-@pytest.mark.parametrize("command", ["prepare", "finetune", "evaluate", "recommend"])
+@pytest.mark.parametrize("command", some_slow(["evaluate", "prepare", "finetune", "recommend"]))
 def test_when_a_command_fails_nothing_is_published_and_its_exit_code_is_ours(command: str) -> None:
     retrain()
     before, pointer = published(), os.readlink("pub lished/current")
@@ -325,6 +326,7 @@ def test_a_closed_terminal_ends_the_command_too(paused: subprocess.Popen[bytes])
     assert not is_running(int(Path("paused").read_text()))
 
 
+@pytest.mark.slow
 def test_it_waits_for_an_orphan_that_writes_the_same_data_and_not_for_ever() -> None:
     write("locked", "2")
     run = retrain(WAIT="60")

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "numpy", "scipy", "duckdb", "ibis", "peft", "matplotlib",
@@ -33,16 +34,17 @@ def test_help_imports_not_even_hydra(arguments):
     assert modules & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
 
 
-@pytest.mark.parametrize("work", [
+@pytest.mark.parametrize("work", some_slow([
+    "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
     "from llmrec_cli.cli import run; run(['finetune', '--help'])",
     "from llmrec_cli.config import compose; compose('finetune', ['head=two_tower', 'seed=3'])",
-    "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
-    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS",
-], ids=["help of a command", "composing", "a mistake", "settings"])
+    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS"]),
+                         ids=["a mistake", "help of a command", "composing", "settings"])
 def test_composing_and_mistakes_import_nothing_heavy(work):
     assert imported(work) & set(HEAVY) == set()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp_path):
     for name in ("yaml.py", "hydra_plugins/plugin.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

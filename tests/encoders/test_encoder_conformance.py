@@ -32,12 +32,12 @@ def test_every_encoder_keeps_every_promise(case, name, check):
     check(case(name))
 
 
-OF_OWN_CODE = ("hf", "scratch", "static", "tfidf", "lsa", "concat")
+IN_CI = ("hf", "lsa")
 
 
-# Each starts a process, which takes seconds; those with the code of another one run in `make test-faults`.
+# Each starts a process, which takes seconds; most run in `make test-faults`.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in OF_OWN_CODE else pytest.mark.faults)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in IN_CI else pytest.mark.faults)
                                   for name in EXAMPLES])
 def test_every_encoder_gives_the_same_vectors_in_another_process(case, name):
     another_process_gives_the_same_vectors_and_identity(case(name))

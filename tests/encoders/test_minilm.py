@@ -50,7 +50,7 @@ def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
     assert abs(encoder.encode(TEXTS) - expected).max() < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_minilm_package_is_not_imported():
     code = ("import sys, torch; from llmrec_cli.encoders.sources import load_encoder; "
             "from llmrec_cli.settings.encoder import MiniLMSettings; "

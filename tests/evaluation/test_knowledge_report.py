@@ -112,6 +112,7 @@ def test_whatever_split_is_measured_knowledge_is_compared_on_validation(run, kno
     assert run(model, split="valid")[0]["knowledge"] == test
 
 
+@pytest.mark.slow
 def test_leaving_out_the_only_relation_is_leaving_out_all(run, known, tmp_path):
     shutil.copytree(known.path, tmp_path / "one")
     file = tmp_path / "one" / "triples.parquet"
@@ -122,6 +123,7 @@ def test_leaving_out_the_only_relation_is_leaving_out_all(run, known, tmp_path):
     assert one["relations"] == {"of": one["gain"]}
 
 
+@pytest.mark.slow
 def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
     shutil.copytree(known.path, tmp_path / "both")
     file = tmp_path / "both" / "triples.parquet"
@@ -143,6 +145,7 @@ def test_the_remaining_relations_of_a_graph_are_still_used():
     assert with_neighbours_only(config).head.features == FeatureWeightsSettings(knowledge=2.0)
 
 
+@pytest.mark.slow
 def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):
     one = run(saved(tmp_path / "ease", known, EASE),
               knowledge=KnowledgeReportSettings(on=True, relations=1))[0]["knowledge"]

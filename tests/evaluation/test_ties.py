@@ -68,6 +68,7 @@ def test_expected_metrics_are_means_over_all_orders_of_equal_scores(case):
             assert values[name][row] == pytest.approx(mean, abs=1e-9), name
 
 
+@pytest.mark.slow
 @given(cases(max_items=6), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_graded_gains_and_slices_of_items_are_expected_alike(case, seed):
@@ -85,6 +86,7 @@ def test_graded_gains_and_slices_of_items_are_expected_alike(case, seed):
             assert values[name][row] == pytest.approx(mean, abs=1e-9), name
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=100, deadline=None)
 def test_without_ties_expected_metrics_are_the_ordinary_ones(case):

@@ -16,7 +16,7 @@ GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
 
 
 @pytest.mark.parametrize(("policy", "value", "time"), some_slow([
-    ("keep_last", 2.0, 9), ("keep_first", 3.0, 5), ("sum", 17.0, 9), ("max", 5.0, 5)]))
+    ("keep_last", 2.0, 9), ("keep_first", 3.0, 5), ("sum", 17.0, 9), ("max", 5.0, 5)], 1, 1))
 def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(llmrec, policy, value, time):
     # The same row twice, two values at the last moment, two at the first.
     rows = [f"u,i,{v},{START + t}\n" for v, t in ((2, 9), (2, 9), (4, 9), (5, 5), (3, 5), (1, 7))]
@@ -29,6 +29,7 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     assert result == [(value, (START + time) * 1000)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     content = ROWS + f"u0,i0,1,{START}\n" * 3
@@ -43,7 +44,7 @@ def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
 
 
 @pytest.mark.parametrize("split", some_slow(["leave_last_out", "random", "temporal", "cold_items", "cold_users",
-                                              "none"]))
+                                              "none"], 1, 1))
 def test_36_shuffled_rows_give_the_same_bytes(llmrec, tmp_path, split):
     write_tiny(tmp_path)
     # All times thrice, and some pairs twice, so that there are ties to break.
@@ -66,7 +67,7 @@ def test_36_shuffled_rows_give_the_same_bytes(llmrec, tmp_path, split):
     assert manifests[0]["counts"]["duplicates"] > 50
 
 
-@pytest.mark.parametrize("time", some_slow(["-1", "NaN", "inf", "4102444801", "99999999999", "", "yesterday"], 3))
+@pytest.mark.parametrize("time", some_slow(["-1", "NaN", "inf", "4102444801", "99999999999", "", "yesterday"], 1, 2))
 def test_37_a_time_that_cannot_be_is_rejected_by_line(llmrec, time):
     prepared_ids(llmrec, ROWS + f"u1,i9,1,{time}\n", "dataset.max_reject_share=0.1")
     assert pq.read_table("data/prepared/fault/rejects.parquet").to_pylist() == [
@@ -188,7 +189,7 @@ def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("split", ["random", "leave_last_out"])
+@pytest.mark.parametrize("split", some_slow(["random", "leave_last_out"]))
 def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
     assert result["one", "i0"] == "train"
@@ -197,6 +198,7 @@ def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split)
     assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_it(llmrec):
     result = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
@@ -204,6 +206,7 @@ def test_39_a_time_cutoff_may_make_a_user_with_one_interaction_cold_and_counts_i
     assert (manifest_counts()["users_with_one_interaction"], manifest_counts()["users_cold"]) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.parametrize("split", some_slow(["cold_users", "temporal"]))
 def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):

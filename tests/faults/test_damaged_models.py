@@ -44,7 +44,7 @@ def test_19_a_flipped_bit_is_refused(model):
         file.write_bytes(content)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_19_a_flipped_bit_of_the_manifest_is_refused_or_harmless(model):
     file, rng = model / "manifest.json", random.Random(4)
     content = bytearray(file.read_bytes())

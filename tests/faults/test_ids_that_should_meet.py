@@ -32,7 +32,7 @@ def warnings():
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("cause", some_slow(WRITTEN))
+@pytest.mark.parametrize("cause", some_slow(WRITTEN, 1, 1))
 def test_81_ids_that_match_after_normalisation_give_a_warning_with_their_number(llmrec, cause):
     ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
     message = [catalogue(theirs)]
@@ -96,7 +96,7 @@ def test_81_held_out_ids_of_a_given_split_are_compared_with_training_ids(llmrec)
 
 @pytest.mark.slow
 @pytest.mark.audited
-@pytest.mark.parametrize("kind", ["items", "users"])
+@pytest.mark.parametrize("kind", some_slow(["items", "users"], 1, 0))
 def test_a_published_cold_split_gets_no_advice_to_change_it(llmrec, kind):
     train = [(f"u{n % 30}", f"i{n % 40}") for n in range(600)]
     test = [(f"u{n % 30}", f"new{n % 40}") if kind == "items" else (f"new{n % 40}", f"i{n % 30}")

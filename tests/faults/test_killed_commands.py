@@ -82,7 +82,7 @@ def test_a_finetune_that_is_killed_at_every_change_goes_on_to_the_same_bits(tiny
     print(walk(["finetune", f"prepared={tiny_prepared}", *FACTORS], ["model"], points=None), "kills")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("own_folder")
 def test_a_tower_with_its_adapter_and_encoder_that_is_killed_goes_on_to_the_same_bits(tiny_prepared, tiny_encoder):
     command = ["finetune", f"prepared={tiny_prepared}", f"encoder.path={tiny_encoder}", *TOWER]

@@ -49,7 +49,7 @@ NAMES = ["x.jsonl", "x.parquet", "python.csv", "x.jsonl.gz", "text.parquet", "x.
 
 
 @pytest.mark.audited
-@pytest.mark.parametrize("name", some_slow(NAMES, 3))
+@pytest.mark.parametrize("name", some_slow(NAMES, 1, 2))
 def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_rows_of_it(llmrec, name, tmp_path):
     content = files_of_baskets()[name]
     line = 2 if name.endswith(".csv") else 1
@@ -74,7 +74,8 @@ def files_of_baskets_with_values():
             "x.csv": text.getvalue()}
 
 
-@pytest.mark.parametrize("name", some_slow(["x.csv", "x.jsonl", "x.parquet", "text.parquet"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", some_slow(["x.csv", "x.jsonl", "x.parquet", "text.parquet"], 1, 0))
 def test_79_the_error_names_all_arrays_of_the_row_and_they_are_exploded_together(llmrec, name, tmp_path):
     content = files_of_baskets_with_values()[name]
     all_three = "set dataset.explode=[item_id,value,timestamp] to turn each entry into a row"
@@ -85,6 +86,7 @@ def test_79_the_error_names_all_arrays_of_the_row_and_they_are_exploded_together
     assert pairs("value") == sorted((user, item, k + 1.0) for user, items in BASKETS for k, item in enumerate(items))
 
 
+@pytest.mark.slow
 def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_several_names(llmrec):
     rows = "".join(f"u{n},\"['a{n % 5}', 'b{n % 5}']\"\n" for n in range(9))
     content = f"user_id,item_id\n{rows}u9,\"['a0' 'a1', 'b1']\"\n"
@@ -221,6 +223,7 @@ BOOKS = [{"item_id": f"i{n}", "title": f"Book {n}", "pages": "Free" if n == 3 el
 CLICKS = "user_id,item_id\n" + "".join(f"u{n % 9},i{n % 7}\n" for n in range(60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some_slow(["b.jsonl", "b.jsonl.gz", "b.parquet", "b.csv"]))
 def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_it(llmrec, name):
     if name == "b.parquet":
@@ -248,6 +251,7 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
     assert items[1]["text"] == "Book 1 by Ann: to-read, shelf1"
 
 
+@pytest.mark.slow
 def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
     Path("b.jsonl").write_text(jsonl([{"item_id": f"i{n}", "genre": [["Books", "SF"], ["Books"]]} for n in range(7)]))
     assert "use the inner values with 'dataset.attributes.genre[][]=list'" in refused(
@@ -270,6 +274,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
             "(b.jsonl, line 4)") in audit["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.parametrize("name", some_slow(["items.csv", "items.jsonl", "items.parquet"]))
 def test_a_title_column_in_another_case_is_used_with_a_note(llmrec, name):

@@ -52,7 +52,7 @@ def test_82_placeholder_users_give_a_warning_and_can_be_dropped(llmrec):
     assert "dataset.drop_users has ids that are in no row: 'NULL'" in manifest["notes"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.audited
 def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shell(llmrec):
     odd = ["null", "' '", "[guest]", '"nan"', "n/a ", "<unknown>\u200b", "\tanon"]
@@ -71,6 +71,7 @@ def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shel
         assert left & {*odd, outsized} == {*odd, outsized} - set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec):
     Path("o.csv").write_text(HEADER + "".join(f"{n % 30},{n % 7},{START + n}\n" for n in range(300)))
@@ -89,6 +90,7 @@ def test_84_appending_an_empty_file_changes_nothing(llmrec, empty):
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", name="first")[0].code == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", some_slow(["auto", "sum"]))
 def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, policy):
     Path("1.csv").write_text(DAYS[0])
@@ -223,6 +225,7 @@ def test_several_wrong_clocks_at_both_ends_are_reported_together(llmrec):
     assert (again, manifest["counts"]["outside_times"], manifest["counts"]["interactions"]) == ([], 4, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
     [early], _ = clock_warnings(llmrec, [0] * 150)
@@ -231,6 +234,7 @@ def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
     assert early.endswith("dataset.oldest=2020-09-13T12:26:40 drops earlier interactions")
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.parametrize("gap", some_slow([1.2, 6.5]))
 def test_new_days_of_a_short_history_are_not_reported_as_wrong_clocks(llmrec, gap):

@@ -1,12 +1,11 @@
 """20,000 damaged inputs over all that is read: each is refused with an error for people, or read and accounted for.
 
-Models of every head are in tests/heads/test_crafted_models.py, 2,000 more. What is flipped here changes bytes, or kinds
-of values; nothing may end in a traceback, take longer than a few seconds, or be read as something that it is not.
-SHARE=8 in the environment runs an eighth of them.
+Models of every head are in tests/heads/test_crafted_models.py, 2,000 more. Damage changes bytes, or kinds of values;
+nothing may end in a traceback, take longer than a few seconds, or be read as something that it is not.
+`make test-slow` reads a twentieth of them, `make test-faults` all.
 """
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -38,8 +37,6 @@ from tests.faults.crafting import craft_table, crafted_tensors, crafted_values, 
 from tests.ingest.preparing import source
 from tests.ingest.readers.test_fuzz import FILES, mutated
 
-pytestmark = pytest.mark.slow
-
 NUMBERS = {"readers": 8000, "queries": 3000, "configs": 1500, "manifests": 4000, "prepared tables": 1000,
            "tensor files": 1500, "checkpoints": 600, "encoder folders": 400}
 """Inputs of each kind: 20,000."""
@@ -53,8 +50,12 @@ OPTION = {"kind": "fusion", "members": {"a": {"head": "ease", "l2": 3.0}, "b": {
 EXPERIMENT = {"finetune": ["head=ease", "head.l2=20", "optim.epochs=3", "monitor=ndcg@10"], "prepare": ["split=random"]}
 
 
-def test_the_inputs_are_20000():
-    assert sum(NUMBERS.values()) == 20_000
+@pytest.fixture(autouse=True, params=[pytest.param(20, marks=pytest.mark.slow, id="a twentieth"),
+                                      pytest.param(1, marks=pytest.mark.faults, id="all")])
+def share(request, monkeypatch):
+    """Leave only a share of the numbers of inputs."""
+    for kind, number in NUMBERS.items():
+        monkeypatch.setitem(NUMBERS, kind, number // request.param)
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def fuzz(kind: str, one: Callable[[random.Random], str], refusals: type[LlmrecEr
     `one` makes an input from the random numbers it is given and reads it; the input is known by its seed.
     """
     result: Counter = Counter()
-    for number in range(NUMBERS[kind] // int(os.environ.get("SHARE", "1"))):
+    for number in range(NUMBERS[kind]):
         try:
             with within_seconds():
                 result[one(random.Random(f"{kind} {number}"))] += 1

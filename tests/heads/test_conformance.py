@@ -23,11 +23,18 @@ BY_ATTRIBUTES = ("factorization_machine",)
 CHECKS = [check for check in HEAD_CHECKS if check is not values_and_ages_of_interactions_change_the_scores]
 
 
-# They take half of the time of all heads.
-HEAVY = ("interest", "sequential_lora")
+# They take most of the time; their heads have other examples, but interest, which tests/heads/interest tests.
+HEAVY = ("interest", "sequential_lora", "sequential_ids", "two_tower_lora", "two_tower_adapter", "fusion_raw",
+         "clusters_text", "content_tuned", "mf_bpr", "mf_cosine")
 
 
-@pytest.mark.parametrize("name", some_slow(sorted(NAMES, key=HEAVY.__contains__), len(NAMES) - len(HEAVY)))
+def heavy_are_slow(names):
+    """Return parameters of which those that take most of the time are marked slow."""
+    light = [name for name in names if name not in HEAVY]
+    return some_slow([*light, *(name for name in names if name in HEAVY)], len(light))
+
+
+@pytest.mark.parametrize("name", heavy_are_slow(NAMES))
 def test_every_head_keeps_every_promise(case, name):
     require_all({name: case(name)}, CHECKS)
 
@@ -36,7 +43,7 @@ def test_every_head_of_the_table_has_an_example():
     assert {cls.kind for cls, _ in EXAMPLES.values()} == set(HEADS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", heavy_are_slow(NAMES))
 def test_the_flags_of_each_head_are_true(fitted, name):
     head = fitted(name)
     assert head.is_personal == (name != "popularity")
@@ -46,13 +53,13 @@ def test_the_flags_of_each_head_are_true(fitted, name):
     assert head.config.head.learns_in_a_second == (name != "interest")
 
 
-@pytest.mark.parametrize("name", ["two_tower_frozen", "two_tower_lora"])
+@pytest.mark.parametrize("name", heavy_are_slow(["two_tower_frozen", "two_tower_lora"]))
 def test_another_seed_gives_other_weights(fitted, shop, name):
     other = shop.fit(configs(shop)[name], seed=2).state()
     assert (other["towers.item_ids.weight"] != fitted(name).state()["towers.item_ids.weight"]).any()
 
 
-@pytest.mark.parametrize("name", [*BY_TEXT, "interest", *BY_ATTRIBUTES])
+@pytest.mark.parametrize("name", heavy_are_slow([*BY_TEXT, "interest", *BY_ATTRIBUTES]))
 def test_an_added_item_is_scored_by_its_description(case, shop, name):
     head, items = case(name).copy(), shop.data.items
     twins = [n for n in range(3, len(items)) if (items.attributes[n] != items.attributes[0]).nnz == 0][:1]

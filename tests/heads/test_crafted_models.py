@@ -163,7 +163,7 @@ def test_a_crafted_model_is_refused_or_answers_the_same(saved, name):
     assert outcomes["refused"] >= SEVERAL // 3, outcomes
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("name", EVERY)
 def test_of_2000_crafted_models_each_is_refused_or_answers_the_same(saved, name):
     number = -(-FUZZED // len(EVERY))

@@ -140,7 +140,7 @@ def test_each_member_of_a_fusion_has_its_own_weights(shop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", some_slow(TRAINED))
+@pytest.mark.parametrize("name", some_slow(TRAINED, 1, 0))
 def test_group_values_change_group_heads_and_equal_values_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:
         values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)

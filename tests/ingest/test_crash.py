@@ -116,7 +116,7 @@ def published() -> dict[str, str]:
     return files | {"beside": str(beside), "latest": str((SHOP.parent / "latest").resolve())}
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_next_run_cleans_up() -> None:
     for seed, name in enumerate(("old", "new")):
         write_rows(f"{name}.csv", seed)
@@ -133,6 +133,7 @@ def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_nex
     assert read_prepared(SHOP.parent / "latest").manifest["counts"]["read"] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code", "said"), some_slow([
     (signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")]))
 def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int, code: int, said: str) -> None:

@@ -97,8 +97,9 @@ CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
      {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}})]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("split", "options"), CASES, ids=lambda case: getattr(case, "kind", ""))
+@pytest.mark.parametrize(("split", "options"), [
+    pytest.param(*case, marks=pytest.mark.slow if n == 0 else pytest.mark.faults) for n, case in enumerate(CASES)],
+    ids=lambda case: getattr(case, "kind", ""))
 def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, BaseBackend], tmp_path: Path,
                                                        split: SplitSettings, options: dict[str, Any]) -> None:
     sources = [Source(write(tmp_path, table(120, n), f"{n}.csv")) for n in range(2)]

@@ -82,6 +82,7 @@ def test_read_prepared_returns_what_prepare_wrote(tmp_path: Path) -> None:
     assert data.items.attribute_names == [f"genres={g}" for g in ("Comedy", "Romance", "Science Fiction", "Western")]
 
 
+@pytest.mark.slow
 def test_prepared_data_goes_to_its_own_folder_and_latest_points_to_the_last(tmp_path: Path) -> None:
     prepare.run(config(), RunDir.create("prepare"))
     assert (PREPARED / "latest").resolve() == (PREPARED / "shop").resolve()

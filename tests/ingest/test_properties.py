@@ -40,7 +40,7 @@ def sound(row: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, split=SPLITS, core=st.integers(0, 2), cut=st.integers(0, 25), data=st.data())
 def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
         tmp_path: Path, rows: list[tuple[str, ...]], split: SplitSettings, core: int, cut: int,

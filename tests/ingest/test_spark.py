@@ -46,7 +46,7 @@ def test_a_hundred_thousand_rows_are_the_same_on_both(tmp_path: Path) -> None:
     assert one.counts["rejected"] == 10
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
     rng = random.Random(6)
     users = "".join(f"u{rng.randrange(40)},i{rng.randrange(30)}\n" for _ in range(400))
@@ -70,7 +70,7 @@ def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
     assert one.counts["group_valid"] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_times_in_every_form_are_the_same_on_both(tmp_path: Path) -> None:
     forms = {"%d/%m/%Y %I:%M %p": "01/01/2023 02:05 PM", "%a, %d %b %Y %H:%M:%S %z": "Sun, 01 Jan 2023 16:05:00 +0200",
              "%y%m%d %H:%M:%S.%f": "230101 14:05:00.000999", "us": "1672581900000999", "ns": "1672581900000999000",

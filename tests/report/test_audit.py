@@ -14,6 +14,7 @@ import pytest
 
 from llmrec_cli.report import audit_charts as charts
 from llmrec_cli.report.audit import render, write_audit
+from tests.some_slow import some_slow
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 NASTY = "<script>alert('1')</script>\"&=cmd"
@@ -176,7 +177,7 @@ def test_the_page_is_made_without_matplotlib_or_torch() -> None:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the page in")
-@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("width", some_slow([500, 1280]))
 def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> None:
     page = render(make_audit(), ABOUT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
     page = page.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "

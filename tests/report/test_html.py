@@ -17,6 +17,7 @@ from llmrec_cli.report.content import Curve, Entry, EvaluationReport, Example, m
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.pages import SLICES, metrics_table
+from tests.some_slow import some_slow
 
 NASTY = "<script>alert('1')</script>\"&=cmd"
 RANKING = [metric.name for metric in METRICS.values() if metric.monitored]
@@ -207,6 +208,7 @@ def test_long_curves_are_thinned_by_means(tmp_path):
     assert {value for _, value in curve.points} == {1.5}
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_large_catalogue_stays_small():
     counts = np.random.default_rng(0).zipf(1.3, 200_000).clip(max=100_000)
     svg = plots.popularity(counts, {"ease": counts // 3, "popularity": counts // 5})
@@ -222,7 +224,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the report in")
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", some_slow([390, 1280]))
 def test_the_report_renders_in_a_browser(tmp_path, width):
     """The picture is not empty, and the page is not wider than the window."""
     text = page().replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")

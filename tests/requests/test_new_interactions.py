@@ -86,7 +86,7 @@ def rows_of(generator: np.random.Generator, size: int, events: list[str] | None,
 @pytest.mark.parametrize(("events", "settings"), some_slow([
     (["view", "buy", "buy", "back"], [f"dataset.event_weights={RETURNS}"]), (None, ["dataset.duplicates=keep_last"]),
     (None, ["dataset.duplicates=keep_first"]), (None, ["dataset.duplicates=max"]),
-    (None, ["dataset.duplicates=sum"]), (["view", "buy"], [f"dataset.event_weights={EVENTS}"])]))
+    (None, ["dataset.duplicates=sum"]), (["view", "buy"], [f"dataset.event_weights={EVENTS}"])], 1, 2))
 def test_interactions_of_today_are_merged_as_if_all_had_been_prepared_together(events: list[str] | None,
                                                                                settings: list[str]) -> None:
     generator = np.random.default_rng(5)
@@ -113,7 +113,7 @@ def test_a_later_rating_that_is_no_sign_of_interest_takes_back_what_was_known() 
     assert "new" not in result.users.index
 
 
-@pytest.mark.parametrize("new", [[("u", "b"), ("u", "b")], [("u", "b"), ("u", "a")]])
+@pytest.mark.parametrize("new", some_slow([[("u", "b"), ("u", "b")], [("u", "b"), ("u", "a")]]))
 def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: list[tuple]) -> None:
     known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], "dataset.duplicates=error")
     with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' already has an interaction with item '[ab]'"):
@@ -125,14 +125,14 @@ def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: 
     ("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], [], 1),
     # Counts: each row of the data was one more.
     ("user_id,item_id", [("u", "a"), ("u", "a"), ("v", "a"), ("v", "a"), ("v", "b")], ["dataset.duplicates=sum"], 1),
-    ("user_id,item_id,value", [("u", "a", 3), ("v", "a", 5), ("v", "b", 4)], ["dataset.duplicates=sum"], 4)], 2))
+    ("user_id,item_id,value", [("u", "a", 3), ("v", "a", 5), ("v", "b", 4)], ["dataset.duplicates=sum"], 4)]))
 def test_a_row_without_a_value_has_the_usual_one_where_the_data_has_values(header: str, old: list[tuple],
                                                                            settings: list[str], value: float) -> None:
     known = model(header, old, *settings)
     assert by_id(known, asked_with(known, write("today.csv", "user_id,item_id", [("u", "b")])))["u", "b"][0] == value
 
 
-@pytest.mark.parametrize("per_second", some_slow([1, 1e3, 1e6, 1e9], 2))
+@pytest.mark.parametrize("per_second", some_slow([1, 1e3, 1e6, 1e9]))
 def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(per_second: float) -> None:
     header = "user_id,item_id,timestamp"
     known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
@@ -140,6 +140,7 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
     assert by_id(known, asked_with(known, file))["u", "b"] == (1, (START + 5) * 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "message"), some_slow([
     ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
     ((START, f"{START},5"), f"line 3: timestamp '{START},5' has a decimal comma; export numbers with a decimal "
@@ -155,6 +156,7 @@ def test_implausible_times_of_new_interactions_are_refused(times: tuple[int, int
     assert message in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_duplicates_policy_uses_its_event_weights() -> None:
     header = "user_id,item_id,event"
     known = model(header, [("u", "a", "buy"), ("v", "a", "view"), ("v", "b", "buy")],

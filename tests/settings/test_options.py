@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import llmrec_cli
 from llmrec_cli.settings.base import OptionSettings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
@@ -32,6 +34,7 @@ def imported(tree):
             if name.name in option_classes()}
 
 
+@pytest.mark.slow
 def test_no_code_outside_settings_checks_the_option_name():
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.is_relative_to(PACKAGE / "settings"):

@@ -71,7 +71,7 @@ def test_defaults_lie_within_the_tuning_ranges_and_choices(name):
             assert tried.low <= value <= tried.high, key
 
 
-@pytest.mark.parametrize("name", some_slow([name for name in TUNED if SPACES[name].head.search], 8))
+@pytest.mark.parametrize("name", some_slow([name for name in TUNED if SPACES[name].head.search], 8, 4))
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_every_draw_from_a_search_space_gives_valid_settings(name, data):

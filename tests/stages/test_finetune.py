@@ -212,6 +212,7 @@ def test_resuming_a_finished_run_is_refused(llmrec, settings):
     assert model_bytes("run") == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny, encoder, monkeypatch):
     assert llmrec("prepare", *prepare_tiny).code == 0
     run_and_interrupt(monkeypatch, ["finetune", "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "run_dir=run"], 1)
@@ -222,6 +223,7 @@ def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny
     assert not Path("run/model").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, settings, tiny_encoder, monkeypatch):
     from llmrec_cli.stages import finetune
 

@@ -82,6 +82,7 @@ def items(rows: list[dict[str, object]], query: str) -> list[object]:
     return [row["item_id"] for row in rows if row["query_id"] == query]
 
 
+@pytest.mark.slow
 def test_a_group_model_is_measured_on_groups_slices_and_member_metrics() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text("utf-8"))
     assert metrics["protocol"]["audience"] == "groups"
@@ -99,6 +100,7 @@ def test_a_group_model_is_measured_on_groups_slices_and_member_metrics() -> None
     assert "of the users" not in report
 
 
+@pytest.mark.slow
 def test_the_same_model_can_be_measured_on_users() -> None:
     llmrec("evaluate", "model=model", "audience=users", "run_dir=users_report", "k=[5]")
     metrics = json.loads(Path("users_report/metrics.json").read_text("utf-8"))
@@ -180,6 +182,7 @@ def test_any_head_can_be_chosen_for_groups() -> None:
     assert {row["source"] for row in lists("query.members=[u1,u2]", "k=3", model="knn")} == {"group"}
 
 
+@pytest.mark.slow
 def test_groups_are_refused_where_the_data_has_none() -> None:
     llmrec("prepare", "dataset=files", "dataset.name=plain", "dataset.interactions=interactions.csv")
     with pytest.raises(DataError, match=r"audience=groups, and the data has no groups; .*dataset\.groups"):

@@ -48,6 +48,7 @@ def test_a_commands_memory_is_estimated_first_and_logged(fitted, command, more):
     assert "taken" in result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])
 def test_the_heads_code_is_imported_before_memory_is_measured(fitted, monkeypatch, command, stage):
     order = []

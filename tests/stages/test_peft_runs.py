@@ -23,6 +23,7 @@ def settings(tiny_prepared, tiny_encoder):
             "encoder.max_length=16", *TUNED]
 
 
+@pytest.mark.slow
 def test_a_multirun_ends_with_a_table_of_costs_and_metrics(llmrec, settings):
     done = llmrec(*settings, "peft=frozen,embedding_adapter,lora", "refit=none", "--multirun", "run_dir=many")
     assert done.code == 0, done.err

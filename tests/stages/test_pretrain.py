@@ -109,6 +109,7 @@ def test_the_encoder_loads_with_automodel_sentence_transformers_and_our_own_to_t
     assert abs(ours[0] - first).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", some_slow(["bert", "roberta", "distilbert"]))
 def test_a_model_in_a_folder_is_trained_on(prepared, tmp_path, architecture):
     folder = save_tiny(tmp_path / "model", architecture)
@@ -123,6 +124,7 @@ def test_a_model_in_a_folder_is_trained_on(prepared, tmp_path, architecture):
     assert not np.allclose(before, after)
 
 
+@pytest.mark.slow
 def test_a_head_that_the_folder_brings_is_used(prepared, tmp_path):
     folder = save_tiny(tmp_path / "model", "bert")
     transformers.AutoModelForMaskedLM.from_pretrained(folder).save_pretrained(folder)

@@ -127,6 +127,7 @@ def test_data_of_other_users_is_not_taken_for_the_models(lists, llmrec):
     assert manifest["history"] == "fit"
 
 
+@pytest.mark.slow
 def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_by_it(lists, llmrec):
     write("today.csv", "user_id,item_id,value,timestamp", "u7,c1,5,1700000000", "new,i1,5,1700000000",
           "new,i2,5,1700000001", "u8,unheard,5,1700000000")

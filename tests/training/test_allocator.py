@@ -32,6 +32,7 @@ print(inside)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
 def test_steps_with_equal_allocations_request_no_new_pages():
     reused, plain = (int(subprocess.run([sys.executable, "-c", COUNTED, how], check=True, capture_output=True,

@@ -57,7 +57,7 @@ cli.main()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_9_a_signal_to_one_of_two_processes_ends_both_behind_the_same_step_with_a_checkpoint(tiny_prepared, tmp_path):
     (tmp_path / "stopped.py").write_text(STOPPED)
     done = subprocess.run([*TORCHRUN, "stopped.py", "finetune", f"prepared={tiny_prepared}", "head=mf", "device=cpu",

@@ -223,6 +223,7 @@ def learned_on(given, seed, half, best):
 COPIES = {"first": 0.5, "second": 0.3, "third": 0.3, "fourth": 0.3}
 
 
+@pytest.mark.slow
 def test_redundant_members_cost_little_on_other_queries():
     """Accepting any gain loses .0015 on other queries, and is worse than the best member in 8 of 12 draws."""
     before = other_half_gains(COPIES, any_gain, copied=True)
@@ -312,6 +313,7 @@ def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
     assert {len(fold) for fold in folds} == {5, 6}
 
 
+@pytest.mark.slow
 def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
     """A gain above its standard error happens by chance in less than one of six; 2 parts x 12 draws."""
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)

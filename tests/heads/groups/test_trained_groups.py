@@ -21,12 +21,14 @@ from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import TopLayersSettings
 from tests.heads.group_shop import NUM_ITEMS, NUM_USERS, GroupShop, csr, entities, group_shop, hit_rate
 from tests.heads.groups.test_group_inputs import PAST
+from tests.some_slow import some_slow
 
 CPU = torch.device("cpu")
 SETTINGS = {"fusion": GroupFusionSettings(embedding_size=16, text=False, id_dropout=0.5),
             "attention": GroupAttentionSettings(embedding_size=16, attention_size=4, text=False, id_dropout=0.5),
             "hypergraph": GroupHypergraphSettings(embedding_size=16, layers=2, text=False, id_dropout=0.5)}
 each = pytest.mark.parametrize("name", SETTINGS)
+each_in_part = pytest.mark.parametrize("name", some_slow(SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,7 @@ def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends
     torch.testing.assert_close(head.score(queries), whole)
 
 
+@pytest.mark.slow
 def test_overlapping_groups_are_weighted_by_their_shared_members(trained):
     # A list of users 0 and 1 shares two members with A and one with B: (2 A + B) / 3.
     inputs = inputs_of(PAST, csr([[0, 1]], 2), np.array([0, 1]), csr([[], []], 4), csr([[]], 4), np.array([-1]), CPU)
@@ -166,7 +169,7 @@ def test_a_loaded_group_head_scores_the_same(friends, trained, name):
     assert torch.equal(again.score(friends.users()), head.score(friends.users()))
 
 
-@each
+@each_in_part
 def test_the_same_seed_gives_the_same_bits(friends, trained, name):
     again = friends.fit(friends.config(SETTINGS[name])).state()
     for key, value in trained[name].state().items():
@@ -222,6 +225,7 @@ def test_group_texts_are_used_also_those_of_new_groups(friends, encoder):
     assert scores[0, 0] - scores[0, 3] > scores[1, 0] - scores[1, 3]
 
 
+@pytest.mark.slow
 def test_item_words_are_features_without_an_encoder(friends):
     settings = replace(SETTINGS["hypergraph"], features=FeatureWeightsSettings(words=1.0))
     head = friends.fit(friends.config(settings))

@@ -46,6 +46,7 @@ def fit_head(tiny_encoder, data, loss, **config):
 EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
 
 
+@pytest.mark.slow
 def test_likes_are_distinguished_from_dislikes_by_the_items_text(tiny_encoder):
     head = fit_head(tiny_encoder, opinions(), BceSettings())
     assert head.score_meaning == "logit"

@@ -143,6 +143,7 @@ def test_duplicates_of_a_group_are_merged_as_a_user_s_are(connection: BaseBacken
         read(connection, tmp_path / "error", rows=rows, duplicates="error")
 
 
+@pytest.mark.slow
 def test_values_that_are_too_low_for_a_user_are_too_low_for_a_group(connection: BaseBackend, tmp_path: Path) -> None:
     rows = "group_id,item_id,value\nduo,a,1\nduo,b,4\n"
     result = read(connection, tmp_path / "1", rows=rows, min_value=4)
@@ -231,6 +232,7 @@ def test_groups_with_training_interactions_come_first(connection: BaseBackend, t
     assert [counts[k] for k in ("groups_standing", "groups_occasional")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_groups_that_were_there_before_keep_their_numbers(connection: BaseBackend, tmp_path: Path) -> None:
     result = read(connection, tmp_path, rows="group_id,item_id\nduo,a\n")
     members, _ = result.written(before={"group": [0], "group_id": ["solo"]})

@@ -128,6 +128,7 @@ def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_ar
     assert "Synthetic groups (similar)" in (prepared.folder / "audit.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_settings_incompatible_with_synthetic_groups_are_refused(tmp_path: Path) -> None:
     prepared_of(tmp_path, split=RandomSettings())
     more = write(tmp_path, "user_id,item_id,timestamp\nu,a,1600000000\n", "more.csv")

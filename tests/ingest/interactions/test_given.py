@@ -145,6 +145,7 @@ def test_shares_and_a_seed_without_effect_are_refused() -> None:
     assert list(GivenSettings(valid=0.1, seed=7).problems()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], GivenSettings(valid=0.5))
@@ -287,6 +288,7 @@ def test_leaks_are_left_out_before_validation_is_carved_so_that_no_pair_is_in_tw
     assert prepared.in_split("valid") == carved_by_hand(train, 0.5, 42)
 
 
+@pytest.mark.slow
 def test_of_three_splits_the_earliest_keeps_a_pair(tmp_path: Path) -> None:
     valid = csv_of([("u", "a"), ("u", "b")])
     prepared = prepared_of(tmp_path, [("u", "a")], [("u", "a"), ("u", "b"), ("u", "c")], GivenSettings(leaks="drop"),

@@ -66,6 +66,7 @@ def test_what_is_no_number_is_rejected(tmp_path: Path) -> None:
     assert prepared.column("interactions", "value") == [-1500.0]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_values_of_0_and_below_are_filtered_by_default_and_listed(tmp_path: Path) -> None:
     rows = HEADER + "u,a,2,1\nu,b,0,2\nu,c,-2,3\nv,a,2,1\nv,a,-2,9\nv,b,1,2\n"
@@ -97,6 +98,7 @@ def test_dislikes_of_0_and_below_are_dislikes_with_explicit_feedback(tmp_path: P
 EVENTS = "user_id,item_id,event,timestamp\nu,a,view,1\nu,a,buy,2\nu,a,buy,3\nu,a,view,4\nu,b,view,1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_with_event_weights_the_earliest_strongest_event_is_kept(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
@@ -110,6 +112,7 @@ def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
 
 
+@pytest.mark.slow
 def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_path: Path) -> None:
     rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]
     first, other = (prepare_text(tmp_path / str(n), HEADER + "\n".join(lines)) for n, lines in

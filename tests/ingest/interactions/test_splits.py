@@ -83,11 +83,12 @@ def test_equal_times_are_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
 MARCH = HEADER + "".join(f"u{n % 2},i{n},1,2024-03-{n + 1:02}\n" for n in range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "valid", "test"), some_slow([
     (TemporalSettings(test_from="2024-03-09", valid_from="2024-03-08T00:00"), {7}, {8, 9}),
     (TemporalSettings(test_from="2024-03-09T02:00:00+02:00", valid=0.0), set(), {8, 9}),
     (TemporalSettings(test_days=1, valid_days=2), {7, 8}, {9}),
-    (TemporalSettings(test_days=0.5, valid=0.2), {7, 8}, {9})]))
+    (TemporalSettings(test_days=0.5, valid=0.2), {7, 8}, {9})], 2, 0))
 def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, split: TemporalSettings, valid: set[int],
                                                                test: set[int]) -> None:
     prepared = prepare_text(tmp_path, MARCH, split)
@@ -95,6 +96,7 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
     assert prepared.in_split("test") == {(f"u{n % 2}", f"i{n}") for n in test}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "message"), some_slow([
     (TemporalSettings(test_from="spring"), r"split\.test_from=spring: is not a time \(.*\); write it as 2024-05-31"),
     (TemporalSettings(test_from="2024-05-01"),

@@ -92,6 +92,7 @@ def test_the_share_of_linked_items_is_reported_with_example_links(connection: Ba
     assert len(written.graph.report["examples"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path: Path) -> None:
     def turned(text: str) -> str:
@@ -141,6 +142,7 @@ def test_entities_with_other_titles_are_warned_of(connection: BaseBackend, tmp_p
                        "of another data set?")
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_without_a_link_anywhere_the_next_step_is_told(connection: BaseBackend, tmp_path: Path) -> None:
     [warning] = Written(connection, tmp_path / "1", links="").account.warnings
@@ -167,6 +169,7 @@ def test_an_entity_joined_to_itself_is_left_out_and_counted(connection: BaseBack
     assert "2 triples ignored: head and tail are the same entity" in written.account.notes
 
 
+@pytest.mark.slow
 def test_names_of_entities_in_any_script_are_kept_where_a_triple_has_them(connection: BaseBackend,
                                                                           tmp_path: Path) -> None:
     entities = "entity_id,name\nm1,تایتانیک\ny,詹姆斯·卡梅隆 🎬\nx,\nunused,Nobody\n"

@@ -81,7 +81,7 @@ CASES = list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("split", "options"), some_slow(reversed(CASES), 2))
+@pytest.mark.parametrize(("split", "options"), some_slow(reversed(CASES), 2, 0))
 def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: SplitSettings,
                                                        options: dict[str, Any]) -> None:
     items = ["item_id,title,year\n" + "".join(f"i{n},Film {n},19{n}0\n" for n in part)
@@ -94,7 +94,7 @@ def test_appending_gives_the_same_as_preparing_at_once(tmp_path: Path, split: Sp
     assert appended.manifest["data_cutoff"] == whole.manifest["data_cutoff"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.audited
 @settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
           suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -248,6 +248,7 @@ def test_data_that_cannot_be_appended_to_is_refused(tmp_path: Path) -> None:
     assert Prepared(tmp_path / "x" / "out").manifest == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "new", "said"), [
     ("user_id,item_id\nu,a\n", "user_id,item_id,timestamp\nu,b,1600000000\n",
      r"the new rows have times, but .* was prepared without times, .*; prepare the old and new files together with "
@@ -299,6 +300,7 @@ def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     assert appended.column("items", "text") == ["Q &amp; A", "B"]
 
 
+@pytest.mark.slow
 def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_path: Path) -> None:
     parts = [{"interactions": "user_id,item_id\nu,a\n"}, {"interactions": "user_id,item_id\nu,b\nu,a\n"}]
     with pytest.raises(DataError, match=r"mode=append: 1 user-item pairs in .* are in the prepared data already"):

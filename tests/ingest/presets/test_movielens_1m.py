@@ -74,6 +74,7 @@ def grouplens(folder: Path) -> Path:
     return write(folder, "1::F::1::10::48067\n2::M::56::16::70072\n", "users.dat").parent
 
 
+@pytest.mark.slow
 def test_grouplens_own_folder_has_numbers_for_ids(tmp_path: Path) -> None:
     prepared = prepare_with(tmp_path, MovieLens1mSettings(path=str(grouplens(tmp_path / "ml-1m"))))
     assert prepared.in_split("train") == {("1", "1193"), ("1", "661"), ("2", "1193")}

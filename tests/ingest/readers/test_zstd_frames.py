@@ -37,6 +37,7 @@ def test_every_frame_needs_a_checksum_except_skippable_ones(tmp_path, single):
         has_checksums(file)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is missing")
 def test_the_command_zstd_adds_checksums_and_pyarrow_does_not(tmp_path):
     content = "".join(f"u{n % 99},i{n * n % 1013}\n" for n in range(100_000)).encode()
@@ -49,6 +50,7 @@ def test_the_command_zstd_adds_checksums_and_pyarrow_does_not(tmp_path):
     assert not has_checksums(tmp_path / "x.csv.zst")
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_prepare_names_the_files_in_which_damage_can_go_unseen(llmrec, tmp_path):
     rows = "user_id,item_id,timestamp\n" + "".join(f"u{n % 9},i{n % 7},{1_600_000_000 + n}\n" for n in range(60))

@@ -53,6 +53,7 @@ def test_tags_go_and_a_long_document_is_cut(tmp_path):
     assert message(result) == [("a", "one & t")]
 
 
+@pytest.mark.slow
 def test_columns_may_have_other_names(tmp_path):
     result = prepared(tmp_path, {"d.csv": "item_id,extract\na,words\n"}, columns={"text": "extract"})
     assert message(result) == [("a", "words")]
@@ -63,6 +64,7 @@ def test_data_without_documents_has_none(tmp_path):
     assert read_prepared(tmp_path / "out").documents is None
 
 
+@pytest.mark.slow
 def test_documents_without_an_item_or_entity_id_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"d.csv: neither a column 'item_id' nor a column 'entity_id', so the subject"):
         prepared(tmp_path, {"d.csv": "text\nwords\n"})
@@ -72,6 +74,7 @@ def test_documents_without_an_item_or_entity_id_are_refused(tmp_path):
         prepared(tmp_path, {"d.csv": "entity_id,text\nm1,words\n"})
 
 
+@pytest.mark.slow
 @pytest.mark.audited
 def test_documents_of_unknown_items_give_a_warning(tmp_path, capsys):
     result = prepared(tmp_path, {"d.csv": "item_id,text\nx,words\n"})

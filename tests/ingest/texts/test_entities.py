@@ -32,6 +32,7 @@ def test_items_are_all_those_of_either_file_and_the_gaps_are_counted(tmp_path: P
     assert "2 items (50.0%) have no text" in prepared.manifest["notes"]
 
 
+@pytest.mark.slow
 def test_lists_in_jsonl_are_lists(tmp_path: Path) -> None:
     row = '{"item_id": 7, "title": "A", "tags": ["x|y", "z"], "more": {"k": 1}}\n'
     write(tmp_path, row + '{"item_id": "8"}\n', "i.jsonl")
@@ -77,6 +78,7 @@ def test_later_files_win_for_items_and_users(tmp_path: Path) -> None:
         assert (row["title"], row["price"]) == ("Aardvark", "1")
 
 
+@pytest.mark.slow
 def test_mapped_columns_can_be_used_in_the_text(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku\nu,a\n")
     write(tmp_path, "sku,name,text\na,Alien,words\n", "items.csv")
@@ -87,6 +89,7 @@ def test_mapped_columns_can_be_used_in_the_text(tmp_path: Path) -> None:
     assert (row["title"], row["text"], row["text_"]) == ("Alien", "Alien, a, Alien, words", "words")
 
 
+@pytest.mark.slow
 def test_a_file_of_items_may_have_names_of_its_own(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku\nu,a\n")
     write(tmp_path, "id,name\na,Alien\n", "items.csv")
@@ -98,6 +101,7 @@ def test_a_file_of_items_may_have_names_of_its_own(tmp_path: Path) -> None:
         prepare_with(tmp_path, files)
 
 
+@pytest.mark.slow
 def test_users_have_texts_and_attributes_too(tmp_path: Path) -> None:
     write(tmp_path, CLICKS)
     write(tmp_path, "user_id,age,job\nu,30,nurse\nnew,,\n", "users.csv")
@@ -187,6 +191,7 @@ def test_many_users_without_descriptions_are_written_with_empty_texts(tmp_path: 
     assert result.counts["users_without_text"] == 10_000
 
 
+@pytest.mark.slow
 def test_the_sort_block_size_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = {f"i{n}": n % 4 for n in range(50)}
     file = "item_id,title,tags\n" + "".join(f"i{n},T{n},{'x' * n}|y\n" for n in range(0, 50, 2))
@@ -215,7 +220,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(("rows", "megabytes"), [(1, 50), (200, 1500)])
 def test_a_text_of_a_megabyte_is_cut_and_memory_stays(tmp_path: Path, rows: int, megabytes: int) -> None:
     # 200 of them are 200 MB, which this test itself holds three times; the engine sorts 64 MB of them at once.
