@@ -131,8 +131,8 @@ def _older_than_training(rows: Table, per_user: Table, held: int, kind: str) -> 
 
 def _described_later(folder: Folder, per_item: Table, parts: dict[str, Part], unit: str) -> dict[str, Any]:
     name, meaning = "items_described_after_cutoff", (
-        "Training items whose description (column `timestamp` of items.parquet) is dated at or after the first "
-        "held-out interaction: it may contain information from the future.")
+        "Training items with a description from the time of the first held-out interaction or later (column "
+        "`timestamp` of items.parquet): it may contain information from the future.")
     items, cutoff = folder.table("items"), cutoff_of(parts)
     if "timestamp" not in items.columns or cutoff is None:
         return check(name, meaning, not_checked="the items have no column `timestamp`" if cutoff is not None
