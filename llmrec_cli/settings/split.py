@@ -168,7 +168,7 @@ class TemporalSettings(FractionSplitSettings):
         return super().remedy(part)
 
     def in_words(self) -> str:
-        return "by time: the newest interactions of all users for test, those before them for validation"
+        return "by time, with the same cutoffs for all users"
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

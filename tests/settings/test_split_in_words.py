@@ -18,8 +18,7 @@ from llmrec_cli.settings.split import SPLITS, describe_split
     ("given", {"valid": 0.1}, "given by the input files; 10% of the training file for validation (seed 42)"),
     ("none", {}, "nothing is held out"),
     ("temporal", {"group": "leave_last_out"},
-     "by time: the newest interactions of all users for test, those before them for validation; "
-     "interactions of groups: leave last out")])
+     "by time, with the same cutoffs for all users; interactions of groups: leave last out")])
 def test_every_split_is_described_in_words(kind, changes, words):
     assert describe_split(to_plain(SPLITS[kind](**changes)), "s") == words
 
@@ -29,8 +28,7 @@ def test_every_split_is_described_in_words(kind, changes, words):
     ("order", "validation from position 1,714,521,600,000; test from position 1,717,158,600,000")])
 def test_the_cutoffs_of_a_temporal_split_are_times_or_positions(unit, words):
     split = {"kind": "temporal", "cutoff": {"test": 1_717_158_600_000, "valid": 1_714_521_600_000}}
-    assert describe_split(split, unit) == (
-        f"by time: the newest interactions of all users for test, those before them for validation; {words}")
+    assert describe_split(split, unit) == f"by time, with the same cutoffs for all users; {words}"
 
 
 def test_a_split_of_a_plugin_has_its_name():
