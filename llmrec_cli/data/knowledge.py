@@ -194,8 +194,8 @@ def two_hops(triples: Triples, most_entries: int = _MOST_ENTRIES, most_at_once: 
 
     The value of a feature is the sum of the IDF, log(N / items with the neighbour), of the neighbours that lead to it.
     Neighbours with more than HUB neighbours are skipped, and no item is its own two-hop neighbour. Memory is bounded:
-    items are processed in blocks, and each keeps at most `most_entries` / linked items of its features, those of the
-    highest value. Only features of at least two items are kept.
+    items are processed in blocks, and each item keeps the features with the highest values, at most `most_entries`
+    divided by the number of linked items. Only features of at least two items are kept.
     """
     links = triples.links
     num_items, linked = links.shape[0], np.flatnonzero(np.diff(links.indptr))

@@ -95,6 +95,7 @@ _EDGES = Fact("a mapping of text to lists of numbers", lambda v: _are(v, is_text
     part, list) and all(map(is_number, part))))
 _TEXTS = Fact("a list of text, each once", lambda v: isinstance(v, list) and all(map(is_text, v))
               and len(set(v)) == len(v))
+_MOMENTS = Fact("a mapping of text to milliseconds", lambda v: _are(v, is_text, lambda at: is_integer(at, -2**53)))
 _MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**53))
 
 
@@ -138,7 +139,9 @@ PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
     "counts": Fact("a mapping of names to integers, with train, valid, test, users and items", lambda v: _COUNTS.test(v)
                    and {"train", "valid", "test", "users", "items"} <= v.keys()),
-    "split": record(kind=TEXT), "texts": _TEXT_RULES, "timestamp_unit": optional(TEXT),
+    "split": record(kind=TEXT, valid=optional(_NUMBER), test=optional(_NUMBER), leaks=optional(TEXT),
+                    group=optional(TEXT), cutoff=optional(_MOMENTS)), "texts": _TEXT_RULES,
+    "timestamp_unit": optional(TEXT),
     "values": optional(among("", *VALUE_KINDS)), "has_values": optional(_TRUTH, null=True),
     "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(_MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),

@@ -94,7 +94,7 @@ class PreparedData:
         return self.manifest.get("timestamp_unit", "") not in ("", "order")
 
     def times_of(self, interactions: Interactions) -> sp.csr_array | None:
-        """Return the times of these interactions, as `Interactions.times`; None if timestamps are no moments."""
+        """Return the times of these interactions, as `Interactions.times`; None if the data has only an order."""
         return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:

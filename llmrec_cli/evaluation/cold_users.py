@@ -24,8 +24,8 @@ def cold_users(models: Mapping[str, Sequence[LoadedModel]], baselines: Mapping[s
                context: Context) -> RankedByNumGiven:
     """Rank for the same cold-start users once per setting in `cold_users.first`.
 
-    `most` are the lists given the largest of these numbers of interactions; for them, the items of `data` were already
-    added to the catalogues.
+    `most` are the lists for the largest number of given interactions; the items of `data` were already added to the
+    catalogues of their models.
     """
     ranked: RankedByNumGiven = {}
     for num_given in sorted(cfg.cold_users.first):

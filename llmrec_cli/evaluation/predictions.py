@@ -147,7 +147,7 @@ def common(ranked: Mapping[str, RankedLists]) -> dict[str, RankedLists]:
 
 
 def task_rows(task: HeldOut, which: np.ndarray) -> HeldOut:
-    """Return the queries `which`; users or groups without one of them count as skipped."""
+    """Return the queries `which`; users or groups without a query among them count as skipped."""
     selected = replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
                        lengths_Q=task.lengths_Q[which],
                        candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],

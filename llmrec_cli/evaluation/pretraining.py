@@ -64,11 +64,12 @@ def _warnings(results: PretrainingResults, probe: dict[str, Any] | None) -> list
                         f"trained head.")
     elif probe["mrr_difference"]["difference"] < 0:
         low, high = probe["mrr_difference"]["ci95"]
-        verdict = "Pretraining did harm" if probe["verdict"] == "worse" else "Pretraining may have done harm"
-        warnings.append(f"{verdict}: the encoder ranks the right title lower (mrr {probe['before']['mrr']:.3f} "
-                        f"before, {probe['after']['mrr']:.3f} after, 95% interval of the difference {low:+.3f} to "
-                        f"{high:+.3f}). Compare both encoders in a trained head before you use this one. A lower "
-                        f"optim.encoder_learning_rate, fewer epochs or another objective may work better.")
+        verdict = ("Pretraining did harm: the encoder ranks the right title lower" if probe["verdict"] == "worse" else
+                   "Pretraining may have done harm: the encoder ranks the right title lower, but not significantly")
+        warnings.append(f"{verdict} (mrr {probe['before']['mrr']:.3f} before, {probe['after']['mrr']:.3f} after, 95% "
+                        f"interval of the difference {low:+.3f} to {high:+.3f}). Compare both encoders in a trained "
+                        f"head before you use this one. A lower optim.encoder_learning_rate, fewer epochs or another "
+                        f"objective may work better.")
     if results.after.loss > results.before.loss:
         warnings.append(f"The held-out loss rose from {results.before.loss:.3f} to {results.after.loss:.3f} nats: the "
                         f"training does not generalise to other texts. Lower optim.encoder_learning_rate, or use the "

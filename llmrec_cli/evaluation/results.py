@@ -32,6 +32,7 @@ from llmrec_cli.report.content import (
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.settings.command import LATEST
+from llmrec_cli.settings.split import describe_split
 from llmrec_cli.settings.stages import EvaluateConfig
 
 _TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
@@ -233,7 +234,7 @@ def _facts(seed_runs: Sequence[LoadedModel], results: EvaluationResults, metrics
     recommender, task = seed_runs[0].recommender, results.task
     manifest, counts = recommender.manifest, data.manifest["counts"]
     same = data.manifest["fingerprint"] == manifest["data_fingerprint"]
-    split, num = data.manifest["split"], int(task.candidates_N.sum())
+    num = int(task.candidates_N.sum())
     ranked = {"all": f"all {num:,} items", "cold": f"{num:,} items without training interactions"}
     seeds = ", ".join("–" if model.seed is None else str(model.seed) for model in seed_runs)
     synthetic = data.manifest.get("groups", {}).get("synthetic")
@@ -242,7 +243,7 @@ def _facts(seed_runs: Sequence[LoadedModel], results: EvaluationResults, metrics
         "Data": [("Name", data.manifest["name"]), ("Users", f"{counts['users']:,}"), ("Items", f"{counts['items']:,}"),
                  *(group_fact if cfg.audience == "groups" else []),
                  ("Interactions", f"{counts['train']:,} train, {counts['valid']:,} valid, {counts['test']:,} test"),
-                 ("Split", ", ".join(f"{key} {value}" for key, value in split.items() if value not in (None, ""))),
+                 ("Split", describe_split(data.manifest["split"], data.manifest.get("timestamp_unit", ""))),
                  ("Fingerprint", data.manifest["fingerprint"][:16])],
         "Model": [("Head", manifest["head"]), ("Fitted on", " + ".join(manifest["fitted_on"])),
                   ("Interactions", f"{recommender.history.nnz:,} of {recommender.history.shape[0]:,} users"),
@@ -250,7 +251,8 @@ def _facts(seed_runs: Sequence[LoadedModel], results: EvaluationResults, metrics
                   ("Seeds" if seed_runs[1:] else "Seed", seeds),
                   ("Trained on", "the data above" if same else f"other data: {manifest['data_fingerprint'][:16]}")],
         "Evaluation": [("Split", f"{cfg.split}, {task.relevant_QN.nnz:,} interactions"),
-                     (cfg.audience.title(), f"{task.num_owners:,} ({task.num_skipped:,} skipped)"),
+                     (cfg.audience.title(), f"{task.num_owners:,} of the {task.num_owners + task.num_skipped:,} with "
+                                            f"held-out interactions"),
                      *([] if task.owner_Q is None
                        else [("Rows", f"{len(task.queries):,}, each with a list of its own")]),
                      *history_facts(metrics["protocol"]),

@@ -34,7 +34,7 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
 def ties_table(audit: Mapping[str, Any]) -> Table:
     """Return the table of interactions with the same time as another one of their user or group."""
     return Table(["tied interactions", "users or groups with a tied held-out interaction",
-                  "equal times are ordered by"],
+                  "order of tied interactions"],
                  [Row(audience, [Cell(f"{counts['interactions']:,}", f"{counts['share']:.1%}"),
                                  Cell(f"{counts[f'held_out_{audience}']:,} {audience}",
                                       f"{counts['held_out_share']:.1%}"),

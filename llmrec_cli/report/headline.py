@@ -58,7 +58,8 @@ def headline(content: EvaluationReport) -> Headline:
                     [*(_standings(metrics) if several else []), *_sentences(content, best)],
                     warnings(metrics, k), cards, catalogue,
                     f"{metrics['tie_rate']:.1%} of the lists contain equal scores. "
-                    f"{protocol['num_skipped']:,} {audience} were skipped.{time_ties(metrics)}")
+                    f"{protocol['num_skipped']:,} {audience} with held-out interactions were not evaluated."
+                    f"{time_ties(metrics)}")
 
 
 def time_ties(metrics: dict[str, Any]) -> str:
@@ -66,9 +67,9 @@ def time_ties(metrics: dict[str, Any]) -> str:
     ties, audience = metrics["protocol"].get("time_ties"), audience_of(metrics)
     if not ties:
         return ""
-    return (f" {ties['share']:.1%} of the interactions have the same {audience[:-1]} and time as another one. "
-            f"{ties['held_out_share']:.1%} of the {audience} with held-out interactions have one among these. A salted "
-            f"hash orders equal times.")
+    return (f" {ties['share']:.1%} of the interactions have the same {audience[:-1]} and time as another interaction. "
+            f"This affects a held-out interaction of {ties['held_out_share']:.1%} of the {audience} with held-out "
+            f"interactions. A salted hash orders equal times.")
 
 
 def audience_of(metrics: dict[str, Any]) -> str:
@@ -137,7 +138,8 @@ def _winner(metrics: dict[str, Any]) -> str:
     name = _capital(readable(top[0]))
     if len(top) == 1:
         return f"{name} ranks best of {len(rows)} recommenders"
-    ties = " and ".join(map(readable, top[1:]))
+    *others, last = map(readable, top[1:])
+    ties = f"{', '.join(others)} or {last}" if others else last
     return f"{name} ranks first of {len(rows)} recommenders, but is not significantly better than {ties}"
 
 
@@ -145,9 +147,9 @@ def _standings(metrics: dict[str, Any]) -> list[str]:
     """Return a sentence with the main metric of the first, second and last recommender."""
     board = metrics["leaderboard"]
     first, second, *others = board["rows"]
-    last = f", {readable(others[-1]['name'])} (last) {others[-1]['mean']:.3f}" if others else ""
-    return [f"{board['metric']}: {readable(first['name'])} {first['mean']:.3f}, {readable(second['name'])} "
-            f"{second['mean']:.3f}{last}."]
+    last = f", {readable(others[-1]['name'])} {others[-1]['mean']:.3f} (last)" if others else ""
+    return [f"{board['metric']}: {readable(first['name'])} {first['mean']:.3f} (first), {readable(second['name'])} "
+            f"{second['mean']:.3f} (second){last}."]
 
 
 def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str:

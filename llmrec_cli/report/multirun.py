@@ -58,7 +58,7 @@ def _results(command: str, run: Path, config: dict[str, Any]) -> dict[str, str]:
 
 
 def _first_fit(run: Path) -> dict[str, Any]:
-    """Return the log entry of the first fit, which validation evaluates."""
+    """Return the log entry of the first fit, the fit that is evaluated on validation."""
     for line in RunDir(run).file("log.jsonl").read_text("utf-8").splitlines():
         entry: dict[str, Any] = json.loads(line)
         if entry["event"] == "fitted":

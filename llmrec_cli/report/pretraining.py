@@ -97,7 +97,7 @@ def _epochs(metrics: dict[str, Any]) -> Table:
     best = metrics["best_epoch"]
     first = Row("before", [Cell("–", ""), Cell(f"{metrics['before']['loss']:.4f}", "")])
     rows = [Row(str(n), [Cell(f"{epoch['training_loss']:.4f}", ""), Cell(f"{epoch['held_out_loss']:.4f}", "")],
-                "kept" if n == best else "", ours=n == best) for n, epoch in enumerate(metrics["epochs"], 1)]
+                "saved" if n == best else "", ours=n == best) for n, epoch in enumerate(metrics["epochs"], 1)]
     return Table(["training loss", "held-out loss"], [first, *rows])
 
 

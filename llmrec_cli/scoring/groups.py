@@ -154,8 +154,8 @@ def _pick_greedily(scores: MemberScores, worth_VN: torch.Tensor,
                    after: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Return scores that rank `depth` items in the order of picking, then the others by average.
 
-    The next item maximises the sum over members of its worth times the member's due. The due is 1 at first, and
-    `after(due, worth of the picked item)` after each pick, all (C, M).
+    Each pick maximises the sum over members of the item's worth to the member, times the member's weight (`due`). The
+    weight is 1 at first, and `after(weight, worth of the picked item)` after each pick, all (C, M).
     """
     mean_CN = average(scores)
     num_groups, num_items = mean_CN.shape

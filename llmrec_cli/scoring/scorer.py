@@ -158,7 +158,7 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Gains:
 
 def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
                       block_size: int = VALIDATION_BLOCK) -> np.ndarray:
-    """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in their order."""
+    """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in query order."""
     num_relevant_Q = np.diff(relevant_QN.indptr)
     rows = np.flatnonzero(num_relevant_Q)
     if len(rows) == 0:

@@ -34,7 +34,7 @@ class Validation:
         return float(self.values(score).mean())
 
     def values(self, score: Score) -> np.ndarray:
-        """Return the metric of each query with a relevant item, float64, in their order."""
+        """Return the metric of each query with a relevant item, float64, in query order."""
         return validation_values(score, self.queries, self.relevant, self.monitor, self.ranks)
 
     def of(self, scores_QN: torch.Tensor) -> float:

@@ -61,8 +61,8 @@ class DatasetSettings(OptionSettings):
     """Number of newest titles in {history}, at least 1."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Item columns that are attributes and their types: column -> category | list | number | text | image, for example
-    {genres: list, year: number}. A number becomes one of ten classes of equal size among the items in training. text
-    and image are checked and stored, but models do not use them."""
+    {genres: list, year: number}. A number is binned into ten quantiles of the training items. text and image are
+    checked and stored, but models do not use them."""
     user_attributes: dict[str, str] = field(default_factory=dict)
     """User columns that are attributes and their types, as in dataset.attributes."""
     group_text: str = ""
@@ -248,7 +248,7 @@ class FilesSettings(DatasetSettings):
     group_test: str | list[str] | None = None
     """If the files already divide the groups' interactions: test interactions of groups."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Names that columns have in your files, for example {item_id: sku}; they apply to all files. Columns: user_id,
+    """Names of the columns in your files, for example {item_id: sku}; they apply to all files. Columns: user_id,
     item_id, value, timestamp, event, order, title, group_id, head, relation, tail, entity_id and text (of
     dataset.documents). order is a column of whole numbers that orders interactions of equal time, or all interactions
     without timestamps; it is used only if it is set here. A path such as user.id reads a value inside an object;

@@ -130,7 +130,7 @@ class SoftmaxSettings(ScoreLossSettings):
 
     @property
     def cosine_scale(self) -> float:
-        """One over the temperature."""
+        """Factor that turns a cosine into a logit: one over the temperature."""
         return 1 / self.temperature
 
     @property
@@ -169,7 +169,7 @@ class LogitSettings(SampledSettings):
 
     @property
     def cosine_scale(self) -> float:
-        """The setting `scale`."""
+        """Factor that turns a cosine into a logit: the setting `scale`."""
         return self.scale
 
 

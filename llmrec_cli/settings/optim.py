@@ -20,7 +20,7 @@ class OptimSettings(OptionSettings):
     """Peak learning rate, above 0. null: 0.01 for mf, neural_cf and factorization_machine, 0.004 for
     peft=embedding_adapter, 0.001 otherwise."""
     encoder_learning_rate: float = 2e-4
-    """Peak learning rate of the text encoder's parameters, above 0."""
+    """Peak learning rate of the text encoder's parameters, above 0; encoder=scratch uses learning_rate instead."""
     epochs: int = 20
     """Maximum number of passes over the training data, at least 1."""
     batch_size: int = 1024

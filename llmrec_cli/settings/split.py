@@ -1,7 +1,8 @@
 """Splits of interactions into train, valid and test."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import OptionSettings
@@ -56,6 +57,10 @@ class SplitSettings(OptionSettings):
         """Return the shares and the seed that a separate split of groups inherits."""
         return {}
 
+    def in_words(self) -> str:
+        """Return the rule and its shares as a phrase for reports."""
+        return self.kind.replace("_", " ")
+
     def problems(self) -> Iterator[str]:
         if self.group:
             yield from self.check("group", among=_GROUP_RULES)
@@ -89,8 +94,14 @@ class FractionSplitSettings(SplitSettings):
 class HashSplitSettings(FractionSplitSettings):
     """Settings of splits by a salted hash."""
 
+    unit: ClassVar[str] = ""
+    """The units that are held out, in words."""
     seed: int = 42
     """Salt of the hash."""
+
+    def in_words(self) -> str:
+        return (f"{self.unit}: {_percent(self.valid)} for validation, {_percent(self.test)} for test "
+                f"(seed {self.seed})")
 
     def for_groups(self) -> dict[str, Any]:
         return super().for_groups() | {"seed": self.seed}
@@ -101,6 +112,7 @@ class RandomSettings(HashSplitSettings):
     """Random split of each user's interactions, by a salted hash of their content."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.RandomSplit"
+    unit: ClassVar[str] = "random interactions of each user"
     kind: str = "random"
 
 
@@ -110,6 +122,7 @@ class ColdItemsSplitSettings(HashSplitSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "item"
+    unit: ClassVar[str] = "random items with all their interactions"
     kind: str = "cold_items"
 
 
@@ -119,6 +132,7 @@ class ColdUsersSplitSettings(HashSplitSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "user"
+    unit: ClassVar[str] = "random users with all their interactions"
     kind: str = "cold_users"
 
 
@@ -153,6 +167,9 @@ class TemporalSettings(FractionSplitSettings):
             return f"no interactions in its period; set an earlier split.{part}_from"
         return super().remedy(part)
 
+    def in_words(self) -> str:
+        return "by time, with the same cutoffs for all users"
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("test_days", "valid_days", above=0)
@@ -172,6 +189,9 @@ class LeaveLastOutSettings(SplitSettings):
 
     def held_out(self) -> list[str]:
         return ["valid", "test"]
+
+    def in_words(self) -> str:
+        return "each user's last interaction for test, the one before it for validation"
 
 
 @dataclass
@@ -204,6 +224,10 @@ class GivenSettings(SplitSettings):
     def for_groups(self) -> dict[str, Any]:
         return {"seed": self.seed} | ({"valid": self.valid} if self.valid else {})
 
+    def in_words(self) -> str:
+        carved = f"; {_percent(self.valid)} of the training file for validation (seed {self.seed})"
+        return "given by the input files" + (carved if self.valid else "")
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("valid", least=0, most=0.9)
@@ -219,8 +243,38 @@ class NoSplitSettings(SplitSettings):
     has_group_shares: ClassVar[bool] = False
     kind: str = "none"
 
+    def in_words(self) -> str:
+        return "nothing is held out"
+
 
 SPLITS: dict[str, type[SplitSettings]] = {
     "random": RandomSettings, "temporal": TemporalSettings, "leave_last_out": LeaveLastOutSettings,
     "cold_items": ColdItemsSplitSettings,
     "cold_users": ColdUsersSplitSettings, "given": GivenSettings, "none": NoSplitSettings}
+
+_LEAKS = {"keep": "pairs in several splits are kept", "drop": "pairs in several splits are kept in the earliest only"}
+
+
+def describe_split(split: Mapping[str, Any], unit: str) -> str:
+    """Return the split of a manifest in words; `unit` is the unit of the data's timestamps, "" without times."""
+    option = SPLITS.get(split["kind"], SplitSettings)
+    names = {field.name for field in fields(option)}
+    phrases = [option(**{key: value for key, value in split.items() if key in names}).in_words()]
+    cutoff = split.get("cutoff", {})
+    phrases += [f"{part} from {_moment(cutoff[key], unit)}" for key, part in (("valid", "validation"), ("test", "test"))
+                if key in cutoff]
+    if split.get("leaks") in _LEAKS:
+        phrases.append(_LEAKS[split["leaks"]])
+    if split.get("group"):
+        phrases.append(f"interactions of groups: {split['group'].replace('_', ' ')}")
+    return "; ".join(phrases)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
+def _moment(timestamp: int, unit: str) -> str:
+    if unit == "order":
+        return f"position {timestamp:,}"
+    return f"{datetime.fromtimestamp(timestamp / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -166,7 +166,7 @@ class EvaluateConfig(CacheSettings):
     split: str = "test"
     """test | valid: the held-out interactions that count as relevant."""
     audience: str = "auto"
-    """auto | users | groups: queries to evaluate; auto: the audience that the model was selected for."""
+    """auto | users | groups: queries to evaluate; auto: the audience of the model's validation."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: items that are ranked. cold: items without training interactions. sampled:99:
     the held-out items and 99 items without interactions of the user or group. A file with the column item_id only: its

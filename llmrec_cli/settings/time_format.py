@@ -48,7 +48,7 @@ def format_problems(pattern: str) -> Iterator[str]:
 
 
 def _expanded(pattern: str) -> str:
-    """Return the pattern with composite directives (%T, %F) expression out."""
+    """Return the pattern with composite directives (%T, %F) written out."""
     def expand(match: re.Match[str]) -> str:
         name = match[1]
         return _SAME_AS.get(name, f"%{name}") if name else match[0]

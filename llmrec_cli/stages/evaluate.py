@@ -158,7 +158,7 @@ def memory_of(cfg: EvaluateConfig) -> int:
 
 
 def delisted_content(results: EvaluationResults, data: PreparedData) -> dict[str, int]:
-    """Return num_delisted of the protocol: held-out interactions with items no longer in the catalogue."""
+    """Return the protocol entry num_delisted: number of held-out interactions with items no longer in the catalogue."""
     if data.listed is None:
         return {}
     return {"num_delisted": int((~data.listed[results.task.relevant_QN.indices]).sum())}

@@ -193,7 +193,10 @@ def added_items_get_scores_and_leave_those_of_the_others_alone(case: HeadCase) -
 
 
 def an_added_item_is_scored_by_what_is_known_of_it_or_is_never_ahead(case: HeadCase) -> None:
-    """Items with equal texts and attributes get equal scores; without them 0, or at most the lowest known item's."""
+    """New items with equal texts and attributes get equal scores.
+
+    A head that uses neither gives new items 0, or at most the lowest score of a known item.
+    """
     head, num_items = case.copy(), case.shape[1]
     head.add_items(copies(case.shop.data.items, (0, 1, 0)))
     scores = head.score(case.shop.known_users(num_added=3))

@@ -80,7 +80,7 @@ def _views(settings: ContrastiveSettings, data: TrainingData, seed: int) -> tupl
 class TwoViews:
     """Pairs of views for training or evaluating an encoder."""
 
-    scored = "views to be found among those of other items"
+    scored = "pairs of views"
     split = None
 
     def __init__(self, encoder: TextEncoder, views: Views, observed_pairs: ObservedPairs,

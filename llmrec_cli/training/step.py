@@ -38,7 +38,7 @@ class Gradients:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else None
 
     def restore(self, progress: Progress) -> None:
-        """Reduce the model's memory use as often as before the checkpoint was written."""
+        """Repeat the reductions of the model's memory use that the checkpoint counts."""
         for _ in range(progress.shrunk):
             assert self.shrink is not None
             self.shrink()

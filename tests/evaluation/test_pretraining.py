@@ -50,6 +50,7 @@ def test_a_fall_within_chance_may_be_harm_and_a_rise_gives_no_warning():
     perhaps = metrics_of(outcome(answers(1, 2, 3, 4, 5), answers(5, 4, 3, 2, 1, 9)), CONFIG)
     assert perhaps["probe"]["verdict"] == "no clear difference"
     assert "may have done harm" in perhaps["warnings"][0]
+    assert "lower, but not significantly" in perhaps["warnings"][0]
     good = metrics_of(outcome(answers(2), answers(1)), CONFIG)
     assert (good["probe"]["verdict"], good["warnings"]) == ("better", [])
 

@@ -164,9 +164,10 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert json.loads(Path("measured/metrics.json").read_text())["protocol"]["time_ties"] == {
         "rule": ["timestamp", "salted hash"], "interactions": 80, "share": 0.8, "held_out_users": 20,
         "held_out_share": 1.0}
-    told = "80.0% of the interactions have the same user and time as another one. 100.0% of the users"
-    assert told in done.err
-    assert told in Path("measured/report.html").read_text()
+    sentences = ("80.0% of the interactions have the same user and time as another interaction. This affects a "
+                 "held-out interaction of 100.0% of the users")
+    assert sentences in done.err
+    assert sentences in Path("measured/report.html").read_text()
 
 
 def test_77_values_of_zero_and_below_are_not_positives(llmrec):
@@ -250,7 +251,7 @@ def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(ll
     counts = manifest_counts()
     assert (audit["texts"]["item"]["empty"], counts["items_without_text"], counts["items_not_in_file"]) == (6, 6, 4)
     assert "6 items (85.7%) have no text" in audit["notes"]
-    assert "4 items of the interactions are not in dataset.items; they are kept, without text" in audit["notes"]
+    assert "4 items of the interactions are not in dataset.items; they stay in the data, without text" in audit["notes"]
 
 
 # 42, a text of a megabyte: ingest/test_entities.py, in a process of its own, for its memory is measured.

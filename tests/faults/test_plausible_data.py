@@ -144,7 +144,7 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     items = {row["item_id"]: (row["title"], row["price"], row["stock"]) for row in table("items")}
     assert (items["i0"], items["i1"]) == (("Zebra 0", "9", "no"), ("Thing 1", "8", "yes"))
     assert [row["city"] for row in table("users") if row["user_id"] == "u0"] == ["Aachen"]
-    assert any(note.startswith("items have another value in a later file; the newest file wins: price (2, for")
+    assert any(note.startswith("different values for one item in several files; the newest file wins: price (2, for")
                for note in manifest["notes"])
     # Both notes about these rows name the same value as the one that counts.
     assert ("2 rows of dataset.items repeat an id; they are merged column by column: the newest file wins, and within "

@@ -198,6 +198,13 @@ def test_a_skipped_check_is_not_shown_as_passed() -> None:
     assert "OK Older ones. Found: 0 of 3. split=random is not a forecast." in printed
 
 
+def test_a_check_that_found_rows_without_a_warning_is_a_note() -> None:
+    audit = make_audit()
+    older = next(check for check in audit["leakage"] if check["meaning"].startswith("Older"))
+    printed = "".join(Visible(render({**audit, "leakage": [{**older, "count": 2, "share": 2 / 3}]}, ABOUT)).text)
+    assert "Note Older ones. Found: 2 of 3 (66.67%)." in re.sub(r"\s+", " ", printed)
+
+
 def test_example_links_are_shown_once() -> None:
     audit = make_audit(notes=[LINK_NOTE])
     assert LINK_NOTE not in render(audit, ABOUT)

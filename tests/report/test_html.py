@@ -14,7 +14,7 @@ import pytest
 from llmrec_cli.metrics.table import METRICS, metric_of
 from llmrec_cli.report import pages, plots
 from llmrec_cli.report.content import Curve, Entry, EvaluationReport, Example, main_cutoff, training_curves
-from llmrec_cli.report.headline import headline, warnings
+from llmrec_cli.report.headline import _winner, headline, warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.pages import SLICES, metrics_table
 from tests.some_slow import some_slow
@@ -243,3 +243,14 @@ def test_the_report_renders_in_a_browser(tmp_path, width):
                          timeout=120).stdout
     assert "<title>overflow 0</title>" in dom
     assert "EASE ranks better than popularity" in dom
+
+
+def test_the_title_of_a_comparison_lists_the_models_that_do_not_differ_significantly():
+    def title(*letters):
+        names = ["ease", "ials", "item_knn", "popularity"]
+        rows = [{"name": name, "letters": some} for name, some in zip(names, letters, strict=False)]
+        return _winner({"leaderboard": {"rows": rows}})
+    assert title("a", "b") == "EASE ranks best of 2 recommenders"
+    assert title("a", "a", "b") == "EASE ranks first of 3 recommenders, but is not significantly better than iALS"
+    assert title("a", "a", "a", "a") == ("EASE ranks first of 4 recommenders, but is not significantly better than "
+                                         "iALS, item kNN or popularity")

@@ -40,7 +40,7 @@ def test_the_report_shows_the_result_each_epoch_and_each_metric():
     assert "<h1>The encoder finds titles better than before; held-out loss 4.00 to 3.25</h1>" in html
     for number in ("3.5000", "3.2500", "+0.0212", "+0.0100 to +0.0300", "0.2000", "1,236", "by chance 2.0%"):
         assert number in html
-    assert re.search(r'<tr class="ours"><td>2<small>kept</small>', html)
+    assert re.search(r'<tr class="ours"><td>2<small>saved</small>', html)
     assert 'class="hit">九寨沟' in html
     assert '<p class="warning">' not in html
 

@@ -118,7 +118,7 @@ class TrainedGroupHead(Head):
                 + (features_memory(settings.features, config, data) if settings.features.used else 0))
 
     def cells_of_a_member(self) -> int:
-        """Return the numbers that a step stores per pair of a member and a candidate."""
+        """Return how many numbers a step stores for each pair of a member and a candidate."""
         return 0
 
     def fit(self, data: TrainingData, context: Context) -> None:

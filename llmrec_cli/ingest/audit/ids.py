@@ -64,7 +64,7 @@ def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any
 def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
     """Return the id 0 where it looks like a placeholder: other ids are words, or user 0 has many times the mean.
 
-    For items the mean says nothing, since popular items have many times the mean.
+    Items are not compared with the mean, since popular items have many times the mean.
     """
     zero = collect(named.filter(named.id.isin(["0", "0.0"])).select("id", "size")).to_pylist()
     if not zero:

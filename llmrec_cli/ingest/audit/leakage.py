@@ -18,8 +18,8 @@ AT_ONCE = 4_000_000
 """Approximate number of interactions compared with each other at a time."""
 _ITEMS = 1 << 31
 _MEANINGS = {PAIRS: "Validation and test pairs that are also in training. A model that excludes seen items cannot "
-                    "recommend them; any other model has already been trained on the answer.",
-             TUNED: "Validation pairs that are also in the test: tuning on validation then tunes on the test."}
+                    "recommend them; any other model was trained on the answer.",
+             TUNED: "Validation pairs that are also in the test: tuning on validation would tune on the test."}
 
 
 def check(name: str, meaning: str, count: int = 0, checked: int = 0, *, examples: Sequence[dict[str, Any]] = (),
@@ -98,8 +98,8 @@ def cutoff_of(parts: dict[str, Part]) -> int | None:
 
 def _after_cutoff(folder: Folder, rows: Table, parts: dict[str, Part], unit: str) -> dict[str, Any]:
     name, meaning = "training_after_cutoff", ("Training interactions at or after the first held-out one, and "
-                                              "validation interactions at or after the first of the test: the model is "
-                                              "trained on the future.")
+                                              "validation interactions at or after the first of the test: a model "
+                                              "would be trained on the future.")
     earlier = [("train", cutoff_of(parts))]
     if "test" in parts:
         earlier.append(("valid", parts["test"].first))
@@ -131,8 +131,8 @@ def _older_than_training(rows: Table, per_user: Table, held: int, kind: str) -> 
 
 def _described_later(folder: Folder, per_item: Table, parts: dict[str, Part], unit: str) -> dict[str, Any]:
     name, meaning = "items_described_after_cutoff", (
-        "Training items whose description (column `timestamp` of items.parquet) is dated at or after the first "
-        "held-out interaction: it may contain information from the future.")
+        "Training items with a description from the time of the first held-out interaction or later (column "
+        "`timestamp` of items.parquet): it may contain information from the future.")
     items, cutoff = folder.table("items"), cutoff_of(parts)
     if "timestamp" not in items.columns or cutoff is None:
         return check(name, meaning, not_checked="the items have no column `timestamp`" if cutoff is not None
@@ -208,7 +208,7 @@ def group_leakage(folder: Folder) -> list[dict[str, Any]]:
     names = list(_COUNTS)
     return [_pair_check(folder, _OWN_PAIRS,
                    "Validation and test pairs of groups that are also in the group's training. A model that excludes "
-                   "seen items cannot recommend them; any other model has already been trained on the answer.", seen,
+                   "seen items cannot recommend them; any other model was trained on the answer.", seen,
                    num_held, "group", bad=True),
             _pair_check(folder, names[1], "Validation and test pairs of groups that a member has in training. This may "
                    "be right: a member may have been there alone, then with the group.", seen_by_members, num_held,

@@ -40,7 +40,7 @@ class Tally:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Frequencies of `counts` (num_distinct,)."""
+        """Frequency of each of the `counts` (num_distinct,)."""
         return np.array([self._frequency[c] for c in sorted(self._frequency)], np.int64)
 
     @property

@@ -225,7 +225,7 @@ LEAKED = "in_earlier_split"
 
 
 class GivenSplit(SplitRule[GivenSettings]):
-    """The files give the split; with `valid`, validation is carved from their training."""
+    """The files give the split; with `valid`, a share of their training interactions becomes validation."""
 
     def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return the rows as the files split them."""
@@ -260,7 +260,7 @@ def carve_validation(coded: CodedRows, share: float, seed: int, seen: Table | No
 
     Each row is chosen by its own hash, so that rows appended later move no earlier ones. The interaction with the
     highest hash of each user stays in training, so `share` holds for users with several interactions. Pairs in `seen`
-    (user, item) also stay in training; the count is the number of these that the hash had chosen.
+    (user, item) also stay in training; the count is the number of such pairs whose hash selects them for validation.
     """
     if share == 0:
         return coded.rows, 0

@@ -167,6 +167,6 @@ _ROWS = (("read", "read", ""), ("prepared before", "earlier", "valid rows of the
          ("  too few", "below_core", FILTER_REASONS["below_core"]),
          ("  leaked", "leaks", "held-out pairs that an earlier split has too; split.leaks"),
          ("negative", "negatives", "dislikes, written to negatives.parquet"),
-         ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for tuning"),
+         ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for model selection"),
          ("  test", "test", "for the final evaluation only"),
          ("  tied in time", "interactions_tied", "same time as another interaction of the user"))

@@ -70,7 +70,7 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
             lines.append(f"{counts[f'{kind}s_cold']:,} cold {kind}s: in validation or test, not in training")
         if counts.get(f"{kind}s_not_in_file"):
             lines.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
-                         f"they are kept, without text")
+                         f"they stay in the data, without text")
         if counts.get(f"{kind}s_rejected"):
             lines.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s rejected; listed in rejects.parquet")
         if counts.get(f"{kind}s_repeated"):

@@ -81,8 +81,8 @@ def write_unlisted(folder: Path, items: Table, described: Descriptions, before: 
                  for batch in batches(gone.select("item_id").order_by("item_id"), ROWS))
         write_table(folder / UNLISTED, target, batches_)
         account.counts["items_unlisted"] = number
-        account.notes.append(f"{number:,} items of the interactions are not in the item files; `recommend` leaves them "
-                             f"out as delisted, and recommends them only with recommend.delisted=keep")
+        account.notes.append(f"{number:,} items of the interactions are not in the item files; `recommend` leaves "
+                             f"these delisted items out of its lists, unless recommend.delisted=keep is set")
 
 
 def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:

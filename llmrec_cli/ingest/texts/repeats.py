@@ -36,8 +36,8 @@ class Repeats:
 
     def notes(self, kind: str) -> list[str]:
         """Return notes, one sentence each; `kind` is item | user | group."""
-        sentences = ((self.contradicting, f"{kind}s have several values in one file; the first is kept"),
-                     (self.updated, f"{kind}s have another value in a later file; the newest file wins"))
+        sentences = ((self.contradicting, f"different values for one {kind} in one file; the first is kept"),
+                     (self.updated, f"different values for one {kind} in several files; the newest file wins"))
         lines = [f"{what}: {', '.join(self._column(name, number) for name, number in _most(counts))}"
                 for counts, what in sentences if counts]
         if self.emptied:

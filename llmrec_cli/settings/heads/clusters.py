@@ -12,7 +12,7 @@ class ClustersSettings(HeadSettings):
     """Clusters of users by behaviour and profile, for users without a history: a new user gets the recommendations of
     the clusters that match the profile and the first clicks.
 
-    Settings of null are chosen on users hidden from training, given their profile and 0, 1, 3 and 5 interactions.
+    Settings that are null are chosen on users hidden from training, given their profile and 0, 1, 3 and 5 interactions.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.clusters.head.Clusters"

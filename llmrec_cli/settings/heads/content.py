@@ -13,8 +13,8 @@ from llmrec_cli.settings.loss import SIMILARITIES
 class ContentSettings(HeadSettings):
     """Kernel ridge regression from item features to interactions, blended with the nearest items by features.
 
-    Settings of null are chosen on cold-start items: those of the validation split if it has enough of them, else a
-    fifth of the training items, hidden for this purpose.
+    Settings that are null are chosen on cold items: those of the validation split if there are enough, else a fifth of
+    the training items, which are hidden for this purpose.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"

@@ -22,15 +22,16 @@ class EaseSettings(HeadSettings):
     item, close to the best values on MovieLens-100K (200), MovieLens-1M (1000) and an Amazon category (20)."""
     l2_exponent: float = 0.0
     """Growth of the penalty with an item's interactions, l2 * (count / average)^l2_exponent, 0 to 1. 0: the same
-    penalty for all items, as in the paper. 0.25 to 0.5 lets rare items depend on more other items."""
+    penalty for all items, as in the paper. 0.25 to 0.5 penalises rare items less, so they learn from more other
+    items."""
     user_exponent: float = 0.0
     """Weight of a user: (length of history / average)^-user_exponent, 0 to 1. 0: as in the paper. 1: all users have the
     same total weight, however long their history."""
     features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
     """Weights of item features, for example head.features.text=6; default: none."""
     form: str = "auto"
-    """primal | dual | auto: equations per item, or per user and feature in double precision. auto: the form that needs
-    less memory. Both give the same scores."""
+    """primal | dual | auto: system of equations to solve. primal: an equation per item. dual: an equation per user and
+    feature, in double precision. auto: the form that needs less memory. Both give the same scores."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ class FeatureWeightsSettings(Settings):
     """Weights of item features; 0 leaves a kind of feature out."""
 
     text: float = 0.0
-    """Weight of the centred, normalised text vectors, at least 0; 5 to 8 is usual for EASE."""
+    """Weight of the centred, normalised text vectors, at least 0; 2 to 6 is usual for EASE."""
     words: float = 0.0
     """Weight of the normalised TF-IDF vectors of the texts' words, at least 0."""
     attributes: float = 0.0
@@ -28,14 +28,14 @@ class FeatureWeightsSettings(Settings):
     """Weight of the centred, normalised vectors of documents about an item (dataset.documents), at least 0. The frozen
     encoder reads documents in pieces of encoder.max_length tokens; an item's vector is the mean over its pieces."""
     entities: float = 0.0
-    """Weight of the centred, normalised entity vectors of an item, learned from the whole knowledge graph by the option
-    of `entities`, at least 0; 3 to 5 is usual for EASE, 1 to 2 for content."""
+    """Weight of the centred, normalised entity vectors of an item, learned from the whole knowledge graph by the model
+    chosen by `entities`, at least 0; 3 to 5 is usual for EASE, 1 to 2 for content."""
     tuned: bool = False
-    """First train the text vectors (by the option of `peft`) on items that occur together in histories; needs
+    """First train the text vectors (with the method chosen by `peft`) on items that occur together in histories; needs
     loss=distillation."""
     stop_after: int | None = None
-    """Epochs of training the text vectors, at least 0 (0: untrained vectors were better on validation); null: chosen on
-    validation."""
+    """Epochs of training the text vectors, at least 0 (0: the original vectors were better on validation); null: chosen
+    on validation."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check(*KINDS, least=0)

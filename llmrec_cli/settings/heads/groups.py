@@ -35,8 +35,8 @@ class TrainedGroupsSettings(HeadSettings):
     dropout: float = 0.3
     """Dropout on the vectors of members and of groups' histories, 0 to 1."""
     encoded_items: int | None = 128
-    """Most texts encoded by the trained layers in a step, at least 1; other items keep their last computed vectors.
-    null encodes every item of the step."""
+    """Maximum number of item texts that the trained layers encode in a step, at least 1; other items keep their last
+    computed vectors. null encodes every item of the step."""
     stop_after: int | None = None
     """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
     null runs up to optim.epochs."""

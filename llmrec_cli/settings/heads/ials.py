@@ -23,7 +23,7 @@ class IalsSettings(HeadSettings):
     """Weight of a user-item pair without an interaction, relative to 1 for a pair with an interaction, above 0, at most
     1. About 0.3 suits dense data (MovieLens), 0.02 to 0.1 sparse data (a handful of interactions per user)."""
     l2: float = 0.4
-    """Ridge penalty, above 0, in units of the penalty that pure noise of the data's density needs, so that the best
+    """Ridge penalty, above 0, relative to the penalty that random data of the same density needs, so that the best
     number varies less between data sets: 0.2 to 0.6 in docs/experiments.md."""
     frequency_exponent: float = 1.0
     """Growth of the penalty with the number of interactions, 0 to 1. 0: the same for all users and items. 1: in

@@ -32,11 +32,11 @@ class SequentialSettings(HeadSettings):
     id_scale: float = 1.0
     """Weight of the id embeddings, at least 0; 0 uses text only."""
     entity_gate: bool = False
-    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the option of
-    `entities` learns these vectors. Needs text_scale above 0."""
+    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the model chosen
+    by `entities` learns these vectors. Needs text_scale above 0."""
     encoded_items: int | None = 128
-    """Most texts encoded by the trained layers in a step, at least 1; other items keep their last computed vectors.
-    null encodes every item of the step."""
+    """Maximum number of item texts that the trained layers encode in a step, at least 1; other items keep their last
+    computed vectors. null encodes every item of the step."""
     stop_after: int | None = None
     """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
     null runs up to optim.epochs."""

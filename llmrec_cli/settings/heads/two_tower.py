@@ -21,8 +21,8 @@ class TwoTowerSettings(HeadSettings):
     dropout: float = 0.5
     """Dropout on the history vector, 0 to 1."""
     encoded_items: int | None = 128
-    """Most texts encoded by the trained layers in a step, at least 1; other items keep their last computed vectors.
-    null encodes every item of the step."""
+    """Maximum number of item texts that the trained layers encode in a step, at least 1; other items keep their last
+    computed vectors. null encodes every item of the step."""
     stop_after: int | None = None
     """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
     null runs up to optim.epochs."""
@@ -41,8 +41,8 @@ class TwoTowerSettings(HeadSettings):
     """Use the user's own text (dataset.user_text), read by the frozen encoder; new users can then be queried by
     text."""
     entity_gate: bool = False
-    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the option of
-    `entities` learns these vectors."""
+    """Add the vector of the item's knowledge-graph entity to its text vector through a learned gate; the model chosen
+    by `entities` learns these vectors."""
     layers: list[int] = field(default_factory=list)
     """Sizes of the fully connected layers (with ReLU) in the user tower, each at least 1; [] for none."""
 

@@ -60,7 +60,7 @@ def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_sho
     result = {row["item_id"]: (row["title"], row["option"], row["colour"]) for row in prepared.rows("items")}
     assert (result["a"], result["z"][0]) == (("Shirt", "S", "red"), "Z")
     assert (prepared.counts["items_repeated"], prepared.counts["items_duplicated"]) == (2, 1)
-    assert ("items have several values in one file; the first is kept: option (1, for instance 'a': 'S', 'M'; kept "
+    assert ("different values for one item in one file; the first is kept: option (1, for instance 'a': 'S', 'M'; kept "
             "'S')") in prepared.manifest["notes"]
 
 
