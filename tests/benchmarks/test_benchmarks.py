@@ -117,6 +117,7 @@ def test_prepare_at_other_sizes_and_with_spark_runs_commands_that_compose(tmp_pa
         return 1.0, 1.0, 1.0
 
     monkeypatch.setattr(module, "timed", composed)
+    monkeypatch.setattr(module, "sort", lambda path, folder: 1.0)
     monkeypatch.setattr(sys, "argv", ["prepare.py", "flat", "csv", "spark", "--rows", "80000"])
     module.main()
     assert commands == ["duckdb"] * 4 + ["duckdb", "spark"] * 2
