@@ -1,18 +1,23 @@
 """The command line: command table, dispatch, exit codes. Imports nothing heavy."""
 
 import os
+import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmrec_cli import __version__
 from llmrec_cli import distributed as processes
-from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, is_out_of_memory
+from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, in_time, is_out_of_memory
+
+if TYPE_CHECKING:
+    from llmrec_cli.run_dir import Job
 
 SUMMARIES = {
     "prepare": "raw files -> prepared data: checked, filtered and split",
@@ -20,7 +25,10 @@ SUMMARIES = {
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
+    "runs": "the runs so far: results, state, size; `runs prune` removes old ones",
 }
+SHORT_FORMS = {"runs": {"prune": "prune=true", "--best": "best=true"}}
+"""Words of a command that stand for a setting."""
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
 
@@ -68,10 +76,12 @@ def main() -> None:
         # The reader of stdout is gone: discard the rest, so that Python does not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        if processes.is_first():
-            print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print_notes(error, "interrupted")
         code = 128 + signal.SIGINT
+    except SystemExit as error:
+        print_notes(error)
+        raise
     except LlmrecError as error:
         code = report_error(error, arguments)
     except (RuntimeError, MemoryError) as error:
@@ -81,6 +91,13 @@ def main() -> None:
         code = report_error(ResourceError(f"{arguments[0]}: out of memory ({reason}); choose smaller settings, smaller "
                                           f"data, or a machine with more memory"), arguments)
     sys.exit(code)
+
+
+def print_notes(error: BaseException, otherwise: str = "") -> None:
+    """Print the notes of an interruption to stderr, or the text `otherwise`."""
+    text = "\n".join(getattr(error, "__notes__", [])) or otherwise
+    if text and processes.is_first():
+        print(text, file=sys.stderr)
 
 
 def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
@@ -102,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
         from llmrec_cli.help import complete
 
         return complete(arguments[1:])
-    command, rest = arguments[0], list(arguments[1:])
+    command, rest = arguments[0], [SHORT_FORMS.get(arguments[0], {}).get(word, word) for word in arguments[1:]]
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
@@ -193,15 +210,18 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     before it.
     """
     from llmrec_cli.config import compose_runs
+    from llmrec_cli.run_dir import Job
 
     planned = compose_runs(command, typed, folder)
+    by_seed = all(re.fullmatch("seed=[0-9]+", run.label) for run in planned)
     done: list[Path] = []
     try:
         for number, run in enumerate(planned):
             if processes.is_first():
                 print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.label)}{run.label}",
                       file=sys.stderr)
-            done.append(run_stage(command, run.settings, number))
+            name = run.label.replace("=", "") if by_seed else str(number)
+            done.append(run_stage(command, run.settings, Job(number, name)))
     finally:
         if len(done) > 1 and processes.is_first():
             from llmrec_cli.report.multirun import print_comparison
@@ -210,13 +230,16 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     return 0
 
 
-def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
+def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
     """Run a stage in a new run directory and return it; only the first of several processes has one."""
     from llmrec_cli.run_dir import NoRunDir, RunDir
 
     signal.signal(signal.SIGTERM, _terminated)
     processes.join(command)
-    resume = getattr(settings, "resume", "")
+    resume, started = getattr(settings, "resume", ""), time.monotonic()
+    if not settings.is_recorded:
+        run_in(NoRunDir(), command, settings)
+        return Path(os.devnull)
     if not processes.is_first():
         # Closing a finished run, and reporting problems with resuming, is left to the first process.
         if not (resume and RunDir(Path(resume)).is_finished):
@@ -236,8 +259,9 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
             return Path(os.devnull)
         with tracking_of(settings, run_dir):
             run_in(run_dir, command, settings)
-        run_dir.log("finished", command=command)
-    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+        seconds = time.monotonic() - started
+        run_dir.log("finished", command=command, seconds=round(seconds, 1))
+    print(f"{command}: wrote {run_dir.path} in {in_time(seconds)}", file=sys.stderr)
     return run_dir.path
 
 
@@ -263,18 +287,31 @@ def run_in(run_dir: Any, command: str, settings: Any) -> None:
 
 
 @contextmanager
-def open_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
+def open_run(command: str, settings: Any, job: "Job | None") -> Iterator[Any]:
     """Lock the run directory, write the configuration and the environment into it, and yield it."""
     from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
     from llmrec_cli.plain_yaml import dump_yaml
     from llmrec_cli.plugins import packages_of
-    from llmrec_cli.run_dir import CONFIG, ENVIRONMENT, LATEST, LOCK, RUNS, RunDir, environment
+    from llmrec_cli.run_dir import (
+        CONFIG,
+        ENVIRONMENT,
+        LATEST,
+        LOCK,
+        RUNS,
+        RunDir,
+        environment,
+        head_and_data,
+        label_of,
+    )
+    from llmrec_cli.run_end import recorded_end
     from llmrec_cli.settings.base import to_plain
 
     resume = getattr(settings, "resume", "")
     # Checked before the work: it would be lost if the link to the newest run could not be set at the end.
     require_link(RUNS / command / LATEST)
-    run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
+    head, data = head_and_data(settings.subject)
+    run_dir = (RunDir(Path(resume)) if resume else
+               RunDir.create(command, settings.run_dir, job, label_of(head, data)))
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
         run_dir.clear()
         if not resume:
@@ -284,8 +321,11 @@ def open_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
         write_bytes(run_dir.file(CONFIG), dump_yaml(plain).encode())
         packages = packages_of(settings)
         write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
-        run_dir.log("started", command=command)
-        yield run_dir
+        facts = {"head": head, "data": data, "monitor": getattr(settings, "monitor", None),
+                 "seed": getattr(settings, "seed", None)}
+        run_dir.log("started", command=command, **{key: value for key, value in facts.items() if value is not None})
+        with recorded_end(run_dir, command, settings):
+            yield run_dir
 
 
 def tracking_of(settings: Any, run_dir: Any) -> AbstractContextManager[None]:

@@ -105,6 +105,11 @@ ABOUT = {
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
                    "llmrec recommend query.members=[13,181,655] reasons=true"]),
+    "runs": ("runs/<command>/<run>: logs and manifests",
+             "a table of the runs, newest first, or output=; with prune=true it removes run folders",
+             ["command", "data", "best", "output", "prune", "keep", "dry_run", "published"],
+             ["llmrec runs command=finetune data=shop --best", "llmrec runs output=runs.csv",
+              "llmrec runs prune keep=20 dry_run=false"]),
 }
 
 
@@ -120,7 +125,7 @@ def help_text(command: str, summary: str) -> str:
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "settings of every command:",
-              *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>.", 34),
+              *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),

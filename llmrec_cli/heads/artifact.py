@@ -39,7 +39,7 @@ from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, require_loaded
-from llmrec_cli.run_dir import RunDir, latest
+from llmrec_cli.run_dir import latest, model_in
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, ModelConfig
@@ -165,9 +165,7 @@ def _positives_of(data: PreparedData) -> dict[str, Any]:
 
 def model_folder(reference: str, setting: str = "model") -> Path:
     """Return the model folder that `model=` names: a model folder, a run's folder, or the newest run."""
-    path = latest("finetune", reference, setting)
-    inside = RunDir(path).model
-    return inside if inside.is_dir() else path
+    return model_in(latest("finetune", reference, setting))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

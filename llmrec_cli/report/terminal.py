@@ -19,14 +19,14 @@ def printable(text: str) -> str:
                    else c.encode("unicode_escape").decode() for c in text)
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as text, the first column left-aligned and the others right-aligned."""
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: int = 1) -> str:
+    """Return a table as text; the first `num_left` columns are left-aligned and the others right-aligned."""
     table = [[printable(cell) for cell in row] for row in [header, *rows]]
     widths = [max(display_width(row[n]) for row in table) for n in range(len(header))]
     lines = []
     for row in table:
         cells = [" " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cell + space if n == 0 else space + cell
+        lines.append("  ".join(cell + space if n < num_left else space + cell
                                for n, (cell, space) in enumerate(zip(row, cells, strict=True))).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import Settings
 
 LONGEST_LIST = 100_000
@@ -17,8 +19,11 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
+    is_recorded: ClassVar[bool] = True
+    """True if every run has a run directory, except where the run only prints."""
+
     run_dir: str = ""
-    """Folder of the run; empty for runs/<command>/<time>."""
+    """Folder of the run; empty for runs/<command>/<time>_<head>-<data>."""
     debug: bool = False
     """Show a traceback with every error."""
 
@@ -26,6 +31,11 @@ class StageSettings(Settings):
     def only_prints(self) -> bool:
         """True if the run only prints its result, so that it can run without a run directory."""
         return False
+
+    @property
+    def subject(self) -> RunSubject:
+        """Head or encoder and data of the run, which name its folder."""
+        return RunSubject()
 
 
 @dataclass

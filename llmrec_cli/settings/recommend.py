@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings
 
@@ -100,6 +101,11 @@ class RecommendConfig(CacheSettings):
     @property
     def only_prints(self) -> bool:
         return not self.output.path and not self.run_dir
+
+    @property
+    def subject(self) -> RunSubject:
+        """The model."""
+        return RunSubject(models=[self.model])
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmrec_cli.metrics.table import MONITORED
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.recommend import RecommendConfig
+from llmrec_cli.settings.runs import RunsConfig
 from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
 _MOST_QUANTILES = 1000
@@ -49,6 +51,11 @@ class PrepareConfig(StageSettings):
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
 
+    @property
+    def subject(self) -> RunSubject:
+        """The data set."""
+        return RunSubject(data=self.dataset.name)
+
 
 @dataclass
 class PretrainConfig(DeviceSettings):
@@ -73,6 +80,11 @@ class PretrainConfig(DeviceSettings):
         yield from super().problems()
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         yield from self._problems_of_encoder()
+
+    @property
+    def subject(self) -> RunSubject:
+        """The encoder and the prepared data."""
+        return RunSubject(self.encoder.kind, prepared=self.prepared)
 
     def _problems_of_encoder(self) -> Iterator[str]:
         """Yield the problems of encoder settings that do not work with pretraining."""
@@ -146,6 +158,11 @@ class FinetuneConfig(CacheSettings, ModelConfig):
                    f"out")
 
     @property
+    def subject(self) -> RunSubject:
+        """The head and the prepared data."""
+        return RunSubject(self.head.kind, prepared=self.prepared)
+
+    @property
     def config(self) -> ModelConfig:
         """The model config: the head and the config groups that it is trained with."""
         return ModelConfig(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
@@ -215,6 +232,11 @@ class EvaluateConfig(CacheSettings):
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
 
+    @property
+    def subject(self) -> RunSubject:
+        """The models."""
+        return RunSubject(models=self.models or [self.model])
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
@@ -256,4 +278,4 @@ class EvaluateConfig(CacheSettings):
 
 
 COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
-            "evaluate": EvaluateConfig, "recommend": RecommendConfig}
+            "evaluate": EvaluateConfig, "recommend": RecommendConfig, "runs": RunsConfig}

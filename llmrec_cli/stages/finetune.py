@@ -14,6 +14,7 @@ from llmrec_cli.evaluation.leak_checks import find_validation_leaks, missing_val
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
+from llmrec_cli.metrics.significance import mean_interval
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.heldout import no_groups
 from llmrec_cli.scoring.validation import validation_of
@@ -45,7 +46,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
 
     config, tuning = _tune(cfg, data, context, run_dir)
     head = fit(config, data.training("train"), context, quiet=bool(tuning))
-    value = None if validation is None else validation(head.score)
+    values_Q = None if validation is None else validation.values(head.score)
+    value = None if values_Q is None else float(values_Q.mean())
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
     checks = _check_validation(config, head, value, data, context)
 
@@ -55,6 +57,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         config = head.tuned_config()
         # Free the first head before the refit: both at once need twice the memory.
         del head
+        print(f"refit={cfg.refit}: fitting again with the chosen settings, on {' and '.join(fitted_on)}",
+              file=sys.stderr)
         head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
@@ -63,7 +67,9 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                              "audience": audience} | tuning | checks
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
     _save_trained_encoders(head, run_dir)
-    run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
+    result = {} if values_Q is None else {"result": {"metric": cfg.monitor, "split": "valid", "value": value,
+                                                     "ci95": mean_interval(values_Q)}}
+    run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts, **result})
     # Checkpoints are only for resuming.
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:

@@ -37,6 +37,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     task: Task = implementation_of(cfg.objective)(cfg.objective, cfg.encoder, training, cfg.seed, device)
     # Check disk space before the long steps.
     require_room(run_dir.checkpoints, 2 * checkpoint_size(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
+    run_dir.log("pretraining", texts=len(task.train.texts), held_out=len(task.held_out.texts))
     probe = build_probe(training, cfg.objective.holdout_share, cfg.seed)
     before, probe_before = task.held_out.measure(cfg.seed), run_probe(probe, task.encoder) if probe else None
 
@@ -65,6 +66,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     seconds = round(time.monotonic() - started, 1)
     write_report(run_dir, results, metrics, cfg, data, seconds)
     run_dir.finish("pretrain", {"encoder": "encoder", "data_fingerprint": data.manifest["fingerprint"],
-                                "seconds": seconds, **metrics})
+                                "seconds": seconds, **metrics,
+                                "result": {"metric": f"{cfg.objective.kind} loss", "split": "held out",
+                                           "value": after.loss, "lower": True}})
     remove_checkpoints(run_dir.checkpoints)
     show(results, metrics)

@@ -111,6 +111,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         counts.num_left_out = len(histories.users) - len(queries)
+    run_dir.log("answering", queries=len(queries))
     printed_queries = queries if cfg.output.path else queries.rows(0, min(len(queries), _PRINTED_LISTS))
     answer_blocks = answer_all(cfg, extended, histories, allowed, printed_queries, counts)
     if not is_first():

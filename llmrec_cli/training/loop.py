@@ -217,7 +217,8 @@ class _Loop:
     def _stop(self) -> NoReturn:
         """End the run after a signal."""
         self._save()
-        self.context.log("interrupted", step=self.progress.step, signal=self.interrupts.number)
+        self.context.log("interrupted", step=self.progress.step, signal=self.interrupts.number,
+                         epoch=min(self.progress.epoch + 1, self.length.num_epochs), epochs=self.length.num_epochs)
         self.interrupts.exit()
 
     def _log(self, event: str, when: dict[str, int], **values: float) -> None:
