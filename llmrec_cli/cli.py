@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
         from llmrec_cli.help import complete
 
         return complete(arguments[1:])
-    command, rest = arguments[0], [SHORT_FORMS.get(arguments[0], {}).get(word, word) for word in arguments[1:]]
+    command, rest = arguments[0], expand_short_forms(arguments[0], arguments[1:])
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
@@ -148,6 +148,11 @@ def run(arguments: Sequence[str]) -> int:
 
     run_stage(command, compose(command, typed, folder))
     return 0
+
+
+def expand_short_forms(command: str, words: Sequence[str]) -> list[str]:
+    """Return the words after a command, with those that stand for a setting replaced by it."""
+    return [SHORT_FORMS.get(command, {}).get(word, word) for word in words]
 
 
 def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -57,8 +57,6 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         config = head.tuned_config()
         # Free the first head before the refit: both at once need twice the memory.
         del head
-        print(f"refit={cfg.refit}: fitting again with the chosen settings, on {' and '.join(fitted_on)}",
-              file=sys.stderr)
         head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
