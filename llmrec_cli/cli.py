@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmrec_cli import __version__
 from llmrec_cli import distributed as processes
 from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, in_time, is_out_of_memory
+from llmrec_cli.log_lines import time_lines
 
 if TYPE_CHECKING:
     from llmrec_cli.run_dir import Job
@@ -68,6 +69,7 @@ def main() -> None:
         # Closed by the caller (`>&-`): discard the output instead of failing.
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    time_lines()
     try:
         with processes.only_first_prints():
             code = run(arguments)

@@ -1,6 +1,6 @@
 """Run directories: the only module that knows their file names.
 
-    runs/<command>/<time>_<head>-<data>/    config.yaml, environment.json, log.jsonl, manifest.json, and files of the stage
+    runs/<command>/<time>_<head>-<data>/    config.yaml, environment.json, log.jsonl, manifest.json, the stage's files
     runs/<command>/latest                   a link to the newest finished run
 """
 

@@ -65,7 +65,7 @@ def _own_values(path: Path) -> Iterator[Any]:
 
 
 def _published_values(folders: Sequence[str]) -> Iterator[Any]:
-    """Yield the JSON files of the versions in use of published folders: those given, and those in the current folder."""
+    """Yield the JSON files of the published versions in use: of these folders, and of those in the current folder."""
     links = [Path(folder) / _CURRENT for folder in folders]
     links += [link for pattern in (_CURRENT, f"*/{_CURRENT}", f"*/*/{_CURRENT}") for link in Path().glob(pattern)]
     for link in links:

@@ -23,7 +23,8 @@ from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
-from llmrec_cli.report.lists import ItemColumns, list_table, list_writer, show_lists
+from llmrec_cli.report.lists import ItemColumns, list_table, list_writer
+from llmrec_cli.report.printed_lists import show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
 from llmrec_cli.requests.candidates import AllowedItems, allowed_items

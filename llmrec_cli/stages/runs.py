@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.errors import in_bytes, in_time
-from llmrec_cli.report.terminal import columns, printable
+from llmrec_cli.plain_text import columns, printable
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.run_list import ROW, RunFacts, age, as_row, best_first, find_runs
 from llmrec_cli.run_pruning import clear_removed, removable_runs, remove_run
@@ -41,7 +41,7 @@ def print_list(runs: Sequence[RunFacts]) -> None:
     if not runs:
         print("no runs here; llmrec finetune is the command that trains a model", file=sys.stderr)
         return
-    print(columns(_HEADER, [_cells(one) for one in runs], num_left=3))
+    print(columns(_HEADER, [_cells(one) for one in runs], align="lll"))
     for one in runs:
         if one.error:
             print(printable(f"failed: {one.path}: {one.error}"), file=sys.stderr)
