@@ -19,6 +19,13 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def end_with(run, command, settings, event, error):
+    """Log an event in a run and end it with an error."""
+    with recorded_end(run, command, settings):
+        run.log(event)
+        raise error
+
+
 def events(path):
     return [json.loads(line)["event"] for line in (Path(path) / "log.jsonl").read_text().splitlines()]
 
@@ -75,18 +82,16 @@ def test_a_run_that_worked_and_failed_keeps_its_folder_and_says_why(llmrec):
 
 def test_a_bug_before_work_began_keeps_the_folder():
     run = RunDir.create("finetune")
-    with pytest.raises(ZeroDivisionError), recorded_end(run, "finetune", compose("finetune", ["head=ease"])):
-        run.log("started")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        end_with(run, "finetune", compose("finetune", ["head=ease"]), "started", ZeroDivisionError())
     assert events(run.path) == ["started"]
 
 
 @pytest.mark.parametrize(("error", "number"), [(KeyboardInterrupt(), 2), (SystemExit(143), 15)])
 def test_an_interruption_is_logged_once_with_a_note_on_how_to_go_on(error, number):
     run, settings = RunDir.create("finetune", "a run"), compose("finetune", ["head=ease"])
-    with pytest.raises(type(error)) as ended, recorded_end(run, "finetune", settings):
-        run.log("memory")
-        raise error
+    with pytest.raises(type(error)) as ended:
+        end_with(run, "finetune", settings, "memory", error)
     assert ended.value.__notes__ == ["finetune: interrupted; go on with: llmrec finetune 'resume=a run'"]
     assert json.loads(run.file("log.jsonl").read_text().splitlines()[-1])["signal"] == number
     assert events(run.path) == ["memory", "interrupted"]
@@ -112,9 +117,8 @@ def test_the_sentence_of_an_interruption(command, typed, logged, sentence):
 
 def test_an_interruption_before_the_work_leaves_no_folder():
     run = RunDir.create("finetune")
-    with pytest.raises(KeyboardInterrupt) as ended, recorded_end(run, "finetune", compose("finetune", [])):
-        run.log("started")
-        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        end_with(run, "finetune", compose("finetune", []), "started", KeyboardInterrupt())
     assert "interrupted before the work began; run the same command again" in ended.value.__notes__[0]
     assert not run.path.exists()
 
