@@ -26,7 +26,7 @@ from llmrec_cli.option_files import (
     options_without_file,
     values_over_options,
 )
-from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, names_of, to_changes, unknown
+from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, config_groups_of, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.plugins import PACKAGE, require_loaded
 from llmrec_cli.references import resolve_references
@@ -128,7 +128,15 @@ def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[
 
 def compose_defaults(command: str) -> dict[str, Any]:
     """Return the default configuration of a command, unchecked."""
-    return copy.deepcopy(_composed_by_hydra(command))
+    compose_once = _composed_by_hydra if config_groups_of(command) else _composed_without_groups
+    return copy.deepcopy(compose_once(command))
+
+
+@functools.cache
+def _composed_without_groups(command: str) -> dict[str, Any]:
+    """Return the defaults of a command without config groups, as Hydra would, which takes longer than a short run."""
+    content = read_yaml(configs_dir() / f"{command}.yaml")
+    return merge(defaults(COMMANDS[command]), {key: value for key, value in content.items() if key != "defaults"})
 
 
 @functools.cache

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from llmrec_cli.atomic_files import temporary_folder
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.output.row_accounting import print_sentence
-from llmrec_cli.ingest.readers.lines import lines
-from llmrec_cli.ingest.readers.rejects import SHOWN
 from llmrec_cli.ingest.readers.sources import Source, find
-from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.settings.base import nearest
 
 
@@ -85,6 +79,13 @@ def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, 
 
     Columns in `ours` come first, then all others, then the paths `inside` arrays and objects.
     """
+    # Only here: DuckDB and ibis take half a second to load, and a query on the command line needs no file.
+    import pyarrow.parquet as pq
+
+    from llmrec_cli.ingest.output.row_accounting import print_sentence
+    from llmrec_cli.ingest.readers.rejects import SHOWN
+    from llmrec_cli.ingest.readers.staging import stage
+
     paths = find(pattern, key)
     with temporary_folder() as folder:
         staged = stage([_source(path, inside) for path in paths], folder / "rows.parquet", (), ours, rest=True)
@@ -110,6 +111,8 @@ def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str
 
     The field may be the id alone or a list that contains it. In a .txt file, the first line with the id is returned.
     """
+    from llmrec_cli.ingest.readers.lines import lines
+
     paths = find(pattern, key)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         for path in paths:
@@ -127,6 +130,8 @@ def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str
 
 def read_ids(pattern: str, key: str, column: str) -> list[str]:
     """Return the ids in a file: its column `column`, or one id a line in a .txt file."""
+    from llmrec_cli.ingest.readers.lines import lines
+
     paths = find(pattern, key)
     if not all(".txt" in path.suffixes[-2:] for path in paths):
         return read_rows(pattern, key, (column,)).ids(column)

@@ -29,7 +29,6 @@ from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
 from llmrec_cli.requests.candidates import AllowedItems, allowed_items
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
-from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import IdChecker, RawQueries, inline_query, raw_queries, read_queries
 from llmrec_cli.requests.reasons import reasons
 from llmrec_cli.requests.resolve import UnknownIds, resolve
@@ -173,10 +172,15 @@ def add_new_items_and_users(cfg: RecommendConfig, recommender: Recommender) -> E
     texts = recommender.manifest.get("texts")
     extended = ExtendedRecommender(recommender, recommender.items, recommender.users, recommender.listed_N)
     if cfg.users:
+        from llmrec_cli.requests.new_items import new_users
+
         new = new_users(cfg.users, texts, recommender.users)
         extended.users = recommender.users.extended(new.catalogue)
         print_notes(*new.notes)
     if cfg.items:
+        # Only where they are needed: the readers of files take half a second to load.
+        from llmrec_cli.requests.new_items import new_items
+
         new = new_items(cfg.items, texts, recommender.items, refuse_known=cfg.on_unknown == "error")
         print_notes(*new.notes)
         # Items in the file count as listed again.
