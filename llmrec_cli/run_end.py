@@ -62,8 +62,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _signal_of(error: BaseException) -> int:
-    is_code = isinstance(error, SystemExit) and isinstance(error.code, int)
-    return error.code - 128 if is_code else signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code - 128
+    return signal.SIGINT
 
 
 def interruption(command: str, settings: Any, folder: Path, events: dict[str, dict[str, Any]], begun: bool) -> str:

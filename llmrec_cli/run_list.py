@@ -125,7 +125,7 @@ def _from_config(file: Path) -> tuple[str, str]:
     except (OSError, YamlError):
         return "", ""
     config = config if isinstance(config, dict) else {}
-    option = next((config[key] for key in ("head", "encoder") if isinstance(config.get(key), dict)), {})
+    option: Any = next((config[key] for key in ("head", "encoder") if isinstance(config.get(key), dict)), {})
     dataset = config.get("dataset")
     data = dataset.get("name") if isinstance(dataset, dict) else Path(str(config.get("prepared") or "")).name
     return str(option.get("kind") or ""), str(data or "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.cli import SUMMARIES, config_dir, divide
+from llmrec_cli.cli import SUMMARIES, config_dir, divide, expand_short_forms
 from llmrec_cli.config import compose_runs
 from tests.some_slow import some_slow
 
@@ -40,7 +40,7 @@ def test_every_printed_command_composes(page, line, tmp_path, monkeypatch):
     for placeholder, example in MEANT.items():
         line = line.replace(placeholder, example)
     _, command, *words = shlex.split(line, comments=True)
-    options, typed = divide([word for word in words if word != "--help"])
+    options, typed = divide([word for word in expand_short_forms(command, words) if word != "--help"])
     assert compose_runs(command, typed, config_dir(options))
 
 

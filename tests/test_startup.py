@@ -56,6 +56,15 @@ def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp
 
 
 @pytest.mark.slow
+def test_one_list_of_a_model_without_texts_imports_only_what_it_needs(tmp_path, monkeypatch, tiny_prepared):
+    monkeypatch.chdir(tmp_path)
+    imported(f"from llmrec_cli.cli import run; run(['finetune', 'head=ease', 'prepared={tiny_prepared}'])")
+    modules = imported("from llmrec_cli.cli import run; run(['recommend', 'query.user_id=u0'])")
+    assert "torch" in modules
+    assert modules & {"transformers", "pandas", "ibis", "duckdb", "hydra", "rich", "peft", "sympy"} == set()
+
+
+@pytest.mark.slow
 def test_preparing_a_shop_imports_no_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiny(tmp_path / "raw")
