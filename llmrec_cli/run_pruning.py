@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def _own_values(path: Path) -> Iterator[Any]:
     yield run_dir.manifest()
     try:
         yield read_yaml(run_dir.file(CONFIG))
-    except (OSError, YamlError):
+    except YamlError:  # Damaged or too large: whatever in it looks like a path counts.
+        yield re.split(r"[\s'\",\[\]{}]+", run_dir.file(CONFIG).read_text("utf-8", "replace"))
+    except OSError:
         return
 
 

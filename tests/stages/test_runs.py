@@ -132,18 +132,25 @@ def test_pruning_keeps_what_is_newest_running_named_by_hand_and_referred_to(llmr
     latest = made("01", time=1.0, end=FINISHED)
     trained = made("02", time=2.0, config={"encoder": {"path": str(encoder / "encoder")}})
     gone = made("03", time=3.0)
+    linked, damaged = made("09", time=3.0), made("10", time=3.0)
     running = made("04", time=4.0)
     by_hand = made("05", time=5.0).rename("runs/finetune/best")
     published = made("06", time=6.0)
     gone_too = made("07", "evaluate", time=7.0, config={"model": str(gone)})
-    evaluated = made("08", "evaluate", time=8.0, config={"models": [f"{trained}/model"]}, end=FINISHED)
+    evaluated = made("08", "evaluate", time=8.0, config={"models": [str(gone)]}, end=FINISHED)
+    # An evaluation of what was the newest model then, and a run whose settings are damaged.
+    by_link = made("11", "evaluate", time=9.0, config={"models": [f"{trained}/model"]}, end=FINISHED)
+    write_json(by_link / "manifest.json", {"models": [str(linked.resolve() / "model")]})
+    write_bytes(running / "config.yaml", f"loss: {{hard_negatives: {{model: '{damaged}'".encode())
     write_json(Path("shop/v1/gate.json"), {"run": str(published.resolve())})
     point(Path("shop/current"), Path("shop/v1"))
     with lock(running / ".lock", "it"):
         assert llmrec("runs", "prune", "keep=0", "dry_run=false").code == 0
     assert not gone.exists()
     assert not gone_too.exists()
-    assert all(path.exists() for path in (encoder, latest, trained, running, by_hand, published, evaluated))
+    kept = (encoder, latest, trained, running, by_hand, published, by_link, linked, damaged)
+    assert [path for path in kept if not path.exists()] == []
+    assert not evaluated.exists()
 
 
 def test_published_folders_elsewhere_are_named(llmrec, tmp_path):
