@@ -1,5 +1,6 @@
 """The command line: command table, dispatch, exit codes. Imports nothing heavy."""
 
+import gc
 import os
 import re
 import signal
@@ -275,7 +276,15 @@ def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
 
 def run_in(run_dir: Any, command: str, settings: Any) -> None:
     """Run a stage. It is imported here, since this takes seconds and configuration errors must be reported at once."""
-    import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
+    collects = gc.isenabled()
+    # The garbage collector would go through the new modules again and again, a tenth of the time of importing them.
+    gc.disable()
+    try:
+        stage = import_module(f"llmrec_cli.stages.{command}")
+    finally:
+        if collects:
+            gc.enable()
+    stage.run(settings, run_dir)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:

@@ -132,7 +132,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with delisted "
               f"items, which `recommend` leaves out", file=sys.stderr)
     folders = [str(model.folder.resolve()) for seed_runs in models.values() for model in seed_runs]
-    run_dir.finish("evaluate", {"model": str(first.folder), "models": folders, "data_fingerprint": data.manifest["fingerprint"],
+    run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
+                                "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {cfg.split: headline}, "result": run_result(content, cfg)})
     print(headline_table(next(iter(models)), content, cutoff))
     if cold is not None:

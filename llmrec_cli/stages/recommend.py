@@ -132,8 +132,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
             "delisted_items": int((~extended.listed_N).sum()) if cfg.delisted == "drop" else 0}
-    facts = {"model": str(folder), "models": [str(folder.resolve())], "output": cfg.output.path or None, **provenance(recommender), **used,
-             **counts.entries}
+    facts = {"model": str(folder), "models": [str(folder.resolve())], "output": cfg.output.path or None,
+             **provenance(recommender), **used, **counts.entries}
     if cfg.output.path:
         lists = Path(cfg.output.path)
         write_json(Path(f"{lists}.manifest.json"),
