@@ -125,7 +125,8 @@ def help_text(command: str, summary: str) -> str:
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "settings of every command:",
-              *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34),
+              *(_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34)
+                if COMMANDS[command].is_recorded else ()),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),

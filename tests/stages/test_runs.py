@@ -90,9 +90,16 @@ def test_runs_of_an_older_llmrec_are_described_by_their_settings(llmrec):
     path = made("01", config={"head": {"kind": "mf"}, "prepared": "data/prepared/shop"}, end=FINISHED)
     write_bytes(path / "log.jsonl", b'{"time": 1.0, "event": "started", "command": "finetune"}\n')
     write_json(path / "manifest.json", {"metrics": {"valid": {"recall@5": 0.25}}})
-    (row,) = rows(llmrec)
+    (row,) = rows(llmrec, "command=finetune")
     assert [row[key] for key in ("head", "data", "metric", "value", "low")] == ["mf", "shop", "recall@5 valid", "0.25",
                                                                                 ""]
+
+
+def test_lists_of_an_older_llmrec_have_the_head_of_their_manifest(llmrec):
+    path = made("01", "recommend", config={"model": ""}, end=FINISHED)
+    write_bytes(path / "log.jsonl", b'{"time": 1.0, "event": "started", "command": "recommend"}\n')
+    write_json(path / "manifest.json", {"head": "ease"})
+    assert [(row["head"], row["data"]) for row in rows(llmrec)] == [("ease", "")]
 
 
 def test_damaged_logs_and_manifests_are_listed_as_far_as_they_can_be_read(llmrec):
