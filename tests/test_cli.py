@@ -204,7 +204,7 @@ def test_a_multirun_ends_at_the_first_run_that_fails_with_its_exit_code_and_keep
 def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepared, prepare_tiny):
     done = llmrec("prepare", *prepare_tiny, "dataset.name=one,two", "split=random", "-m", "run_dir=p")
     assert done.code == 0, done.err
-    assert re.search(r"two .* p/1 ", done.out)
+    assert re.search(r"^two +p/1$", done.out, re.MULTILINE)
     llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "run_dir=run")
     done = llmrec("evaluate", "model=run", "ties=hash,expected", "num_bootstrap=100", "baselines=[]", "-m", "run_dir=e")
     assert done.code == 0, done.err
