@@ -13,7 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
@@ -21,6 +21,7 @@ from llmrec_cli.metrics.table import METRICS, sentence
 from llmrec_cli.option_files import choices, merge, option_values, values_over_options
 from llmrec_cli.overrides import config_groups_of, to_changes
 from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.command import StageSettings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
@@ -116,7 +117,7 @@ ABOUT = {
 def help_text(command: str, summary: str) -> str:
     """Return the help of a command."""
     reads, writes, keys, examples = ABOUT[command]
-    composed = compose_defaults(command)
+    composed, settings = compose_defaults(command), cast(type[StageSettings], COMMANDS[command])
     lines = [f"llmrec {command}: {summary}", "", f"reads:   {reads}", f"writes:  {writes}", "", "settings:"]
     for key in keys:
         lines += _setting(command, key, composed)
@@ -126,7 +127,7 @@ def help_text(command: str, summary: str) -> str:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "settings of every command:",
               *(_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34)
-                if COMMANDS[command].is_recorded else ()),
+                if settings.is_recorded else ()),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),

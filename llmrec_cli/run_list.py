@@ -86,7 +86,7 @@ def read_run(path: Path, command: str) -> RunFacts | None:
     head, data = start.get("head"), start.get("data")
     if head is None:  # A run of an older llmrec.
         head, data = _from_config(run_dir.file(CONFIG))
-        head = head or manifest.get("head")
+        head = head or str(manifest.get("head") or "")
     is_running = is_held(run_dir.file(LOCK))
     # Killed runs have no end in their log, and a run that was resumed has the ends of earlier attempts.
     state = ("running" if is_running else "finished" if manifest else
