@@ -29,7 +29,6 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     assert result == [(value, (START + time) * 1000)] * 3
 
 
-@pytest.mark.slow
 @pytest.mark.audited
 def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     content = ROWS + f"u0,i0,1,{START}\n" * 3

@@ -213,7 +213,6 @@ def test_resuming_a_finished_run_is_refused(llmrec, settings):
     assert model_bytes("run") == before
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny, encoder, monkeypatch):
     assert llmrec("prepare", *prepare_tiny).code == 0
     run_and_interrupt(monkeypatch, ["finetune", "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "run_dir=run"], 1)

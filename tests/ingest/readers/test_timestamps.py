@@ -31,7 +31,6 @@ def test_seconds_milliseconds_and_orders_are_recognised(tmp_path: Path) -> None:
     assert times(tmp_path / "order", "0", " 17 ") == ("order", [0, 17])
 
 
-@pytest.mark.slow
 def test_iso_times_are_utc_unless_they_name_a_zone(tmp_path: Path) -> None:
     result = times(tmp_path, "2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:01Z", "2020-01-01T00:00:00.123",
                   "2020-01-01T02:00:00+02:00", "2019-12-31 18:30:00-0530", "2020-01-01T01:00:00 +01",
