@@ -33,6 +33,8 @@ class Account:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """Likely faults; with dataset.audit=strict any warning stops the run."""
+    formats: dict[str, str] = field(default_factory=dict)
+    """Path of a file -> what was detected about its format."""
 
 
 def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
@@ -41,6 +43,8 @@ def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: 
                   {ours for part in files for ours in part.used})
     refuse_idle_explode(files)
     account.notes += reading_notes(files)
+    account.formats |= {str(source.path): ", ".join(source.text_format.detected) for part in files
+                        for source in part.sources if source.text_format and source.text_format.detected}
     for part in files:
         refuse_rejects(part, settings.max_reject_share)
 
