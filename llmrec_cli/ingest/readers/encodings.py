@@ -8,8 +8,9 @@ words, or capitals after small letters. Close scores are not guessed.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-_ENOUGH, _MARGIN = 0.6, 0.08
+_ENOUGH, _MARGIN = 0.6, 0.06
 """Least score of the detected encoding, and its least distance to a candidate that reads other characters."""
 _MOST_CHARACTERS = 20_000
 _COMMON_HAN = set(
@@ -27,6 +28,8 @@ def candidates_of(content: bytes) -> list[tuple[str, float, str]]:
     """Return the encodings that can decode `content`, as (name, score 0 to 1, text), best first."""
     found = []
     for candidate in _CANDIDATES:
+        if candidate.name == "latin-1" and any(name == "windows-1252" for name, _, _ in found):
+            continue  # The same letters; only windows-1252 has printable characters from 0x80 to 0x9f.
         try:
             text = content.decode(candidate.codec)
         except UnicodeDecodeError:
@@ -85,7 +88,7 @@ def _han(codec: str, first: int, last: int) -> Callable[[str], Iterator[float]]:
                 yield 1.2
             elif "\u4e00" <= character <= "\u9fff":
                 lead = _lead(character, codec)
-                yield 0.85 if first <= lead <= last else 0.2
+                yield 0.75 if first <= lead <= last else 0.2
             elif character in "，。、；：？！“”‘’（）《》【】—…·￥　～％＋－／":
                 yield 0.9
             elif "\uff10" <= character <= "\uff5a":
@@ -117,70 +120,75 @@ def _japanese(text: str) -> Iterator[float]:
 def _korean(text: str) -> Iterator[float]:
     for character in text:
         if "\uac00" <= character <= "\ud7a3":
-            yield 1.2 if character in _COMMON_HANGUL else 0.65
+            yield 1.2 if character in _COMMON_HANGUL else 0.75
         elif character > "\x7f":
             yield 0.1
 
 
+def _latin(*alphabets: str) -> Callable[[str], Iterator[float]]:
+    """Weigh accented letters inside Latin words by the best fitting of the `alphabets`, one for each language."""
+    own = [set(alphabet + alphabet.upper()) for alphabet in alphabets]
+    usual = set().union(*own)
+
+    def weights(text: str) -> Iterator[float]:
+        found = [(character, weight) for match in _WORDS.finditer(text) for character, weight in _in_latin(match[0])]
+        fitting = max(own, key=lambda letters: sum(character in letters for character, _ in found))
+        for character, weight in found:
+            if not character.isalpha():
+                yield 0.7 if character in _SYMBOLS else 0.1
+            else:
+                yield weight * (1.0 if character in fitting else 0.5 if character in usual else 0.2)
+    return weights
+
+
+def _in_latin(word: str) -> Iterator[tuple[str, float]]:
+    """Yield the characters of a word outside ASCII, and how natural their places are, 0 to 1."""
+    accents = re.findall(r"[^\x00-\x7f]+", word)
+    if not accents:
+        return
+    is_word = sum(map(len, accents)) < len(word) and max(map(len, accents)) <= 3
+    mixed = any(a.islower() and b.isupper() for a, b in pairwise(word))
+    weight = (0.5 if mixed else 1.0) if is_word else 0.4 if len(word) == 1 else 0.1
+    yield from ((character, weight) for part in accents for character in part)
+
+
+def _script(first: str, last: str, frequent: str, more: str = "") -> Callable[[str], Iterator[float]]:
+    """Weigh the letters of a script, from `first` to `last` and `more`, in words of this script and in natural case.
+    """
+    letters = {chr(code) for code in range(ord(first), ord(last) + 1)} | set(more)
+    letters |= set("".join(letters).upper())
+
+    def weights(text: str) -> Iterator[float]:
+        for match in _WORDS.finditer(text):
+            word = match[0]
+            others = [character for character in word if character > "\x7f" and character not in letters]
+            is_pure = all(character in letters for character in word)
+            is_small = word[1:] == word[1:].lower()
+            natural = 1.0 if is_small and len(word) > 1 else 0.75 if word.isupper() and len(word) > 1 else 0.35
+            for character in word:
+                if character in letters:
+                    yield natural * (1.1 if character.lower() in frequent else 0.7) if is_pure else 0.1
+            yield from (0.7 if character in _SYMBOLS else 0.0 for character in others)
+    return weights
+
+
+_WORDS = re.compile(r"[^\W\d_]+|[^\x00-\x7f]")
 _SYMBOLS = "€£©®™°²³½¼–—„“”‘’«»…·•§×№"
-
-
-def _latin(usual: str) -> Callable[[str], Iterator[float]]:
-    """Weigh accented letters: the `usual` letters of these languages, inside Latin words."""
-    letters = set(usual + usual.upper().replace("SS", ""))
-
-    def weights(text: str) -> Iterator[float]:
-        for match in re.finditer(r"[^\W\d_]+|[^\x00-\x7f]", text):
-            word = match[0]
-            others = [character for character in word if character > "\x7f"]
-            if not others:
-                continue
-            accents = re.findall(r"[^\x00-\x7f]+", word)
-            is_word = word[0].isalpha() and len(others) < len(word) and max(map(len, accents)) <= 2
-            mixed = is_word and any(b.isupper() and a.islower() for a, b in zip(word, word[1:], strict=False))
-            for character in others:
-                if not character.isalpha():
-                    yield 0.7 if character in _SYMBOLS else 0.1
-                elif character in letters:
-                    yield (0.5 if mixed else 1.0) if is_word else (0.4 if len(word) == 1 else 0.1)
-                else:
-                    yield 0.25 if is_word else 0.05
-    return weights
-
-
-def _script(first: str, last: str, usual: str = "") -> Callable[[str], Iterator[float]]:
-    """Weigh the letters of a script from `first` to `last`, in words of this script and in natural case."""
-    def weights(text: str) -> Iterator[float]:
-        for match in re.finditer(r"[^\W\d_]+|[^\x00-\x7f]", text):
-            word = match[0]
-            inside = [character for character in word if first <= character <= last or character in usual]
-            others = [character for character in word if character > "\x7f" and character not in inside]
-            natural = word.islower() or word[1:].islower() or word.isupper() or not word.upper() != word.lower()
-            pure = len(inside) == len(word)
-            small = word.islower() or word[1:].islower()
-            for _ in inside:
-                yield (1.0 if small or word.upper() == word.lower() else 0.75 if len(word) < 6 else 0.5) \
-                    if pure and natural and len(word) > 1 else 0.3 if pure and natural else 0.1
-            for character in others:
-                yield 0.7 if character in _SYMBOLS else 0.0
-    return weights
-
-
-_WESTERN = "äöüßéèêëàâáãåæçíìîïñóòôõøúùûÿœ"
-_CENTRAL = "ąćęłńóśźżáčďéěíňřšťúůýžäöüőűăâîșțľĺŕô"
+_WESTERN = ("äöüßé", "éèêëàâçîïôûùœæ", "ñáéíóúü", "ãõáéíóúâêôçà", "àèéìòù", "åäöæøé", "ëïéèöü")
+_CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áéíóöőúüű", "ăâîșțşţ", "čćđšž", "áäčďéíĺľňóôŕšťúýž")
 _CANDIDATES = (
     _Candidate("gb18030", "gb18030", _han("gb2312", 0xB0, 0xD7)),
     _Candidate("big5", "cp950", _han("big5", 0xA4, 0xC6)),
     _Candidate("shift_jis", "cp932", _japanese),
     _Candidate("euc-jp", "euc_jp", _japanese),
     _Candidate("euc-kr", "cp949", _korean),
-    _Candidate("windows-1252", "cp1252", _latin(_WESTERN)),
-    _Candidate("windows-1250", "cp1250", _latin(_CENTRAL), 0.99),
-    _Candidate("windows-1254", "cp1254", _latin("äöüßéèêçâîûğışİñáíó"), 0.98),
-    _Candidate("windows-1251", "cp1251", _script("а", "я", "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЁІЇЄҐ")),
-    _Candidate("koi8-r", "koi8_r", _script("а", "я", "АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯё"), 0.98),
-    _Candidate("windows-1253", "cp1253", _script("α", "ω", "άέήίόύώϊϋΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈΉΊΌΎΏ")),
-    _Candidate("windows-1255", "cp1255", _script("א", "ת")),
-    _Candidate("windows-1256", "cp1256", _script("ء", "ي", "پچژگک")),
-    _Candidate("latin-1", "latin-1", _latin(_WESTERN), 0.97))
+    _Candidate("windows-1252", "cp1252", _latin(*_WESTERN)),
+    _Candidate("windows-1250", "cp1250", _latin(*_CENTRAL), 0.99),
+    _Candidate("windows-1254", "cp1254", _latin("çğıöşüİâî"), 0.98),
+    _Candidate("windows-1251", "cp1251", _script("а", "я", "оеаинтсрвлк", "ёіїєґ")),
+    _Candidate("koi8-r", "koi8_r", _script("а", "я", "оеаинтсрвлк", "ё"), 0.98),
+    _Candidate("windows-1253", "cp1253", _script("α", "ω", "αοιετσνηυρ", "άέήίόύώϊϋΐΰ")),
+    _Candidate("windows-1255", "cp1255", _script("א", "ת", "יוהלאמרתבש")),
+    _Candidate("windows-1256", "cp1256", _script("ء", "ي", "اليمنوترهب", "پچژگک")),
+    _Candidate("latin-1", "latin-1", _latin(*_WESTERN), 0.97))
 """Encodings that are detected; the codec may be the variant of Windows, which has more characters."""

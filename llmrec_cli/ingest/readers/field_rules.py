@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec_cli.ingest.readers.raw_files import IDS, RawFile
+from llmrec_cli.ingest.readers.raw_files import RawFile
+from llmrec_cli.ingest.readers.sources import IDS
 
 _OWN = (*IDS, "value", "timestamp", "event", "order")
 """Columns in which a missing value rejects the row: detected null markers stay, so that the reason names them."""

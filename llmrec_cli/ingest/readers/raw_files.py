@@ -18,9 +18,8 @@ from llmrec_cli.ingest.readers.parquet import (
     refuse_nested_columns,
 )
 from llmrec_cli.ingest.readers.sniffing import with_format
-from llmrec_cli.ingest.readers.sources import Record, Source, steps_of
+from llmrec_cli.ingest.readers.sources import IDS, Record, Source, steps_of
 
-IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
 Rows = Callable[[list[int]], Iterator[Block | Record]]
 """Function that yields the rows of a file; blocks have the columns at the given places, records have all columns."""
 

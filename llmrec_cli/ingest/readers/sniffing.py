@@ -14,13 +14,13 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.csv_blocks import Dialect
 from llmrec_cli.ingest.readers.encodings import detect_encoding
 from llmrec_cli.ingest.readers.lines import UTF8_BOM, read_head
-from llmrec_cli.ingest.readers.sources import Source, TextFormat
+from llmrec_cli.ingest.readers.sources import IDS, Source, TextFormat
 from llmrec_cli.settings.formats import FormatSettings
 
 SAMPLE = 1 << 18
 """Bytes of a file that are read to detect its format."""
 DELIMITERS = (",", "\t", ";", "|")
-_MOST_LINES, _MOST_TITLES = 2000, 20
+_MOST_LINES, _MOST_TITLES, _MOST_BAD = 2000, 20, 50
 _SEP = re.compile(r'"?sep=(.)"?[\s,;|]*$', re.IGNORECASE)
 """First line that Excel writes and reads: sep=; names the delimiter."""
 _NAMES = {"\t": "tab"}
@@ -83,10 +83,13 @@ def sniff(source: Source) -> TextFormat:
     nulls = {"": tuple(given.null)} if given.null is not None else {}
     if source.format == "jsonl":
         return TextFormat(encoding=encoding, nulls=nulls, detected=tuple(detected))
-    layout = _layout(source, head.decode(encoding, "replace").splitlines(keepends=True)[:_MOST_LINES])
+    lines = head.decode(encoding, "replace").split("\n", _MOST_LINES)[:_MOST_LINES]
+    layout = _layout(source, [f"{line}\n" for line in (lines if lines[-1] else lines[:-1])])
     dialect = layout.dialect
     names = source.names or (tuple(name.strip() for name in layout.rows[0][1]) if layout.rows else ())
-    columns = _columns(layout, names, source.names is None)
+    ids = {source.columns.get(name, name) for name in IDS}
+    columns = {name: values for name, values in _columns(layout, names, source.names is None).items()
+               if name not in ids}
     commas = _decimal_commas(given, dialect.delimiter, columns)
     if given.null is None:
         nulls = {name: found for name, values in columns.items() if (found := _nulls_in(values))}
@@ -178,7 +181,8 @@ def _is_title(fields: list[str], after: Sequence[Row]) -> bool:
     if width < 2 or not filled or not fields[0].strip():
         return False
     few = len(filled) == 1 and (len(fields) == 1 or (len(fields) <= width and width > 2)) \
-        or (len(filled) == 2 and width > 3 and len(fields) in (2, width))
+        or (len(filled) == 2 and len(fields) in (2, width)
+            and (width > 3 or (width == 3 and any(_NUMERIC.fullmatch(field) for field in filled))))
     return few and any(len(row) == width and all(name.strip() for name in row[:-1])
                        and not any(_NUMERIC.fullmatch(name) for name in row) for _, row in after)
 
@@ -202,6 +206,8 @@ def _rows(lines: list[str], dialect: Dialect) -> tuple[list[Row], int]:
             return rows, num_bad
         except csv.Error:
             num_bad += 1
+            if num_bad == _MOST_BAD:  # A quote that is never closed reads to the end each time.
+                return rows, num_bad
             start += before + 1
     return rows, num_bad
 

@@ -49,6 +49,7 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 
+IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
 Record = tuple[int, Sequence[str | None] | str]
 """First line of a row, counted from 1, and its fields, or the reason why it is rejected."""
 

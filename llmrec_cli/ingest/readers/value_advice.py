@@ -19,7 +19,7 @@ def decimal_point_advice(text: str) -> str:
     # 1,234 may also be 1234 with a thousands separator; only the user knows.
     thousands = f", or {text.strip().replace(',', '')} where the comma groups thousands" \
         if re.search(r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", text.strip()) else ""
-    return f"export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
+    return f"set dataset.decimal=',', or export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
 
 
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:([0-9]{2})([.,][0-9]{1,9})?)?(\s*[ap]\.?m\.?(?![a-z]))?", re.IGNORECASE)
@@ -47,7 +47,7 @@ def advice(texts: Sequence[str]) -> str:
     if all(_NUMBER.fullmatch(text) for text in texts):
         return _of_numbers(texts)
     if comma := next((words for text in texts if (words := decimal_point_advice(text))), ""):
-        return f"has a decimal comma, which is not supported; {comma}"
+        return f"has a decimal comma; {comma}"
     if all(_ISO.fullmatch(text) for text in texts):
         return "is ISO 8601; set dataset.timestamp_unit=iso"
     if all(_ISO_WEEK.fullmatch(text) for text in texts):
