@@ -60,8 +60,18 @@ def advice(texts: Sequence[str]) -> str:
         return _of_zones(texts)
     settings = " or ".join(f"dataset.timestamp_format='{pattern}'" for pattern in fitting)
     if len(fitting) == 1:
-        return f"is a date that needs its pattern; set {settings}"
-    return f"is ambiguous, and the format is not guessed; set {settings}"
+        return f"is {_form(fitting[0])}; set {settings}"
+    forms = " or ".join(dict.fromkeys(map(_form, fitting)))
+    return f"is ambiguous, {forms}, and the format is not guessed; set {settings}"
+
+
+_PARTS = {"%Y": "year", "%y": "year", "%m": "month", "%d": "day", "%b": "month as a word", "%a": "weekday"}
+
+
+def _form(pattern: str) -> str:
+    """Return the date of a pattern in words, without its clock time: `day.month.year`."""
+    date = re.sub(r"[\sT]*%[HI][^%]*(%[MSfpzZ][^%YmdyBb]*)*", "", pattern)
+    return re.sub("%[YymdbaB]", lambda match: _PARTS.get(match[0], ""), date).strip()
 
 
 def _of_zones(texts: Sequence[str]) -> str:
