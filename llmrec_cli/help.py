@@ -105,6 +105,10 @@ ABOUT = {
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
                    "llmrec recommend query.members=[13,181,655] reasons=true"]),
+    "init": ("the first rows of files of interactions, items, users and groups, in any format and language",
+             "a settings file (output=) with roles, columns, formats, times, events, texts and attributes",
+             ["files", "output", "name"],
+             ["llmrec init orders.csv products.csv", "llmrec init events.jsonl output=events.yaml"]),
 }
 
 

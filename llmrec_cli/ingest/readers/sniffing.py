@@ -43,6 +43,7 @@ class _Layout:
     rows: list[Row]
     skip_rows: int
     num_bad: int
+    has_titles: bool = False
 
     @property
     def width(self) -> int:
@@ -130,8 +131,10 @@ def _layout(source: Source, lines: list[str]) -> _Layout:
     divided = [layout for layout in tried if layout.width > 1]
     if source.names:
         divided = [layout for layout in divided if layout.width == len(source.names)] or divided
-    best = max(divided, key=lambda one: (one.share >= 0.9, one.dialect.delimiter == usual and one.share >= 0.9,
-                                         one.width, one.share), default=None)
+    # A line before the header under one delimiter may be the header under another.
+    best = max(divided, key=lambda one: (one.share >= 0.9, not one.has_titles, one.share >= 0.9 and
+                                         one.dialect.delimiter == source.usual_delimiter, one.width, one.share),
+               default=None)
     if best is None:
         best = tried[0] if delimiter else next(one for one in tried if one.dialect.delimiter == usual)
     return _with_quotes(source, lines, best, bool(excel))
@@ -168,7 +171,7 @@ def _split(source: Source, lines: list[str], dialect: Dialect, excel: bool) -> _
     if any(not _is_title(rows[n][1], rows[num_titles:num_titles + _MOST_TITLES]) for n in range(num_titles)):
         num_titles = 0
     skip = rows[num_titles][0] if num_titles else start
-    return _Layout(dialect, rows[num_titles:], skip, num_bad)
+    return _Layout(dialect, rows[num_titles:], skip, num_bad, num_titles > 0)
 
 
 def _is_title(fields: list[str], after: Sequence[Row]) -> bool:
