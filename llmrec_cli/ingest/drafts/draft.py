@@ -14,6 +14,8 @@ from llmrec_cli.plain_yaml import dump_yaml
 _MOST_EVENTS, _MOST_ATTRIBUTES = 40, 8
 _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
+_SMALLEST_CODE = 1e6
+"""Largest number from which a column of unique numbers holds codes, such as bar codes, and no measure."""
 _LEAST_TEXT = 12
 """Average characters of a column from which it is worth a place in the text of an item."""
 
@@ -66,10 +68,10 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     time = _time_of(main)
     columns = _interaction_columns(main, time)
     if columns:
-        draft.add("columns", columns)
+        draft.add("columns", columns, "times: " + time.form if time is not None and not time.settings else "")
+        if any("[]" in theirs for theirs in columns.values()):
+            draft.entries[-1].comments.append("a path with [] makes a row of each entry of the array")
     _add_own_columns(draft, columns, by_role)
-    if any("[]" in theirs for theirs in columns.values()):
-        draft.entries[-1].comments.append("items[].sku makes a row of each entry of the array")
     _add_time(draft, main, time)
     _add_values(draft, main)
     for role, text_key, key in (("items", "item_text", "attributes"), ("users", "", "user_attributes")):
@@ -137,8 +139,6 @@ def _add_own_columns(draft: Draft, shared: dict[str, str], by_role: dict[str, li
 def _add_time(draft: Draft, role: Role, time: TimeForm | None) -> None:
     if time is None:
         return
-    if not time.settings:
-        draft.entries[-1].comments.append(f"times: {time.form}")
     for key, value in time.settings.items():
         draft.add(key, value, f"times such as {role.sample.columns[role.columns['timestamp']].values[0]}",
                   time.unsure)
@@ -171,10 +171,11 @@ def _add_values(draft: Draft, role: Role) -> None:
 
 
 def _events(role: Role) -> list[str]:
-    """Return the events in the sample, the most frequent first; [] if the column has something else."""
+    """Return the events in the sample, the most frequent first; [] if there is only one or the column has other values.
+    """
     name = role.columns.get("event")
     column = role.sample.columns[name] if name is not None else None
-    if column is None or not column.values or column.numbers or len(column.distinct) > _MOST_EVENTS:
+    if column is None or not column.values or column.numbers or not 1 < len(column.distinct) <= _MOST_EVENTS:
         return []
     return [event for event, _ in Counter(column.values).most_common()]
 
@@ -205,8 +206,9 @@ def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None
 
 def _is_id(column: Column, role: Role) -> bool:
     ids = [name for ours, name in role.columns.items() if ours.endswith("_id")]
-    is_whole = column.kind == "number" and not any(number % 1 for number in column.numbers)
-    return column.name in ids or (column.is_unique and is_whole)
+    if column.name in ids or meaning_of(column.name).endswith("_id"):
+        return True
+    return column.is_unique and column.kind == "number" and max(column.numbers) >= _SMALLEST_CODE
 
 
 def _is_time(column: Column) -> bool:
