@@ -22,8 +22,6 @@ SUMMARIES = {
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
     "init": "your files -> a settings file for prepare, drafted from their first rows",
 }
-FILE_SETTINGS = {"init": "files"}
-"""Command -> the setting that words without `=` are values of."""
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
 
@@ -124,7 +122,6 @@ def run(arguments: Sequence[str]) -> int:
         print(options_help(command, typed, config_dir(options)) or help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
-    typed = named_files(command, typed)
     folder = config_dir(options)
     several = bool({"--multirun", "-m"} & set(options))
     if (printed := option(options, "--cfg", "-c")) is not None:
@@ -156,16 +153,6 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise ConfigError(f"{word}: expects a value")
             options.append(rest.pop(0))
     return options, settings
-
-
-def named_files(command: str, typed: Sequence[str]) -> list[str]:
-    """Return the settings with the files that are named without a key as one setting, as in `llmrec init a.csv b.csv`.
-    """
-    if command not in FILE_SETTINGS:
-        return list(typed)
-    files = [word for word in typed if "=" not in word or Path(word).is_file()]
-    listed = ",".join(f'"{file}"' for file in files)
-    return [*(word for word in typed if word not in files), *([f"{FILE_SETTINGS[command]}=[{listed}]"] if files else [])]
 
 
 def option(options: Sequence[str], *names: str) -> str | None:

@@ -15,8 +15,8 @@ class FormatSettings(Settings):
     """Format of a text file. What is not set is detected from the first 256 KiB of the file and printed."""
 
     delimiter: str = ""
-    """Separates the fields of a row, one character (`\\t` for a tab), for example ';'. Empty: detected among comma, tab,
-    ';' and '|'."""
+    """Separates the fields of a row, one character (`\\t` for a tab), for example ';'. Empty: detected among comma,
+    tab, ';' and '|'."""
     encoding: str = ""
     """Encoding of CSV, TSV and JSONL files. It must extend ASCII: utf-8, windows-1252, gb18030, ... Empty: detected; an
     uncertain encoding is an error that names the candidates."""

@@ -260,6 +260,7 @@ class InitConfig(StageSettings):
     """Settings of `init`: a settings file drafted from your files."""
 
     has_run_dir: ClassVar[bool] = False
+    words: ClassVar[str] = "files"
     files: list[str] = field(default_factory=list)
     """Files of interactions, items, users and groups, in any order; `llmrec init a.csv b.csv` names them too."""
     output: str = "shop.yaml"
@@ -268,8 +269,6 @@ class InitConfig(StageSettings):
     """Name of the prepared data; empty for the name of the settings file."""
 
     def problems(self) -> Iterator[str]:
-        if not self.files:
-            yield "files: missing; name your files, llmrec init <interactions file> <items file>"
         if not self.output.endswith((".yaml", ".yml")):
             yield f"output={self.output}: must end in .yaml"
 

@@ -17,6 +17,8 @@ from llmrec_cli.settings.stages import InitConfig
 
 def run(cfg: InitConfig, run_dir: RunDir) -> None:
     """Write the settings file, and print the commands that use it on stdout."""
+    if not cfg.files:
+        raise ConfigError("files: missing; name your files, llmrec init <interactions file> <items file>")
     output = Path(cfg.output)
     refuse_to_overwrite(output)
     samples = [read_sample(path) for path in find(cfg.files, "files")]

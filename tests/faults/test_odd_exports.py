@@ -118,15 +118,15 @@ def test_leaving_out_most_rows_is_never_advised(llmrec):
     message = refused(llmrec, content)
     assert "20 of 30 rows (66.67%) are bad" in message
     assert "set dataset.max_reject_share" not in message
-    assert message.endswith("20 of them: item_id is empty; probably a setting is wrong and not the rows: map a column that "
-                            "is filled with dataset.columns.item_id=<name>, or leave these rows out of the export")
+    assert message.endswith("20 of them: item_id is empty; probably a setting is wrong and not the rows: map a column "
+                            "that is filled with dataset.columns.item_id=<name>, or leave these rows out of the export")
 
 
 @pytest.mark.parametrize(("row", "advice"), [
     ("u,i,1,2\n", "4 fields where the header has 3; probably a setting is wrong and not the rows: compare the format "
                   "with the file: dataset.formats.interactions.delimiter, quote, escape and skip_rows"),
-    ("u,i,many\n", "value is not a number; probably a setting is wrong and not the rows: map dataset.columns.value to a "
-                   "column of numbers, or remove that column or mapping")])
+    ("u,i,many\n", "value is not a number; probably a setting is wrong and not the rows: map dataset.columns.value to "
+                   "a column of numbers, or remove that column or mapping")])
 def test_above_a_twentieth_of_bad_rows_the_cause_is_named(llmrec, row, advice):
     message = refused(llmrec, "user_id,item_id,value\n" + "u,i,1\n" * 30 + row * 2, "dataset.duplicates=sum")
     assert message.endswith(f"2 of them: {advice}")

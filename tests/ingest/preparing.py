@@ -12,8 +12,8 @@ from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.dataset import FilesSettings
-from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings
+from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.split import NoSplitSettings
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare

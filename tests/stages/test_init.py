@@ -40,7 +40,8 @@ def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec
     files = german_shop(tmp_path)
     done = llmrec("init", *files, "output=my.yaml")
     assert (done.code, done.out) == (0, "llmrec prepare settings=my.yaml\nllmrec finetune settings=my.yaml\n"
-                                        "llmrec evaluate\nllmrec recommend settings=my.yaml queries=all k=20 output=lists.csv\n")
+                                        "llmrec evaluate\n"
+                                        "llmrec recommend settings=my.yaml queries=all k=20 output=lists.csv\n")
     assert "artikel.csv: ';' between fields, windows-1252, decimal comma in Preis" in done.err
     assert not Path("runs").exists()
     before = Path("my.yaml").read_bytes()

@@ -44,7 +44,7 @@ class Draft:
 
     def to_yaml(self, command: str) -> str:
         """Return the settings file; `command` is the command that reads it."""
-        lines = [f"# Settings of llmrec, drafted by `llmrec init` from the first rows of the files: check them, then run",
+        lines = ["# Settings drafted by `llmrec init` from the first rows of the files: check them, then run",
                  f"#   {command}", *(f"# unsure: {sentence}" for sentence in self.unsure), "dataset:"]
         for entry in self.entries:
             lines += [f"  # {comment}" for comment in entry.comments]
@@ -101,8 +101,8 @@ def _time_of(role: Role) -> TimeForm | None:
         return form
     if named is not None:
         del role.columns["timestamp"]
-        role.unsure.append(f"{role.sample.path}: the values of '{named}' are not a known form of times, so it is not used; "
-                           f"set dataset.columns.timestamp={named} and dataset.timestamp_format=<pattern> for times")
+        role.unsure.append(f"{role.sample.path}: the values of '{named}' have no known form of times, so they are not "
+                           f"used; set dataset.columns.timestamp={named} and dataset.timestamp_format=<pattern> for times")
     for column in role.sample.columns.values():
         if column.name not in role.columns.values() and (form := time_form(column, by_name=False)):
             role.columns["timestamp"] = column.name
@@ -220,7 +220,7 @@ def _is_attribute(column: Column) -> bool:
         return len(column.distinct) > 1
     if column.kind == "number":
         return len(column.distinct) > 1 and not _is_time(column)
-    return column.kind == "category" and 1 < len(column.distinct) and not _is_time(column)
+    return column.kind == "category" and len(column.distinct) > 1 and not _is_time(column)
 
 
 def _length(column: Column) -> float:

@@ -1,4 +1,4 @@
-"""Which file is what: interactions, items, users, members of groups; and its id columns, by names and then by content."""
+"""Roles of files (interactions, items, users, members of groups) and their id columns, by names and then by content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,10 +56,8 @@ def _by_names(sample: Sample) -> Role:
                                              and "id" not in columns[ours].lower())):
             columns[ours] = column.name
     ids = [name for name in ("user_id", "item_id", "group_id") if name in columns]
-    role = {("user_id", "item_id"): "interactions", ("user_id", "group_id"): "groups",
-            ("item_id", "group_id"): "group_interactions"}.get(tuple(ids), "")
-    if ids == ["user_id", "item_id", "group_id"]:
-        role = "interactions"
+    role = {"user_id item_id": "interactions", "user_id group_id": "groups", "item_id group_id": "group_interactions",
+            "user_id item_id group_id": "interactions"}.get(" ".join(ids), "")
     if role == "interactions" and sample.columns[columns["item_id"]].is_unique and sample.num_rows > 20 \
             and "timestamp" not in columns and "event" not in columns and len(sample.columns) > 3:
         role = "items"  # A seller or an author may be called a user.

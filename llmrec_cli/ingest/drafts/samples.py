@@ -1,10 +1,13 @@
-"""First rows of a file of any format, as columns of text; values inside objects and arrays are columns under their path.
+"""First rows of a file of any format, as columns of text.
+
+Values inside objects and arrays are columns under their path.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -154,10 +157,8 @@ def _flat(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterat
     for key, value in record.items():
         name = f"{prefix}{key}"
         if isinstance(value, str) and value[:2] in ("[{", '{"') and depth == 0:
-            try:
+            with suppress(ValueError):
                 value = json.loads(value)
-            except ValueError:
-                pass
         if isinstance(value, Mapping) and depth < _DEEPEST:
             yield from _flat(value, f"{name}.", depth + 1)
         elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value) \

@@ -75,9 +75,10 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
     decimals = _decimal_advice(first)
     if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
+    start = f"{decimals}\n" if decimals else ""
     if share <= _MOST_ADVISED:
-        return (f"{decimals}{chr(10) * bool(decimals)}Repair them, or set dataset.max_reject_share={_round_up(share)} to "
-                f"continue without them (rejects.parquet then lists them)")
+        return (f"{start}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
+                f"(rejects.parquet then lists them)")
     column, reason, number = next(one for one in staged.rejects.causes(file) if one[1] != HEADER_AGAIN)
     what = f"{column} {reason}".strip()
     key = next((s.format_key for s in staged.sources if str(s.path) == file and s.format_key), "dataset")
@@ -88,7 +89,7 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
         "timestamp": _time_advice(first) or "set dataset.timestamp_unit or dataset.timestamp_format to their form"}
     otherwise = (f"map a column that is filled with dataset.columns.{column}=<name>, or leave these rows out of the "
                  f"export" if reason == "is empty" else "compare them with the settings of this file")
-    return (f"{decimals}{chr(10) * bool(decimals)}{'All' if number == num_rows else f'{number:,}'} of them: {what}; "
+    return (f"{start}{'All' if number == num_rows else f'{number:,}'} of them: {what}; "
             f"probably a setting is wrong and not the rows: {remedies.get(column, otherwise)}")
 
 

@@ -49,7 +49,8 @@ _VERSIONS = {
 def amazon_reviews(settings: AmazonReviewsSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of reviews and of products, named one by one or found in dataset.path."""
     refuse_given(split_kind, "the reviews are not split into train and test")
-    reviews, metadata = ([Source(path, text_format=TextFormat()) for path in _files(settings, key)] for key in ("reviews", "metadata"))
+    reviews, metadata = ([Source(path, text_format=TextFormat()) for path in _files(settings, key)]
+                         for key in ("reviews", "metadata"))
     version = _VERSIONS[_version(settings.version, reviews)]
     for source in metadata:
         _check_product(source, version)

@@ -36,9 +36,11 @@ def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Pat
     if settings.path:
         data, films, people = find_files(settings.path, ("u.data", "u.item", "u.user"),
                                        f"name GroupLens's own: {OTHERWISE}")
-        ratings = Source(data, names=("user_id", "item_id", "value", "timestamp"), text_format=TextFormat("\t", quote=""))
+        ratings = Source(data, names=("user_id", "item_id", "value", "timestamp"),
+                         text_format=TextFormat("\t", quote=""))
         sources = Sources([ratings], [Source(films, text_format=TextFormat(encoding="latin-1"), read=_grouplens_items)],
-                          [Source(people, names=tuple(USER_COLUMNS), text_format=TextFormat("|", quote=""))], terms=terms)
+                          [Source(people, names=tuple(USER_COLUMNS), text_format=TextFormat("|", quote=""))],
+                          terms=terms)
     else:
         sources = Sources(*wheel_sources(unpacked), terms=terms)
     sources = with_knowledge(sources, settings)

@@ -31,7 +31,8 @@ def movielens_1m(settings: MovieLens1mSettings, split_kind: str, folder: Path) -
     ratings, films, people = find_files(settings.path, ("ratings.dat", "movies.dat", "users.dat"),
                                       f"name GroupLens's own: {_OTHERWISE}")
     sources = Sources([Source(ratings, names=_RATINGS, text_format=TextFormat(":", quote=""))],
-                      [Source(films, text_format=TextFormat(encoding="latin-1"), read=_movies)], [Source(people, read=_users)])
+                      [Source(films, text_format=TextFormat(encoding="latin-1"), read=_movies)],
+                      [Source(people, read=_users)])
     return with_knowledge(sources, settings)
 
 

@@ -129,7 +129,8 @@ def _other_cause(source: Source, names: list[str], ours: str) -> str:
     divider = next((d for d in _DIVIDERS if len(names) == 1 and d in names[0]), "")
     if divider:
         written = divider.replace("\t", "\\t")
-        return f"its fields seem to be separated by '{written}'; set {source.format_key or 'dataset'}.delimiter='{written}'"
+        key = source.format_key or "dataset"
+        return f"its fields seem to be separated by '{written}'; set {key}.delimiter='{written}'"
     header = _HEADERS.get((source.columns_key, ours))
     if header and source.names is None and any(name.isdecimal() for name in names):
         return f"if the file has no header, name its columns with {header}=[{ours},...]; otherwise map it with " \

@@ -20,13 +20,13 @@ _COMMON_HAN = set(
     "直题党程展五果料象员革位入常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几九区强放"
     "決這個國時們說產種對後會發學經進著電裡機實體點從業開還應關與間樣線數質氣變條結問設長將組見計別書機車專業鞋衣服男女童裝手機"
     "装鞋服男女童包表书手机电脑耳充线器家居厨房美妆食品零酒茶水果牛奶运动户外旅行玩具宠物汽车配件商品名称编号用户时间行为类目价格")
-_COMMON_HANGUL = set("이다는의에을를가은하고지한로기도아사리나해서스인시어라대자정그과수들있만전으일여상부제보구장원주성용공신비조미니트드디"
-                     "선마무관계세동개요오우안작문교적진방소모화생실물경등")
+_COMMON_HANGUL = set("이다는의에을를가은하고지한로기도아사리나해서스인시어라대자정그과수들있"
+                     "만전으일여상부제보구장원주성용공신비조미니트드디선마무관계세동개요오우안작문교적진방소모화생실물경등")
 
 
 def candidates_of(content: bytes) -> list[tuple[str, float, str]]:
     """Return the encodings that can decode `content`, as (name, score 0 to 1, text), best first."""
-    found = []
+    found: list[tuple[str, float, str]] = []
     for candidate in _CANDIDATES:
         if candidate.name == "latin-1" and any(name == "windows-1252" for name, _, _ in found):
             continue  # The same letters; only windows-1252 has printable characters from 0x80 to 0x9f.

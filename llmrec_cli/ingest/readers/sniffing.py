@@ -7,7 +7,7 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llmrec_cli.errors import DataError
@@ -30,6 +30,7 @@ _INTEGER = re.compile(r" *[+-]?[0-9]+ *")
 _NUMERIC = re.compile(r"[+-]?[0-9][0-9.,:/T Z+-]*")
 _NULLS, _CLEAR_NULLS = ("\\N", "NULL", "null", "NaN", "nan", "None"), ("\\N", "NULL")
 """Null markers, and those that mean a missing value among texts too."""
+_QUOTED_FIELD = re.compile(r'(^|[,;\t|])"[^"\n]*"([,;\t|\r]|$)', re.MULTILINE)
 _ESCAPED_QUOTE = '\\"'
 Row = tuple[int, list[str]]
 """Line of a row, counted from 0, and its fields."""
@@ -149,7 +150,7 @@ def _with_quotes(source: Source, lines: list[str], best: _Layout, excel: bool) -
     others = []
     if not given.escape and _ESCAPED_QUOTE in text:
         others.append(replace(best.dialect, escape="\\"))
-    if given.quote is None and best.num_bad > 1 and not re.search(r'(^|[,;\t|])"[^"\n]*"([,;\t|\r]|$)', text, re.MULTILINE):
+    if given.quote is None and best.num_bad > 1 and not _QUOTED_FIELD.search(text):
         others.append(replace(best.dialect, quote=""))
     for dialect in others:
         other = _split(source, lines, dialect, excel)
@@ -183,7 +184,7 @@ def _is_title(fields: list[str], after: Sequence[Row]) -> bool:
     filled = [field for field in fields if field.strip()]
     if width < 2 or not filled or not fields[0].strip():
         return False
-    few = len(filled) == 1 and (len(fields) == 1 or (len(fields) <= width and width > 2)) \
+    few = (len(filled) == 1 and (len(fields) == 1 or (len(fields) <= width and width > 2))) \
         or (len(filled) == 2 and len(fields) in (2, width)
             and (width > 3 or (width == 3 and any(_NUMERIC.fullmatch(field) for field in filled))))
     return few and any(len(row) == width and all(name.strip() for name in row[:-1])
@@ -236,7 +237,8 @@ def _decimal_commas(given: FormatSettings, delimiter: str, columns: dict[str, li
         commas = [text for text in values if _COMMA_NUMBER.fullmatch(text)]
         numbers = len(commas) + sum(bool(_INTEGER.fullmatch(text)) for text in values)
         certain = bool(given.decimal) or not all(_THOUSANDS.fullmatch(text) for text in commas)
-        if (commas or given.decimal) and certain and numbers >= 0.8 * len(values) and not any(text.count(",") > 1 for text in values):
+        is_list = any(text.count(",") > 1 for text in values)
+        if (commas or given.decimal) and certain and not is_list and numbers >= 0.8 * len(values):
             found.append(name)
     return found
 

@@ -48,16 +48,19 @@ def catalogue(header: str = "item_id,title") -> str:
 @pytest.mark.parametrize(("name", "ours"), [
     ("User-ID", "user_id"), ("customer_number", "user_id"), ("用户编号", "user_id"), ("Kundennr.", "user_id"),
     ("顧客番号", "user_id"), ("id_cliente", "user_id"), ("N° client", ""), ("user.id", "user_id"),
-    ("SKU", "item_id"), ("商品编码", "item_id"), ("Artikel-Nr", "item_id"), ("品番", "item_id"), ("id_producto", "item_id"),
+    ("SKU", "item_id"), ("商品编码", "item_id"), ("Artikel-Nr", "item_id"), ("品番", "item_id"),
+    ("id_producto", "item_id"),
     ("référence", "item_id"), ("items[].sku", "item_id"), ("items[].product.id", "item_id"), ("下单时间", "timestamp"),
     ("Bestelldatum", "timestamp"), ("購入日時", "timestamp"), ("fecha", "timestamp"), ("评分", "rating"),
-    ("Stückzahl", "quantity"), ("行为类型", "event"), ("商品名称", "title"), ("household_id", "group_id"), ("colour", "")])
+    ("Stückzahl", "quantity"), ("行为类型", "event"), ("商品名称", "title"), ("household_id", "group_id"),
+    ("colour", "")])
 def test_names_of_columns_are_known_in_six_languages(name: str, ours: str) -> None:
     assert meaning_of(name) == ours
 
 
 @pytest.mark.parametrize(("event", "weight"), [
-    ("view", 1), ("Add To Cart", 3), ("购买", 5), ("Warenkorb", 3), ("お気に入り", 2), ("compra", 5), ("退货", -5), ("spin", None)])
+    ("view", 1), ("Add To Cart", 3), ("购买", 5), ("Warenkorb", 3), ("お気に入り", 2), ("compra", 5), ("退货", -5),
+    ("spin", None)])
 def test_events_have_weights_in_several_languages(event: str, weight: float | None) -> None:
     assert event_weight(event) == weight
 
@@ -77,7 +80,8 @@ def test_ratings_are_opinions_and_quantities_add_up(tmp_path: Path) -> None:
     ratings, text = drafted(tmp_path, a=rows("user_id,item_id,rating", user, item, lambda n, draw: draw.randint(1, 5)))
     assert (ratings["feedback"], ratings["min_value"], ratings["columns"]) == ("explicit", 4, {"value": "rating"})
     assert "split: random" in text
-    bought, _ = drafted(tmp_path, a=rows("user_id,item_id,qty", user, item, lambda n, draw: draw.randint(1, 9), num=600))
+    bought, _ = drafted(tmp_path, a=rows("user_id,item_id,qty", user, item, lambda n, draw: draw.randint(1, 9),
+                                         num=600))
     assert (bought["feedback"], bought["duplicates"]) == ("implicit", "sum")
 
 
@@ -124,7 +128,8 @@ def test_groups_are_found_too(tmp_path: Path) -> None:
 
 
 def test_files_without_users_and_items_are_refused_with_their_columns(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no file has a column of users and a column of items; .*\n  .*a\.csv: item_id, title"):
+    message = r"no file has a column of users and a column of items; .*\n  .*a\.csv: item_id, title"
+    with pytest.raises(DataError, match=message):
         drafted(tmp_path, a=catalogue())
 
 

@@ -5,7 +5,8 @@ import pytest
 from llmrec_cli.ingest.readers.encodings import detect_encoding
 
 TEXTS = {
-    "gb18030": ["用户编号,商品编号,商品名称,价格\nu1,p1,华为手机壳 防摔,39.9\nu2,p2,儿童运动鞋 春季新款,129\n", "类目,名称\n手机,华为\n",
+    "gb18030": ["用户编号,商品编号,商品名称,价格\nu1,p1,华为手机壳 防摔,39.9\nu2,p2,儿童运动鞋 春季新款,129\n",
+                "类目,名称\n手机,华为\n",
                 "标题\n三体：地球往事\n活着\n百年孤独\n平凡的世界\n红楼梦\n"],
     "big5": ["商品編號,名稱\n1,無線藍牙耳機\n2,兒童運動鞋 春季新款\n3,高山烏龍茶葉禮盒\n"],
     "shift_jis": ["商品番号,商品名\n1,ワイヤレスイヤホン\n2,子供用スニーカー\n3,抹茶チョコレート 20個入り\n"],
@@ -25,7 +26,8 @@ TEXTS = {
     "utf-8": ["a,ü,五台山\n", "plain\n"]}
 
 
-@pytest.mark.parametrize(("encoding", "text"), [(encoding, text) for encoding, texts in TEXTS.items() for text in texts])
+@pytest.mark.parametrize(("encoding", "text"), [(encoding, text) for encoding, texts in TEXTS.items()
+                                                for text in texts])
 def test_the_encoding_of_a_few_lines_is_detected(encoding: str, text: str) -> None:
     assert detect_encoding(text.encode(encoding)) == (encoding, [])
 

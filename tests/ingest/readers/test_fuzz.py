@@ -128,8 +128,8 @@ BOOKS = Path("/work/shared/data/book_crossing/items_info.dat")
 
 @pytest.mark.skipif(not BOOKS.is_file(), reason="the data set is not here")
 def test_book_crossing_books_broken_by_html_entities_are_rejected(tmp_path: Path) -> None:
-    staged = stage([Source(BOOKS, columns={"item_id": "Book_ID"}, given=FormatSettings(quote=""))], tmp_path / "staged", ("item_id",), (),
-                   rest=True)
+    books = Source(BOOKS, columns={"item_id": "Book_ID"}, given=FormatSettings(quote=""))
+    staged = stage([books], tmp_path / "staged", ("item_id",), (), rest=True)
     assert (staged.num_read, len(staged.rejects)) == ([17384], 973)
     reasons = Counter(reject.reason for reject in staged.rejects)
     assert reasons == {f"{width} fields where the header has 9": number

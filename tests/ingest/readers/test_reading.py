@@ -85,8 +85,8 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy(tmp_path: Path)
         prepare_text(tmp_path, "user_id,item_id\n" + rows)
     assert str(caught.value) == (
         f"{tmp_path}/clicks.csv: 2 of 20 rows (10.00%) are bad, more than dataset.max_reject_share=0.001 allows. The "
-        "first ones:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\n1 of them: 3 fields where "
-        "the header has 2; probably a setting is wrong and not the rows: compare the format with the file: "
+        "first ones:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\n1 of them: 3 fields "
+        "where the header has 2; probably a setting is wrong and not the rows: compare the format with the file: "
         "dataset.formats.interactions.delimiter, quote, escape and skip_rows")
     assert not (tmp_path / "out").exists()
 
@@ -97,7 +97,8 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy(tmp_path: Path)
     ("user,item_id\nu,i\n", r"no column 'user_id'; there are 'user', 'item_id'; map it with "
                             r"dataset\.columns\.user_id=<name> \(did you mean 'user'\?\)"),
     ("user_id,item_id,item_id\nu,i,i\n", "two columns are called 'item_id'"),
-    ("user_id,item_id\nu,\xe9\n".encode("latin-1"), "line 2, byte 18 .* is not utf-8, and the encoding is uncertain; it may be windows-1252, windows-1253, .*; set "
+    ("user_id,item_id\nu,\xe9\n".encode("latin-1"), "line 2, byte 18 .* is not utf-8, and the encoding is uncertain; "
+                                                "it may be windows-1252, windows-1253, .*; set "
                                                 "dataset.formats.interactions.encoding=windows-1252")])
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
