@@ -16,6 +16,8 @@ _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
 _SMALLEST_CODE = 1e6
 """Largest number from which a column of unique numbers holds codes, such as bar codes, and no measure."""
+_PARTS = {"train": ("train",), "valid": ("valid", "val_", "_val", "dev"), "test": ("test",)}
+"""Part of a published split -> words in the names of its files."""
 _LEAST_TEXT = 12
 """Average characters of a column from which it is worth a place in the text of an item."""
 
@@ -59,12 +61,17 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     draft.add("name", name)
     by_role = {role: [one for one in roles if one.role == role] for role in
                ("interactions", "items", "users", "groups", "group_info", "group_interactions")}
+    main, divided = by_role["interactions"][0], _divided(by_role["interactions"])
+    draft.unsure += [sentence for one in roles for sentence in [*one.unsure, *_differing(one, by_role)]]
+    if not by_role["items"] and "title" in main.columns:
+        by_role["items"] = [Role(main.sample, "items", {k: main.columns[k] for k in ("item_id", "title")})]
+        draft.unsure.append(f"{main.sample.path}: is read as the items too, for their titles; name a file of items if "
+                            f"there is one")
     for role, files in by_role.items():
-        if files:
-            paths = [str(one.sample.path) for one in files]
-            draft.add(role, paths if len(paths) > 1 else paths[0], _found(files[0]))
-    draft.unsure += [sentence for one in roles for sentence in one.unsure]
-    main = by_role["interactions"][0]
+        for key, some in divided.items() if role == "interactions" and divided else {role: files}.items():
+            if some:
+                paths = [str(one.sample.path) for one in some]
+                draft.add(key, paths if len(paths) > 1 else paths[0], _found(some[0]))
     time = _time_of(main)
     columns = _interaction_columns(main, time)
     if columns:
@@ -77,15 +84,37 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     for role, text_key, key in (("items", "item_text", "attributes"), ("users", "", "user_attributes")):
         if by_role[role]:
             _add_descriptions(draft, by_role[role][0], text_key, key)
-    formats = {role: shown for role, files in by_role.items() if files and (shown := _format(files[0].sample))}
+    in_files = {**by_role, **(divided | {"interactions": []} if divided else {})}
+    formats = {role: shown for role, files in in_files.items() if files and (shown := _format(files[0].sample))}
     if formats:
         draft.add("formats", formats, "detected; remove a line to have it detected again in each run")
-    if time is not None:
+    if divided:
+        draft.split, draft.split_comment = "given", "the files divide the interactions already, by their names"
+    elif time is not None:
         draft.split = "leave_last_out"
         draft.split_comment = "each user's last interaction is held out; {kind: temporal, test_days: 7} tests on days"
     else:
         draft.split_comment = "there are no times, so interactions are held out at random"
     return draft
+
+
+def _divided(files: Sequence[Role]) -> dict[str, list[Role]]:
+    """Return files of interactions by part (train | valid | test) if their names divide them; {} if not."""
+    parts: dict[str, list[Role]] = {"train": [], "valid": [], "test": []}
+    for one in files:
+        found = [part for part, words in _PARTS.items() if any(word in one.sample.path.stem.lower() for word in words)]
+        if len(found) != 1:
+            return {}
+        parts[found[0]].append(one)
+    return parts if parts["train"] and (parts["valid"] or parts["test"]) else {}
+
+
+def _differing(role: Role, by_role: dict[str, list[Role]]) -> Iterator[str]:
+    """Yield a sentence if a file names its columns differently than the first file of its role."""
+    first = by_role.get(role.role, [role])[0]
+    if first.columns != role.columns:
+        yield (f"{role.sample.path}: its columns differ from those of {first.sample.path}, whose names and format are "
+               f"used for both; rename them, or leave out one of the files")
 
 
 def _found(role: Role) -> str:
@@ -102,7 +131,7 @@ def _time_of(role: Role) -> TimeForm | None:
     if named is not None:
         del role.columns["timestamp"]
         role.unsure.append(f"{role.sample.path}: the values of '{named}' have no known form of times, so they are not "
-                           f"used; set dataset.columns.timestamp={named} and dataset.timestamp_format=<pattern> for times")
+                           f"used; set dataset.columns.timestamp={named} and dataset.timestamp_format=<pattern>")
     for column in role.sample.columns.values():
         if column.name not in role.columns.values() and (form := time_form(column, by_name=False)):
             role.columns["timestamp"] = column.name

@@ -87,12 +87,12 @@ class Column:
     @cached_property
     def kind(self) -> str:
         """What the values are: list | url | number | category | text."""
+        if self.values and sum(bool(_URL.fullmatch(text)) for text in self.values) > 0.5 * len(self.values):
+            return "url"
         if self.is_array or self.separator:
             return "list"
         if not self.values:
             return "category"
-        if sum(bool(_URL.fullmatch(text)) for text in self.values) > 0.5 * len(self.values):
-            return "url"
         if self.numbers:
             return "number"
         length = sum(map(len, self.values)) / len(self.values)

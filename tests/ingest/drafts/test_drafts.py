@@ -133,6 +133,22 @@ def test_files_without_users_and_items_are_refused_with_their_columns(tmp_path: 
         drafted(tmp_path, a=catalogue())
 
 
+def test_titles_in_the_interactions_make_items_without_a_file_of_items(tmp_path: Path) -> None:
+    settings, text = drafted(tmp_path, a=rows("user_id,item_id,name", user, item, lambda n, draw: f"Shoe {n % 30}"))
+    assert (settings["items"], settings["item_columns"], settings["item_text"]) == ("a.csv", {"title": "name"}, "{name}")
+    assert "# unsure: a.csv: is read as the items too" in text
+
+
+def test_files_that_divide_the_interactions_are_a_given_split(tmp_path: Path) -> None:
+    part = rows("user_id,item_id", user, item)
+    settings, text = drafted(tmp_path, my_train=part, my_test=part)
+    assert (settings["train"], settings["test"], settings.get("interactions")) == ("my_train.csv", "my_test.csv", None)
+    assert "split: given" in text
+    both, text = drafted(tmp_path, may=part, june=part.replace("user_id", "uid"))
+    assert both["interactions"] == ["may.csv", "june.csv"]
+    assert "# unsure: june.csv: its columns differ from those of may.csv" in text
+
+
 def test_a_file_of_nothing_known_is_not_used_and_named(tmp_path: Path) -> None:
     settings, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), b="k,v\n1,2\n3,4\n")
     assert "b.csv" not in str(settings)
