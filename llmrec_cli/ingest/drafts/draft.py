@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmrec_cli.ingest.drafts.names import event_weight, meaning_of
@@ -64,7 +64,9 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     main, divided = by_role["interactions"][0], _divided(by_role["interactions"])
     draft.unsure += [sentence for one in roles for sentence in [*one.unsure, *_differing(one, by_role)]]
     if not by_role["items"] and "title" in main.columns:
-        by_role["items"] = [Role(main.sample, "items", {k: main.columns[k] for k in ("item_id", "title")})]
+        own = {ours: main.columns[ours] for ours in ("item_id", "title")}
+        columns = {theirs: main.sample.columns[theirs] for theirs in own.values()}
+        by_role["items"] = [Role(replace(main.sample, columns=columns), "items", own)]
         draft.unsure.append(f"{main.sample.path}: is read as the items too, for their titles; name a file of items if "
                             f"there is one")
     for role, files in by_role.items():

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 _ENOUGH, _MARGIN = 0.6, 0.06
 """Least score of the detected encoding, and its least distance to a candidate that reads other characters."""
-_MOST_CHARACTERS = 20_000
+_MOST_CHARACTERS = 6000
 _COMMON_HAN = set(
     "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得"
     "经十三之进着等部度家电力里如水化高自二理起小物现实加量都两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义"
@@ -34,8 +34,8 @@ def candidates_of(content: bytes) -> list[tuple[str, float, str]]:
             text = content.decode(candidate.codec)
         except UnicodeDecodeError:
             continue
-        sample = text[:_MOST_CHARACTERS * 8]
-        weights = list(candidate.weights(sample))[:_MOST_CHARACTERS]
+        sample = text[:_MOST_CHARACTERS]
+        weights = list(candidate.weights(sample))
         if weights:
             found.append((candidate.name, sum(weights) / len(weights) * candidate.prior, sample))
     return sorted(found, key=lambda one: -one[1])

@@ -134,8 +134,9 @@ def test_files_without_users_and_items_are_refused_with_their_columns(tmp_path: 
 
 
 def test_titles_in_the_interactions_make_items_without_a_file_of_items(tmp_path: Path) -> None:
-    settings, text = drafted(tmp_path, a=rows("user_id,item_id,name", user, item, lambda n, draw: f"Shoe {n % 30}"))
+    settings, text = drafted(tmp_path, a=rows("user_id,item_id,qty,name", user, item, second, lambda n, _: f"Shoe {n}"))
     assert (settings["items"], settings["item_columns"], settings["item_text"]) == ("a.csv", {"title": "name"}, "{name}")
+    assert "attributes" not in settings, "they are of the interactions"
     assert "# unsure: a.csv: is read as the items too" in text
 
 
