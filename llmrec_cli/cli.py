@@ -29,7 +29,7 @@ _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item t
 
 usage: llmrec <command> [key=value ...]
 
-commands, in the order of use:
+commands, the first five in the order of use:
 {chr(10).join(f"  {name:10} {summary}" for name, summary in SUMMARIES.items())}
 
 options:
