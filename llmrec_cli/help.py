@@ -63,7 +63,8 @@ def _hydra(command: str, request: str) -> None:
 ABOUT = {
     "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",
                 "data/prepared/<dataset.name>: interactions, items, users, rejects (Parquet) and manifest.json",
-                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.formats", "dataset.item_text",
+                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.formats",
+                 "dataset.item_text",
                  "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
                  "dataset.min_item_interactions", "dataset.duplicates", "dataset.drop_users", "dataset.newest",
                  "dataset.timestamp_unit", "dataset.name",

@@ -76,6 +76,7 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
                 draft.add(key, paths if len(paths) > 1 else paths[0], _found(some[0]))
     time = _time_of(main)
     columns = _interaction_columns(main, time)
+    draft.unsure += _bad_cells(main, columns)
     if columns:
         draft.add("columns", columns, "times: " + time.form if time is not None and not time.settings else "")
         if any("[]" in theirs for theirs in columns.values()):
@@ -154,6 +155,21 @@ def _interaction_columns(role: Role, time: TimeForm | None) -> dict[str, str]:
     if time is None:
         columns.pop("timestamp", None)
     return {ours: columns[ours] for ours in kept if ours in columns and columns[ours] != ours}
+
+
+def _bad_cells(role: Role, columns: dict[str, str]) -> Iterator[str]:
+    """Yield a sentence on each column of the interactions with values that `prepare` rejects."""
+    for ours in ("user_id", "item_id", "value"):
+        column = role.sample.columns.get(columns.get(ours, ours))
+        if column is None or column.in_array or column.is_array:
+            continue
+        num_empty = column.num_rows - len(column.values)
+        num_bad = len(column.values) - len(column.numbers) if ours == "value" else 0
+        if num_empty or num_bad:
+            what = " and ".join([f"empty in {num_empty:,} rows"] * bool(num_empty) +
+                                [f"not a number in {num_bad:,} rows"] * bool(num_bad))
+            yield (f"{role.sample.path}: '{column.name}' is {what} of {column.num_rows:,}, which are bad rows without "
+                   f"{ours}: fill them or leave them out of the export")
 
 
 def _add_own_columns(draft: Draft, shared: dict[str, str], by_role: dict[str, list[Role]]) -> None:

@@ -135,7 +135,8 @@ def test_files_without_users_and_items_are_refused_with_their_columns(tmp_path: 
 
 def test_titles_in_the_interactions_make_items_without_a_file_of_items(tmp_path: Path) -> None:
     settings, text = drafted(tmp_path, a=rows("user_id,item_id,qty,name", user, item, second, lambda n, _: f"Shoe {n}"))
-    assert (settings["items"], settings["item_columns"], settings["item_text"]) == ("a.csv", {"title": "name"}, "{name}")
+    assert (settings["items"], settings["item_text"]) == ("a.csv", "{name}")
+    assert settings["item_columns"] == {"title": "name"}
     assert "attributes" not in settings, "they are of the interactions"
     assert "# unsure: a.csv: is read as the items too" in text
 
@@ -148,6 +149,13 @@ def test_files_that_divide_the_interactions_are_a_given_split(tmp_path: Path) ->
     both, text = drafted(tmp_path, may=part, june=part.replace("user_id", "uid"))
     assert both["interactions"] == ["may.csv", "june.csv"]
     assert "# unsure: june.csv: its columns differ from those of may.csv" in text
+
+
+def test_rows_that_prepare_will_reject_are_announced(tmp_path: Path) -> None:
+    _, text = drafted(tmp_path, a=rows("user_id,item_id,rating", lambda n, draw: user(n, draw) if n % 4 else "", item,
+                                       lambda n, _: "n/a" if n == 7 else n % 5))
+    assert "# unsure: a.csv: 'user_id' is empty in 30 rows of 120, which are bad rows without user_id" in text
+    assert "# unsure: a.csv: 'rating' is not a number in 1 rows of 120" in text
 
 
 def test_a_file_of_nothing_known_is_not_used_and_named(tmp_path: Path) -> None:
