@@ -6,10 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec_cli.ingest.readers.raw_files import RawFile
-from llmrec_cli.ingest.readers.sources import IDS
+from llmrec_cli.ingest.readers.sources import IDS, OWN
 
-_OWN = (*IDS, "value", "timestamp", "event", "order")
-"""Columns in which a missing value rejects the row: detected null markers stay, so that the reason names them."""
 _NUMBER = r"^ *[+-]?([0-9]+|[0-9]{1,3}([.][0-9]{3})+)(,[0-9]+)? *$"
 
 
@@ -37,5 +35,5 @@ def rule_of(file: RawFile, name: str) -> FieldRule:
     if form is None:
         return FieldRule()
     theirs = file.file_names.get(name, name)
-    nulls = (*form.nulls.get("", ()), *(form.nulls.get(theirs, ()) if name not in _OWN else ()))
+    nulls = (*form.nulls.get("", ()), *(form.nulls.get(theirs, ()) if name not in OWN else ()))
     return FieldRule(nulls, theirs in form.decimal_commas and name not in (*IDS, "event"))

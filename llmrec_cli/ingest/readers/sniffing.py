@@ -14,7 +14,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.csv_blocks import Dialect
 from llmrec_cli.ingest.readers.encodings import detect_encoding
 from llmrec_cli.ingest.readers.lines import UTF8_BOM, read_head
-from llmrec_cli.ingest.readers.sources import IDS, Source, TextFormat
+from llmrec_cli.ingest.readers.sources import IDS, OWN, Source, TextFormat
 from llmrec_cli.settings.formats import FormatSettings
 
 SAMPLE = 1 << 18
@@ -89,12 +89,10 @@ def sniff(source: Source) -> TextFormat:
     layout = _layout(source, [f"{line}\n" for line in (lines if lines[-1] else lines[:-1])])
     dialect = layout.dialect
     names = source.names or (tuple(name.strip() for name in layout.rows[0][1]) if layout.rows else ())
-    ids = {source.columns.get(name, name) for name in IDS}
-    columns = {name: values for name, values in _columns(layout, names, source.names is None).items()
-               if name not in ids}
-    commas = _decimal_commas(given, dialect.delimiter, columns)
+    columns = _columns(layout, names, source.names is None)
+    commas = _decimal_commas(given, dialect.delimiter, _without(source, columns, (*IDS, "event")))
     if given.null is None:
-        nulls = {name: found for name, values in columns.items() if (found := _nulls_in(values))}
+        nulls = {name: found for name, values in _without(source, columns, OWN).items() if (found := _nulls_in(values))}
     said = [*_said(source, layout), *detected]
     if commas and not given.decimal:
         said.append(f"decimal comma in {_listed(commas)}")
@@ -221,6 +219,12 @@ def _columns(layout: _Layout, names: Sequence[str], has_header: bool) -> dict[st
     rows = [fields for _, fields in layout.rows[has_header:] if len(fields) == layout.width]
     return {name: [text for row in rows if (text := row[place].strip())]
             for place, name in enumerate(names) if name and place < layout.width}
+
+
+def _without(source: Source, columns: dict[str, list[str]], ours: Sequence[str]) -> dict[str, list[str]]:
+    """Return the columns without those of our names `ours`."""
+    theirs = {source.columns.get(name, name) for name in ours}
+    return {name: values for name, values in columns.items() if name not in theirs}
 
 
 def _decimal_commas(given: FormatSettings, delimiter: str, columns: dict[str, list[str]]) -> list[str]:

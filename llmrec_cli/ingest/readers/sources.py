@@ -50,6 +50,8 @@ FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": 
 
 
 IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
+OWN = (*IDS, "value", "timestamp", "event", "order")
+"""Our columns without which a row is bad. Detected null markers stay in them, so that the reason quotes the marker."""
 Record = tuple[int, Sequence[str | None] | str]
 """First line of a row, counted from 1, and its fields, or the reason why it is rejected."""
 

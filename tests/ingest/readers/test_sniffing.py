@@ -37,6 +37,7 @@ def test_a_usual_file_has_nothing_to_say(tmp_path: Path) -> None:
     ("a;price\n1;4,50\n2;1.234,5\n3;7\n", "';' between fields, decimal comma in price"),
     ("a;b\n1;1,234\n", "';' between fields"), ("a;tags\n1;4,5\n2;1,2,3\n", "';' between fields"),
     ("a,year\n1,1999\n2,NULL\n", "NULL for a missing value in year"),
+    ("a,value\n1,5\n2,NULL\n", ""),
     ("a,name\n1,x\n2,None\n", ""), ("a,name\n1,x\n2,\\N\n", "\\N for a missing value in name"),
     ("a;b\nx;[y, z]\n", "';' between fields"), ("item_id\n1\n2\n", ""), ("item_id\n1,2\n3,4\n", "")])
 def test_what_is_detected_is_said(tmp_path: Path, text: str, said: str) -> None:
