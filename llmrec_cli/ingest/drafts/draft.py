@@ -64,9 +64,7 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     main, divided = by_role["interactions"][0], _divided(by_role["interactions"])
     draft.unsure += [sentence for one in roles for sentence in [*one.unsure, *_differing(one, by_role)]]
     if not by_role["items"] and "title" in main.columns:
-        own = {ours: main.columns[ours] for ours in ("item_id", "title")}
-        columns = {theirs: main.sample.columns[theirs] for theirs in own.values()}
-        by_role["items"] = [Role(replace(main.sample, columns=columns), "items", own)]
+        by_role["items"] = [_items_in(main)]
         draft.unsure.append(f"{main.sample.path}: is read as the items too, for their titles; name a file of items if "
                             f"there is one")
     for role, files in by_role.items():
@@ -118,6 +116,13 @@ def _differing(role: Role, by_role: dict[str, list[Role]]) -> Iterator[str]:
     if first.columns != role.columns:
         yield (f"{role.sample.path}: its columns differ from those of {first.sample.path}, whose names and format are "
                f"used for both; rename them, or leave out one of the files")
+
+
+def _items_in(main: Role) -> Role:
+    """Return the file of interactions as the file of items, with ids and titles only."""
+    own = {ours: main.columns[ours] for ours in ("item_id", "title")}
+    columns = {theirs: main.sample.columns[theirs] for theirs in own.values()}
+    return Role(replace(main.sample, columns=columns), "items", own)
 
 
 def _found(role: Role) -> str:
