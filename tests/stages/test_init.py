@@ -1,39 +1,11 @@
-"""llmrec init, and prepare with what it wrote: three messy exports, every row accounted for."""
+"""llmrec init: the file it writes, the commands it prints, and what it refuses."""
 
 import contextlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmrec_cli.run_dir import NoRunDir, RunDir
-from llmrec_cli.settings.stages import InitConfig
-from llmrec_cli.stages import init, prepare
-from tests.ingest.drafts.messy_exports import chinese_shop, event_stream, german_shop
-from tests.ingest.drafts.shop_settings import settings_of
-from tests.some_slow import some_slow
-
-
-@pytest.mark.parametrize(("shop", "counts", "first"), some_slow([
-    (german_shop, (300, 40, 35), {"item_text": "{Bezeichnung}. {Beschreibung}", "timestamp_format": "%d.%m.%Y %H:%M"}),
-    (chinese_shop, (300, 40, 35), {"event_weights": {"浏览": 1, "收藏": 2, "加购": 3, "购买": 5}}),
-    (event_stream, (399, 30, 30), {"columns": {"user_id": "user.id", "item_id": "items[].sku", "value": "items[].qty",
-                                               "timestamp": "ts"}})]))
-def test_a_messy_export_is_prepared_with_the_drafted_settings(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: Callable[[Path], list[str]],
-        counts: tuple[int, int, int], first: dict[str, object]) -> None:
-    monkeypatch.chdir(tmp_path)
-    init.run(InitConfig(files=shop(tmp_path)), NoRunDir())
-    settings = settings_of(Path("shop.yaml"))
-    assert {key: getattr(settings.dataset, key) for key in first} == first
-    prepare.run(settings, RunDir.create("prepare"))
-    manifest = json.loads(Path("data/prepared/shop/manifest.json").read_text())
-    found = manifest["counts"]
-    assert (found["read"], found["users"], found["items"]) == counts
-    assert found["rejected"] == found["items_rejected"] == 0
-    assert found["read"] == found["interactions"] + found["duplicates"]
-    assert not manifest.get("formats"), "formats are given now"
+from tests.ingest.drafts.messy_exports import german_shop
 
 
 def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec, tmp_path: Path) -> None:
