@@ -1,5 +1,6 @@
 """init: a settings file drafted from the first rows of files."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from llmrec_cli.ingest.drafts.samples import read_sample
 from llmrec_cli.ingest.output.row_accounting import print_sentence
 from llmrec_cli.ingest.readers.sniffing import print_detected
 from llmrec_cli.ingest.readers.sources import find
-from llmrec_cli.run_dir import RunDir
+from llmrec_cli.run_dir import LATEST, RunDir
 from llmrec_cli.settings.stages import InitConfig
 
 
@@ -26,7 +27,8 @@ def run(cfg: InitConfig, run_dir: RunDir) -> None:
         print_detected(sample.source)
     roles = assign_roles(samples)
     settings = f"settings={shlex.quote(str(output))}"
-    draft = draft_settings(cfg.name or output.stem, roles)
+    name = cfg.name or re.sub(r"[^\w.-]", "_", output.stem).strip("._") or "data"
+    draft = draft_settings("data" if name == LATEST else name, roles)
     write_bytes(output, draft.to_yaml(f"llmrec prepare {settings}").encode())
     for sentence in found_sentences(roles):
         print_sentence(sentence)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmrec_cli.ingest.drafts.names import event_weight, meaning_of
-from llmrec_cli.ingest.drafts.roles import Role
+from llmrec_cli.ingest.drafts.roles import Role, divide_files, name_differences
 from llmrec_cli.ingest.drafts.samples import Column, Sample
 from llmrec_cli.ingest.drafts.times import TimeForm, time_form
 from llmrec_cli.plain_yaml import dump_yaml
@@ -16,8 +16,6 @@ _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
 _SMALLEST_CODE = 1e6
 """Largest number from which a column of unique numbers holds codes, such as bar codes, and no measure."""
-_PARTS = {"train": ("train",), "valid": ("valid", "val_", "_val", "dev"), "test": ("test",)}
-"""Part of a published split -> words in the names of its files."""
 _LEAST_TEXT = 12
 """Average characters of a column from which it is worth a place in the text of an item."""
 
@@ -52,6 +50,9 @@ class Draft:
             lines += [f"  # {comment}" for comment in entry.comments]
             lines += [f"  {line}" for line in dump_yaml({entry.key: entry.value}).splitlines()]
         lines += [f"# {self.split_comment}"] * bool(self.split_comment)
+        # A name of a column may hold a line break, which would end a comment.
+        lines = [line if not line.lstrip().startswith("#") else "".join(c if c.isprintable() else " " for c in line)
+                 for line in lines]
         return "\n".join([*lines, *dump_yaml({"split": self.split}).splitlines()]) + "\n"
 
 
@@ -61,8 +62,8 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     draft.add("name", name)
     by_role = {role: [one for one in roles if one.role == role] for role in
                ("interactions", "items", "users", "groups", "group_info", "group_interactions")}
-    main, divided = by_role["interactions"][0], _divided(by_role["interactions"])
-    draft.unsure += [sentence for one in roles for sentence in [*one.unsure, *_differing(one, by_role)]]
+    main, divided = by_role["interactions"][0], divide_files(by_role["interactions"])
+    draft.unsure += [sentence for one in roles for sentence in [*one.unsure, *name_differences(one, by_role)]]
     if not by_role["items"] and "title" in main.columns:
         by_role["items"] = [_items_in(main)]
         draft.unsure.append(f"{main.sample.path}: is read as the items too, for their titles; name a file of items if "
@@ -97,25 +98,6 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     else:
         draft.split_comment = "there are no times, so interactions are held out at random"
     return draft
-
-
-def _divided(files: Sequence[Role]) -> dict[str, list[Role]]:
-    """Return files of interactions by part (train | valid | test) if their names divide them; {} if not."""
-    parts: dict[str, list[Role]] = {"train": [], "valid": [], "test": []}
-    for one in files:
-        found = [part for part, words in _PARTS.items() if any(word in one.sample.path.stem.lower() for word in words)]
-        if len(found) != 1:
-            return {}
-        parts[found[0]].append(one)
-    return parts if parts["train"] and (parts["valid"] or parts["test"]) else {}
-
-
-def _differing(role: Role, by_role: dict[str, list[Role]]) -> Iterator[str]:
-    """Yield a sentence if a file names its columns differently than the first file of its role."""
-    first = by_role.get(role.role, [role])[0]
-    if first.columns != role.columns:
-        yield (f"{role.sample.path}: its columns differ from those of {first.sample.path}, whose names and format are "
-               f"used for both; rename them, or leave out one of the files")
 
 
 def _items_in(main: Role) -> Role:
@@ -235,7 +217,7 @@ def _events(role: Role) -> list[str]:
 def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None:
     """Add the text template of items, and the attributes of items or users."""
     others = [column for name, column in role.sample.columns.items() if column.values
-              and not _is_id(column, role) and column.kind != "url"]
+              and not _is_id(column, role) and column.kind != "url" and not set("{}") & set(name)]
     title = role.columns.get("title")
     texts = [column for column in others if column.kind == "text" and column.name != title
              and _length(column) >= _LEAST_TEXT and not _is_time(column)]

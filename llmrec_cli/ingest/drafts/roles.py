@@ -1,6 +1,6 @@
 """Roles of files (interactions, items, users, members of groups) and their id columns, by names and then by content."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -11,6 +11,9 @@ from llmrec_cli.ingest.drafts.samples import Column, Sample
 _MEETS = 0.3
 """Smallest share of a column's ids in another file's ids for the columns to have the same ids; samples overlap in part.
 """
+
+_PARTS = {"train": ("train",), "valid": ("valid", "val_", "_val", "dev"), "test": ("test",)}
+"""Part of a published split -> words in the names of its files."""
 
 
 @dataclass
@@ -112,6 +115,25 @@ def _describe(role: Role, interactions: Role) -> None:
     if role.columns.get(kind) != name:
         role.unsure.append(f"{role.sample.path}: '{name}' is the {kind} by its values, since its name says nothing")
     role.columns[kind] = name
+
+
+def divide_files(files: Sequence[Role]) -> dict[str, list[Role]]:
+    """Return files of interactions by part (train | valid | test) if their names divide them; {} if not."""
+    parts: dict[str, list[Role]] = {"train": [], "valid": [], "test": []}
+    for one in files:
+        found = [part for part, words in _PARTS.items() if any(word in one.sample.path.stem.lower() for word in words)]
+        if len(found) != 1:
+            return {}
+        parts[found[0]].append(one)
+    return parts if parts["train"] and (parts["valid"] or parts["test"]) else {}
+
+
+def name_differences(role: Role, by_role: dict[str, list[Role]]) -> Iterator[str]:
+    """Yield a sentence if a file names its columns differently than the first file of its role."""
+    first = by_role.get(role.role, [role])[0]
+    if first.columns != role.columns:
+        yield (f"{role.sample.path}: its columns differ from those of {first.sample.path}, whose names and format are "
+               f"used for both; rename them, or leave out one of the files")
 
 
 def _is_key(column: Column) -> bool:

@@ -164,6 +164,13 @@ def test_a_file_of_nothing_known_is_not_used_and_named(tmp_path: Path) -> None:
     assert "# unsure: b.csv: has no column whose ids are in the interactions; it is not used" in text
 
 
+def test_names_with_line_breaks_and_braces_stay_data(tmp_path: Path) -> None:
+    odd = '"a\nsplit: none","b: #",{c}\n' + "".join(f"u{n % 7},i{n % 9},{n}\n" for n in range(99))
+    settings, text = drafted(tmp_path, a=odd)
+    assert settings["columns"] == {"user_id": "a\nsplit: none", "item_id": "b: #"}
+    assert parse_yaml(text, "x")["split"] == "random"
+
+
 def test_a_draft_without_anything_unsure_says_so() -> None:
     draft = Draft()
     draft.add("name", "1e5", "a comment", "a doubt")
