@@ -311,7 +311,7 @@ def test_exit_codes_are_one_per_kind():
 # --- completion
 
 @pytest.mark.parametrize(("line", "expected"), [
-    ("llmrec ", {"prepare", "pretrain", "finetune", "evaluate", "recommend"}), ("llmrec pre", {"prepare", "pretrain"}),
+    ("llmrec ", set(COMMANDS)), ("llmrec pre", {"prepare", "pretrain"}),
     ("llmrec nonsense ", set()), ("llmrec finetune head=ea", {"head=ease"}),
     ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate=", "optim.ema="})])
 def test_completion_knows_commands_choices_and_keys(monkeypatch, capsys, line, expected):

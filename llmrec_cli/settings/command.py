@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
 
@@ -17,6 +18,10 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
+    has_run_dir: ClassVar[bool] = True
+    """False for a command that has no run directory."""
+    words: ClassVar[str] = ""
+    """Setting whose values may be given without a key, as the files of `llmrec init a.csv b.csv`; empty for none."""
     run_dir: str = ""
     """Folder of the run; empty for runs/<command>/<time>."""
     debug: bool = False
