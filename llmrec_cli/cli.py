@@ -28,6 +28,7 @@ SUMMARIES = {
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
     "runs": "the runs so far: results, state, size; `runs prune` removes old ones",
+    "init": "your files -> a settings file for prepare, drafted from their first rows",
 }
 SHORT_FORMS = {"runs": {"prune": "prune=true", "--best": "best=true"}}
 """Words of a command that stand for a setting."""
@@ -38,7 +39,7 @@ _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item t
 
 usage: llmrec <command> [key=value ...]
 
-commands, in the order of use:
+commands, the first five in the order of use:
 {chr(10).join(f"  {name:10} {summary}" for name, summary in SUMMARIES.items())}
 
 options:
@@ -244,11 +245,11 @@ def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
     from llmrec_cli.run_start import close_run, open_run, tracking_of
 
     signal.signal(signal.SIGTERM, _terminated)
-    processes.join(command)
-    resume, started = getattr(settings, "resume", ""), time.monotonic()
-    if not settings.is_recorded:
+    if not settings.has_run_dir:
         run_in(NoRunDir(), command, settings)
         return Path(os.devnull)
+    processes.join(command)
+    resume, started = getattr(settings, "resume", ""), time.monotonic()
     if not processes.is_first():
         # Closing a finished run, and reporting problems with resuming, is left to the first process.
         if not (resume and RunDir(Path(resume)).is_finished):

@@ -64,7 +64,8 @@ def _hydra(command: str, request: str) -> None:
 ABOUT = {
     "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",
                 "data/prepared/<dataset.name>: interactions, items, users, rejects (Parquet) and manifest.json",
-                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.item_text",
+                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.formats",
+                 "dataset.item_text",
                  "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
                  "dataset.min_item_interactions", "dataset.duplicates", "dataset.drop_users", "dataset.newest",
                  "dataset.timestamp_unit", "dataset.name",
@@ -111,6 +112,10 @@ ABOUT = {
              ["command", "data", "best", "output", "prune", "keep", "dry_run", "published"],
              ["llmrec runs command=finetune data=shop --best", "llmrec runs output=runs.csv",
               "llmrec runs prune keep=20 dry_run=false"]),
+    "init": ("the first rows of files of interactions, items, users and groups, in any format and language",
+             "a settings file (output=) with roles, columns, formats, times, events, texts and attributes",
+             ["files", "output", "name"],
+             ["llmrec init orders.csv products.csv", "llmrec init events.jsonl output=events.yaml"]),
 }
 
 
@@ -127,7 +132,7 @@ def help_text(command: str, summary: str) -> str:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "settings of every command:",
               *(_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34)
-                if settings.is_recorded else ()),
+                if settings.has_run_dir else ()),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),

@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.errors import ConfigError
@@ -69,6 +70,7 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     There is one run. With `several`, commas separate values and every combination is a run.
     """
     require_distinct(config_dir)
+    typed = with_words(command, typed)
     overrides = expand_experiment(command, typed, config_dir)
     problems = _without_tuning([override.text for override in overrides])
     options = _option_classes(overrides)
@@ -88,6 +90,14 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     if number > _MAX_RUNS:
         raise ConfigError(f"--multirun: more than {_MAX_RUNS:,} runs; give fewer values")
     return [list(run) for run in itertools.product(*alternatives)], problems
+
+
+def with_words(command: str, typed: Sequence[str]) -> list[str]:
+    """Return the overrides with the values that are given without a key as one override: files=["a.csv","b.csv"]."""
+    setting: str = getattr(COMMANDS[command], "words", "")
+    words = [text for text in typed if setting and ("=" not in text or Path(text).is_file())]
+    listed = ",".join(f'"{word}"' for word in words)
+    return [*(text for text in typed if text not in words), *([f"{setting}=[{listed}]"] if words else [])]
 
 
 def _note_outward(change: Change, origin: str, problems: list[str]) -> bool:

@@ -19,9 +19,10 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
-    is_recorded: ClassVar[bool] = True
-    """True if every run has a run directory, except where the run only prints."""
-
+    has_run_dir: ClassVar[bool] = True
+    """False for a command that has no run directory."""
+    words: ClassVar[str] = ""
+    """Setting whose values may be given without a key, as the files of `llmrec init a.csv b.csv`; empty for none."""
     run_dir: str = ""
     """Folder of the run; empty for runs/<command>/<time>_<head>-<data>."""
     debug: bool = False

@@ -14,7 +14,7 @@ _SUFFIXES = (".json", ".csv")
 class RunsConfig(StageSettings):
     """Runs so far, newest first; or, with prune=true, the removal of the oldest."""
 
-    is_recorded: ClassVar[bool] = False
+    has_run_dir: ClassVar[bool] = False
     of: ClassVar[tuple[str, ...]] = ("prepare", "pretrain", "finetune", "evaluate", "recommend")
     """Commands whose runs are listed."""
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.run_subject import RunSubject
@@ -277,5 +277,23 @@ class EvaluateConfig(CacheSettings):
             yield f"k={self.k}: list lengths must be from 1 to {LONGEST_LIST}"
 
 
+@dataclass
+class InitConfig(StageSettings):
+    """Settings of `init`: a settings file drafted from your files."""
+
+    has_run_dir: ClassVar[bool] = False
+    words: ClassVar[str] = "files"
+    files: list[str] = field(default_factory=list)
+    """Files of interactions, items, users and groups, in any order; `llmrec init a.csv b.csv` names them too."""
+    output: str = "shop.yaml"
+    """Settings file to write; an existing file is never written over."""
+    name: str = ""
+    """Name of the prepared data; empty for the name of the settings file."""
+
+    def problems(self) -> Iterator[str]:
+        if not self.output.endswith((".yaml", ".yml")):
+            yield f"output={self.output}: must end in .yaml"
+
+
 COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
-            "evaluate": EvaluateConfig, "recommend": RecommendConfig, "runs": RunsConfig}
+            "evaluate": EvaluateConfig, "recommend": RecommendConfig, "runs": RunsConfig, "init": InitConfig}
