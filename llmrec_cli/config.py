@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.keys import MODEL_CONFIG_GROUPS, names_of
 from llmrec_cli.option_files import (
     choices,
     configs_dir,
@@ -26,7 +27,7 @@ from llmrec_cli.option_files import (
     options_without_file,
     values_over_options,
 )
-from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, names_of, to_changes, unknown
+from llmrec_cli.overrides import Change, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.plugins import PACKAGE, require_loaded
 from llmrec_cli.references import resolve_references

@@ -17,9 +17,10 @@ from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.metrics.table import METRICS, sentence
 from llmrec_cli.option_files import choices, merge, option_values, values_over_options
-from llmrec_cli.overrides import config_groups_of, to_changes
+from llmrec_cli.overrides import to_changes
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.search import flat_search

@@ -11,9 +11,9 @@ from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT, complete, options_help
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.option_files import choices
-from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.stages import COMMANDS
