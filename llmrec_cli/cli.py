@@ -284,7 +284,7 @@ def open_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
         write_bytes(run_dir.file(CONFIG), dump_yaml(plain).encode())
         packages = packages_of(settings)
         write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
-        run_dir.log("started", command=command)
+        run_dir.log("started", command=command, **({"settings": settings.settings} if settings.settings else {}))
         yield run_dir
 
 

@@ -20,6 +20,28 @@ _SCALARS = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
+class Change:
+    """One change of the composed defaults.
+
+    Attributes
+    ----------
+    path : key of the setting
+    value : the value; for an option of llmrec its name
+    text : the override as typed, with a single value in a multirun
+    action : `choose` an option of llmrec, `replace` by an option of --config-dir, `set` a value, or `delete`
+    origin : file and line of a value in a settings file; empty for the command line and experiments
+    option : in a settings file, the option that the value belongs to; it has no effect on another option
+    """
+
+    path: tuple[str, ...]
+    value: Any
+    text: str
+    action: str = "set"
+    origin: str = ""
+    option: str = ""
+
+
+@dataclass(frozen=True)
 class TypedKey:
     """The key of an override, as typed and in parts, and the value after it; None without an equals sign."""
 
@@ -80,6 +102,13 @@ def is_mapping(cls: type, path: Sequence[str]) -> bool:
                for hint in hints_at(cls, path) for kind in kinds_of(hint))
 
 
+def with_option_key(path: Sequence[str]) -> tuple[str, ...]:
+    """Return the key of an option's name within a fusion's member, head.members.tower.peft.kind, for the key of the
+    option, head.members.tower.peft; any other path as it is. Settings of the option can then be given beside it."""
+    is_option = len(path) == 4 and tuple(path[:2]) == ("head", "members") and path[3] in MODEL_CONFIG_GROUPS
+    return (*path, "kind") if is_option else tuple(path)
+
+
 def is_opaque(cls: type, path: Sequence[str]) -> bool:
     """Return True if the setting at `path` belongs to a dataclass with ids and texts only."""
     for part in path[:-1]:
@@ -121,6 +150,19 @@ def hints_at(cls: type, path: Sequence[str], options: Mapping[str, type[Settings
             yield from hints_at(option, rest)
         return
     yield from _hints_inside(get_type_hints(cls)[path[0]], rest)
+
+
+def fields_at(cls: type, path: Sequence[str], options: Mapping[str, type[Settings]]) -> list[str]:
+    """Return the names of the settings directly below `path`; `options` are the options in use, by config group."""
+    if not path:
+        return [f.name for f in dataclasses.fields(cls)]
+    item = next(f for f in dataclasses.fields(cls) if f.name == path[0])
+    if len(path) == 1 and "group" in item.metadata:
+        group = item.metadata["group"]
+        classes = [options[group]] if group in options else list(CONFIG_GROUPS[group].values())
+    else:
+        classes = [kind for hint in hints_at(cls, path, options) for kind in kinds_of(hint) if is_settings(kind)]
+    return list(dict.fromkeys(f.name for each in classes for f in dataclasses.fields(each)))
 
 
 def _hints_inside(hint: Any, rest: Sequence[str]) -> Iterator[Any]:

@@ -8,12 +8,12 @@ nearest name.
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.keys import (
-    MODEL_CONFIG_GROUPS,
+    Change,
     config_groups_of,
     hints_at,
     is_mapping,
@@ -21,6 +21,7 @@ from llmrec_cli.keys import (
     is_settings,
     names_of,
     parse_key,
+    with_option_key,
     with_whole_names,
 )
 from llmrec_cli.option_files import (
@@ -36,27 +37,10 @@ from llmrec_cli.option_files import (
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
+from llmrec_cli.settings_files import SETTINGS, files_of, settings_changes
 from llmrec_cli.typed_values import MAX_RUNS, divided, typed_values
 
 _PLUGINS = "plugins"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of the composed defaults.
-
-    Attributes
-    ----------
-    path : key of the setting
-    value : the value; for an option of llmrec its name
-    text : the override as typed, with a single value in a multirun
-    action : `choose` an option of llmrec, `replace` by an option of --config-dir, `set` a value, or `delete`
-    """
-
-    path: tuple[str, ...]
-    value: Any
-    text: str
-    action: str = "set"
 
 
 def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None,
@@ -66,11 +50,18 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     There is one run. With `several`, commas separate values and every combination is a run.
     """
     require_distinct(config_dir)
-    overrides = expand_experiment(command, typed, config_dir)
-    problems = _without_tuning([override.text for override in overrides])
-    options = _option_classes(overrides)
+    below, problems = _of_settings_files(command, typed, config_dir)
+    typed = [text for text in typed if text.partition("=")[0] != SETTINGS]
+    chosen = [change.path[0] for change in below if change.action != "set"]
+    named, rest = expand_experiment(command, typed, config_dir, chosen)
+    texts = [*(override.text for override in named), *(change.text for change in below), *rest]
+    problems += _without_tuning(texts)
+    options = _option_classes(texts)
     alternatives = []
-    for override in overrides:
+    for override in [*named, *below, *map(Override, rest)]:
+        if isinstance(override, Change):
+            alternatives.append([override])
+            continue
         try:
             changes = _changes(command, override.text, config_dir, several, options)
             if override.origin:
@@ -93,20 +84,39 @@ def _note_outward(change: Change, origin: str, problems: list[str]) -> bool:
     return bool(refused)
 
 
-def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Override]:
-    """Return the overrides with `experiment=<name>` replaced by the experiment's overrides for this command."""
+def _of_settings_files(command: str, typed: Sequence[str], config_dir: str | None) -> tuple[list[Change], list[str]]:
+    """Return the changes of the settings files that a command line names, and their problems."""
+    changes, problems = settings_changes(command, files_of(typed))
+    result = []
+    for change in changes:
+        if change.action == "choose":
+            try:
+                change = replace(_choice(change.path[0], change.value, config_dir), origin=change.origin)
+            except ConfigError as error:
+                problems += [f"{change.origin}: {problem}" for problem in error.problems]
+                continue
+        result.append(change)
+    return result, problems
+
+
+def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None = None,
+                      chosen: Sequence[str] = ()) -> tuple[list[Override], list[str]]:
+    """Return the overrides of `experiment=<name>` for this command, and the rest of the command line.
+
+    `chosen` are the config groups whose option a settings file names.
+    """
     named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == EXPERIMENT]
-    rest = [Override(text) for text in typed if text.partition("=")[0] != EXPERIMENT]
+    rest = [text for text in typed if text.partition("=")[0] != EXPERIMENT]
     if not named:
-        return rest
+        return [], rest
     if named[-1] not in choices(EXPERIMENT, config_dir):
         raise ConfigError(unknown(EXPERIMENT, named[-1], choices(EXPERIMENT, config_dir)))
     # An option on the command line replaces all of the experiment's settings for its config group, which may belong to
     # another option.
-    replaced = [key for key in (override.text.partition("=")[0] for override in rest) if key in CONFIG_GROUPS]
-    prefixes = tuple(f"{key}{after}" for key in replaced for after in "=.")
+    replaced = [key for key in (text.partition("=")[0] for text in rest) if key in CONFIG_GROUPS]
+    prefixes = tuple(f"{key}{after}" for key in (*replaced, *chosen) for after in "=.")
     overrides = experiment(named[-1], command, config_dir)
-    return [*(override for override in overrides if not override.text.startswith(prefixes)), *rest]
+    return [override for override in overrides if not override.text.startswith(prefixes)], rest
 
 
 def _without_tuning(texts: Sequence[str]) -> list[str]:
@@ -118,9 +128,9 @@ def _without_tuning(texts: Sequence[str]) -> list[str]:
             if re.match(r"head\.(members\.[^.]+\.)?search(\.|$)", key)]
 
 
-def _option_classes(overrides: Sequence[Override]) -> dict[str, type[Settings]]:
+def _option_classes(texts: Sequence[str]) -> dict[str, type[Settings]]:
     """Return the settings class of each option of llmrec in the overrides, by config group."""
-    named = dict(override.text.split("=", 1) for override in overrides if "=" in override.text)
+    named = dict(text.split("=", 1) for text in texts if "=" in text)
     return {group: table[named[group]] for group, table in CONFIG_GROUPS.items() if named.get(group) in table}
 
 
@@ -145,6 +155,9 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
     if root == _PLUGINS:
         raise ConfigError(f"{text[:100]}: packages run code, so they can only be given on the command line; write "
                           f"{_PLUGINS}=[<package>] without anything before it")
+    if root == SETTINGS:
+        raise ConfigError(f"{text[:100]}: names files on the command line, {SETTINGS}=<file>.yaml, without anything "
+                          f"before it")
     if root == EXPERIMENT:
         raise ConfigError(f"{text[:100]}: an experiment is named on the command line, experiment=<name>, and cannot "
                           f"use another; copy its lines")
@@ -165,9 +178,8 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         # The head of a fusion's member, head.members.<name>, is set by its key `head`.
         option_key = [*parents, "head"] if parents[1:2] == ["members"] and len(parents) == 3 else parents
         raise ConfigError(f"{text}: choose an option with {'.'.join(option_key)}=<name>")
-    if parents[:2] == ["head", "members"] and len(parents) == 3 and last in MODEL_CONFIG_GROUPS and value[:1] != "{":
-        # As a mapping, so that settings of the member's option can be given too.
-        path, names_option = (*path, "kind"), True
+    if value[:1] != "{" and with_option_key(path) != path:
+        path, names_option = with_option_key(path), True
     # Two options may have settings with the same name but different types, so the type is taken from the option in use.
     of_option = list(hints_at(options[root], path[1:])) if root in options else []
     hints = [str] if names_option else of_option or list(hints_at(COMMANDS[command], path))

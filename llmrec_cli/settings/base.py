@@ -116,9 +116,12 @@ def implementation_of(settings: OptionSettings | type[OptionSettings]) -> Any:
                           f"{type(settings).__name__}, cannot be imported ({error}); fix the package") from error
 
 
-def option(group: str, default: str | None = None, optional: bool = False) -> Any:
-    """Declare a field that holds one option of a config group."""
-    metadata = {"group": group, "default": default, "optional": optional}
+def option(group: str, default: str | None = None, optional: bool = False, implied: bool = False) -> Any:
+    """Declare a field that holds one option of a config group.
+
+    With `implied`, settings in a settings file without the option's name belong to the default option.
+    """
+    metadata = {"group": group, "default": default, "optional": optional, "implied": implied}
     return field(default=None, metadata=metadata) if optional else field(metadata=metadata, kw_only=True)
 
 

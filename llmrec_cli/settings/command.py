@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmrec_cli.settings.base import Settings
@@ -21,6 +21,10 @@ class StageSettings(Settings):
     """Folder of the run; empty for runs/<command>/<time>."""
     debug: bool = False
     """Show a traceback with every error."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """settings=<file>.yaml, or settings=[<file>,<file>]: values below the command line and above the defaults, in YAML,
+    under the keys of the command line; each command takes its own. Of several files the later wins. Saved with the
+    SHA-256 of each file."""
 
     @property
     def only_prints(self) -> bool:

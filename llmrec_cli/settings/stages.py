@@ -30,7 +30,7 @@ def _number_after(mark: str, text: str) -> float:
 class PrepareConfig(StageSettings):
     """Settings of `prepare`: raw files to prepared data."""
 
-    dataset: Any = option("dataset", "files")
+    dataset: Any = option("dataset", "files", implied=True)
     """Data set: files for your own data, or a public data set."""
     split: Any = option("split", "random")
     """Rule that holds out interactions for validation and test."""
