@@ -9,7 +9,6 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.keys import (

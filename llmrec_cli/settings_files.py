@@ -113,7 +113,8 @@ def _read(file: str) -> tuple[list[_Leaf], str]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         hint = f"; several files are a list, {SETTINGS}=[{file}]" if "," in file else ""
-        raise ConfigError(f"{SETTINGS}={file}: cannot be read ({reason}); name a YAML file of settings{hint}") from error
+        raise ConfigError(f"{SETTINGS}={file}: cannot be read ({reason}); name a YAML file of settings"
+                          f"{hint}") from error
     if not isinstance(root[0], yaml.MappingNode):
         raise ConfigError(f"{file}, line {line_of(root[0])}: expected settings, <key>: <value>")
     return list(_leaves(root[0])), hashlib.sha256(content).hexdigest()

@@ -121,8 +121,8 @@ def test_keys_are_nested_or_dotted_and_members_of_a_fusion_are_mappings(content,
     ("group_size: 3", [3]), ("knowledge: kg.csv", "kg.csv"), ("min_value: 1e-1", 0.1)])
 def test_a_value_is_read_as_the_setting_takes_it_and_texts_are_literal(line, value):
     key = line.partition(":")[0]
-    file = write("s.yaml", "dataset:\n  interactions: x.csv\n  name: n\n  " + line + "\n" if key not in
-                 ("name", "interactions") else f"dataset: {{{line}, {'name: n' if key != 'name' else 'interactions: x'}}}")
+    others = [other for other in ("name: n", "interactions: x.csv") if not other.startswith(f"{key}:")]
+    file = write("s.yaml", "\n  ".join(["dataset:", *others, line]))
     plain = yaml.safe_load(describe("prepare", [file]).replace("\\${", "${"))["dataset"][key]
     assert plain == ({"triples": value} | {"entities": None, "link_on": [], "relations": {}} if key == "knowledge"
                      else value)
