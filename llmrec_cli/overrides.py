@@ -37,6 +37,7 @@ from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings_files import SETTINGS, files_of, settings_changes
+from llmrec_cli.suggestions import bare_words, unknown_setting
 from llmrec_cli.typed_values import MAX_RUNS, divided, typed_values
 
 _PLUGINS = "plugins"
@@ -50,7 +51,8 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     """
     require_distinct(config_dir)
     below, problems = _of_settings_files(command, typed, config_dir)
-    typed = [text for text in typed if text.partition("=")[0] != SETTINGS]
+    typed, alone = bare_words(command, [text for text in typed if text.partition("=")[0] != SETTINGS])
+    problems = alone + problems
     chosen = [change.path[0] for change in below if change.action != "set"]
     named, rest = expand_experiment(command, typed, config_dir, chosen)
     texts = [*(override.text for override in named), *(change.text for change in below), *rest]
@@ -161,8 +163,7 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         raise ConfigError(f"{text[:100]}: an experiment is named on the command line, experiment=<name>, and cannot "
                           f"use another; copy its lines")
     if root not in names:
-        candidates = [*names, EXPERIMENT, *[_PLUGINS] * root.startswith("plug")]
-        raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, candidates)}")
+        raise ConfigError(unknown_setting(command, ".".join(path), options))
     if delete:
         if typed.value is not None:
             raise ConfigError(f"{text}: to leave out a setting write only ~{key}")
@@ -212,4 +213,6 @@ def _choice(group: str, name: str, config_dir: str | None) -> Change:
 def unknown(group: str, choice: str, options: Sequence[str]) -> str:
     """Return the message for an unknown option of a config group."""
     several = "; to run several values add --multirun" if "," in choice else ""
+    if choice.endswith((".yaml", ".yml")):
+        several = f"; to use a file of settings write {SETTINGS}={choice}"
     return f"{group}={choice}: no such {group}{nearest(choice, options)}; choose one of {', '.join(options)}{several}"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
 
@@ -17,6 +18,8 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
+    main_input: ClassVar[str] = ""
+    """Setting and example of the command's input, which a word without an equals sign probably is."""
     run_dir: str = ""
     """Folder of the run; empty for runs/<command>/<time>."""
     debug: bool = False

@@ -57,6 +57,7 @@ class QuerySettings(Settings):
 class RecommendConfig(CacheSettings):
     """Recommendation lists for queries."""
 
+    main_input: ClassVar[str] = "queries=all"
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
@@ -30,6 +30,7 @@ def _number_after(mark: str, text: str) -> float:
 class PrepareConfig(StageSettings):
     """Settings of `prepare`: raw files to prepared data."""
 
+    main_input: ClassVar[str] = "dataset.interactions=clicks.csv"
     dataset: Any = option("dataset", "files", implied=True)
     """Data set: files for your own data, or a public data set."""
     split: Any = option("split", "random")
@@ -54,6 +55,7 @@ class PrepareConfig(StageSettings):
 class PretrainConfig(DeviceSettings):
     """Settings of `pretrain`: training a text encoder on the texts of the data."""
 
+    main_input: ClassVar[str] = "prepared=data/prepared/shop"
     prepared: str = ""
     """Folder of prepared data; empty for data/prepared/latest."""
     encoder: Any = option("encoder", "minilm")
@@ -98,6 +100,7 @@ class PretrainConfig(DeviceSettings):
 class FinetuneConfig(CacheSettings, ModelConfig):
     """Settings of `finetune`: training a recommender."""
 
+    main_input: ClassVar[str] = "prepared=data/prepared/shop"
     prepared: str = ""
     """Folder of prepared data; empty for data/prepared/latest."""
     monitor: str = "ndcg@10"
@@ -156,6 +159,7 @@ class FinetuneConfig(CacheSettings, ModelConfig):
 class EvaluateConfig(CacheSettings):
     """Settings of `evaluate`: metrics of a recommender."""
 
+    main_input: ClassVar[str] = "model=runs/finetune/latest"
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     models: list[str] = field(default_factory=list)
