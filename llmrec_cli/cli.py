@@ -21,8 +21,13 @@ SUMMARIES = {
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
 }
+# Words that other tools use for a command.
+_SYNONYMS = {"train": "finetune", "fit": "finetune", "tune": "finetune", "test": "evaluate", "predict": "recommend",
+             "rank": "recommend", "import": "prepare", "load": "prepare", "preprocess": "prepare"}
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
+
+_HELP = ("-h", "--help", "help")
 
 _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
 
@@ -92,7 +97,9 @@ def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in _HELP:
+        if arguments[1:] and arguments[1] in SUMMARIES:
+            return run([*arguments[1:], "--help"])
         print(_USAGE, end="")
         return 0
     if arguments[0] in ("-V", "--version"):
@@ -108,16 +115,18 @@ def run(arguments: Sequence[str]) -> int:
 
         kind = "option" if command.startswith("-") else "command"
         names = [*SUMMARIES, "--help", "--version"]
-        raise ConfigError(f"{command}: no such {kind}{nearest(command, names)}; choose one of {', '.join(names)}")
+        meant = f" (did you mean '{_SYNONYMS[command]}'?)" if command in _SYNONYMS else nearest(command, names)
+        first = "; the command comes first: llmrec <command> key=value" if "=" in command else ""
+        raise ConfigError(f"{command}: no such {kind}{meant}; choose one of {', '.join(names)}{first}")
     if any(word.startswith("plugins=") for word in rest):
         # Before anything reads the tables of options: help, name completion and composing.
         from llmrec_cli.plugins import load_plugins
 
         rest = load_plugins(rest)
-    if "-h" in rest or "--help" in rest:
+    if set(_HELP) & set(rest):
         from llmrec_cli.help import help_text, options_help
 
-        options, typed = divide([word for word in rest if word not in ("-h", "--help")])
+        options, typed = divide([word for word in rest if word not in _HELP])
         print(options_help(command, typed, config_dir(options)) or help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
@@ -143,15 +152,25 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             settings.append(word)
             continue
         if name not in OPTIONS:
-            from llmrec_cli.settings.base import nearest
-
-            raise ConfigError(f"{word}: no such option{nearest(name, [*OPTIONS, '--help'])}")
+            raise ConfigError(f"{word}: no such option{_meant(word, rest)}")
         options.append(word)
         if OPTIONS[name] and "=" not in word:
             if not rest:
                 raise ConfigError(f"{word}: expects a value")
             options.append(rest.pop(0))
     return options, settings
+
+
+def _meant(word: str, after: Sequence[str]) -> str:
+    """Return what was probably meant by an option that does not exist: a setting with dashes, or the nearest option."""
+    from llmrec_cli.keys import names_of, parse_key
+    from llmrec_cli.settings.base import nearest
+
+    key = parse_key(word.lstrip("-").replace("-", "_"))
+    if any(key.path[0] in names_of(command) for command in SUMMARIES):
+        value = key.value or next((value for value in after[:1] if "=" not in value and key.value is None), "<value>")
+        return f"; settings have no dashes, write {key.text}={value}"
+    return nearest(word.partition("=")[0], [*OPTIONS, "--help"])
 
 
 def option(options: Sequence[str], *names: str) -> str | None:

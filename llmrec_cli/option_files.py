@@ -117,6 +117,12 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
     return merge(option_values(group, schema, config_dir, (*above, name)), content)
 
 
+def default_options(command: str) -> dict[str, str]:
+    """Return the default option of each config group of a command, as its own file names it."""
+    entries = _read(configs_dir() / f"{command}.yaml", None).get("defaults", [])
+    return {group: str(name) for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+
+
 def values_over_options(command: str) -> dict[str, Any]:
     """Return the values that a command's own file sets in each config group, whichever option is chosen."""
     content = _read(configs_dir() / f"{command}.yaml", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from llmrec_cli.keys import config_groups_of, hints_at, is_settings, kinds_of, names_of, parse_key
-from llmrec_cli.option_files import EXPERIMENT, choices
+from llmrec_cli.option_files import EXPERIMENT, choices, default_options
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
@@ -31,30 +31,35 @@ def unknown_setting(command: str, key: str, options: Mapping[str, type[Settings]
                 f"prepared=data/prepared/<name>")
     inside = dict(_nested(command, options))
     exact = sorted((place for place in inside if place.endswith(f".{key}")), key=lambda place: place.count("."))
+    if not exact and root != key:  # A name of one's own, columns.item_id
+        exact = [place for place in inside if place.partition(".")[2] == root]
+        inside = {f"{place}{key.removeprefix(root)}": needs for place, needs in inside.items()}
+        exact = [f"{place}{key.removeprefix(root)}" for place in exact]
     others = [name for name in COMMANDS if root in names_of(name)]
-    if exact and (exact[0].count(".") == 1 or not others):
+    if exact and (exact[0].count(".") - key.count(".") == 1 or not others):
         return f"{message} (did you mean '{exact[0]}'{inside[exact[0]]}?)"
     if others:
-        return f"{message}; it is one of {' and '.join(f'`llmrec {name}`' for name in others)}"
+        return f"{message}; it is a setting of {' and '.join(f'`llmrec {name}`' for name in others)}"
     if near := nearest(root, [*names, EXPERIMENT, *["plugins"] * root.startswith("plug")]):
         return message + near
     last = {place.rpartition(".")[2]: place for place in reversed(list(inside))}
+    initials = {"".join(word[0] for word in name.split("_") if word): name for name in reversed(list(last))}
     found = re.search(r"'(.*)'", nearest(key.rpartition(".")[2], last, cutoff=_NEAR))
-    return f"{message} (did you mean '{last[found[1]]}'{inside[last[found[1]]]}?)" if found else message
+    name = found[1] if found else initials.get(key, "") if len(key) > 1 else ""  # lr is learning_rate
+    return f"{message} (did you mean '{last[name]}'{inside[last[name]]}?)" if name else message
 
 
 def _nested(command: str, options: Mapping[str, type[Settings]]) -> Iterator[tuple[str, str]]:
-    """Yield every nested key of a command, those of the options in use last, and the option that it needs."""
+    """Yield every nested key of a command, and the option that it needs if this is not in use."""
     cls = COMMANDS[command]
     groups = config_groups_of(command)
-    used = {name: options.get(name, CONFIG_GROUPS[name].get(item.metadata["default"] or next(iter(choices(name)))))
-            for name, item in groups.items()}
+    default = {group: CONFIG_GROUPS[group][name] for group, name in default_options(command).items()}
     for group in groups:
         owners: dict[str, list[str]] = {}
         for kind, option in CONFIG_GROUPS[group].items():
             for key in _keys(option, f"{group}."):
                 owners.setdefault(key, []).append(kind)
-        in_use = set(_keys(used[group], f"{group}.")) if used[group] else set()
+        in_use = set(_keys(options.get(group, default[group]), f"{group}."))
         for key, kinds in owners.items():
             needs = f", with {group}={'|'.join(kinds[:_NUM_OPTIONS])}{'|...' * (len(kinds) > _NUM_OPTIONS)}"
             yield key, "" if key in in_use else needs

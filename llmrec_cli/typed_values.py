@@ -63,7 +63,7 @@ def typed_values(text: str, hints: Sequence[Any], value: str, opaque: bool, seve
             key = text.partition("=")[0]
             raise ConfigError(f"{text[:100]}: several values are a list; write {key}=[{value[:100]}]")
         return [[escape(value)]]
-    values = _parsed(text, value, several)
+    values = _parsed(text, value, several, any(get_origin(kind) is list for kind in kinds))
     return [listed(kinds, each) for each in values]
 
 
@@ -116,7 +116,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1].replace("''", "'") if text[0] == "'" else str(parse_yaml(text, text[:100]))
 
 
-def _parsed(text: str, value: str, several: bool) -> list[Any]:
+def _parsed(text: str, value: str, several: bool, takes_list: bool = False) -> list[Any]:
     """Return a non-text value parsed by Hydra's grammar of overrides; with `several`, all values of a range."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -130,8 +130,8 @@ def _parsed(text: str, value: str, several: bool) -> list[Any]:
         if not override.is_sweep_override():
             return [_with_text_keys(text, override.value())]
         if not several:
-            raise ConfigError(f"{text}: several values; add --multirun to run each of them, or write a list, "
-                              f"{text.partition('=')[0]}=[{value}]")
+            raise ConfigError(f"{text}: several values; add --multirun to run each of them"
+                              + f", or write a list, {text.partition('=')[0]}=[{value}]" * takes_list)
         # One more than the limit, so that longer ranges are refused without being generated.
         parsed = list(itertools.islice(override.sweep_iterator(), MAX_RUNS + 1))
     except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:

@@ -174,7 +174,7 @@ def test_a_single_number_is_a_list_of_one():
     assert compose("evaluate", ["k=10"]).k == [10]
     assert compose("evaluate", ["cold_users=true", "cold_users.first=3"]).cold_users.first == [3]
     assert [run.settings.k for run in compose_runs("evaluate", ["k=5,[10,20]"])] == [[5], [10, 20]]
-    assert problems("evaluate", "k=true") == ["k=True: expected a list, [a,b,c]"]
+    assert problems("evaluate", "k=true") == ["k=True: expected whole numbers, 10 or [5,10]"]
 
 
 @pytest.mark.parametrize(("command", "typed", "remedy"), [
@@ -196,7 +196,7 @@ def test_all_mistakes_are_reported_together():
     assert messages == [
         "sed: `llmrec finetune` has no such setting (did you mean 'seed'?)",
         "foo: `llmrec finetune` has no such setting",
-        "split: `llmrec finetune` has no such setting",
+        "split: `llmrec finetune` has no such setting; it is a setting of `llmrec prepare` and `llmrec evaluate`",
         "head.members.ease.l3: unknown key (did you mean 'l2'?)",
         "optim.learning_rate=nan: must be a finite number",
         "optim.epochs=x: expected a whole number",
@@ -235,7 +235,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_
     ("finetune", "encoder=hf", "encoder.path: missing; set encoder.path=<folder of a Hugging Face model>"),
     ("evaluate", "k=[]", "k=[]: list lengths must be at least 1"),
     ("evaluate", "k=[5,0]", "k=[5, 0]: list lengths must be at least 1"),
-    ("evaluate", "k=five", "k=five: expected a list"),
+    ("evaluate", "k=five", "k=five: expected whole numbers, 10 or [5,10]"),
     ("evaluate", "k=[a,b]", "k[0]=a: expected a whole number"),
     ("evaluate", "split=train", "split=train: choose one of test, valid"),
     ("evaluate", "resume=x", "resume: `llmrec evaluate` has no such setting"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.texts.templates import columns_of
+from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 
 _STEP = re.compile(r"([^\[\]]+)((?:\[\])*)")
@@ -200,7 +201,7 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
             raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
         matches = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
         if not matches:
-            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern"
+            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern{_meant(name, key)}"
                             f"{otherwise and '; ' + otherwise}")
         paths += matches
     resolved = [p.resolve() for p in paths]
@@ -208,3 +209,12 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
         if resolved.count(real) > 1:
             raise ConfigError(f"{key}: {path} is named twice, so its rows would count twice; name it once")
     return paths
+
+
+def _meant(name: str, key: str) -> str:
+    """Return what was probably meant by the name of a file that does not exist."""
+    if "," in name:
+        return f"; several files are a list, {key}=[{name}]"
+    folder = Path(name).parent
+    names = sorted(file.name for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    return nearest(Path(name).name, names, cutoff=0.7)
