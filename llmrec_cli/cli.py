@@ -192,16 +192,21 @@ def config_dir(options: Sequence[str]) -> str | None:
 
 
 def print_config(command: str, typed: Sequence[str], folder: str | None, what: str, several: bool) -> int:
-    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems."""
+    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems.
+
+    Settings that are only missing, such as the input files, are a note: the configuration is printed to see them.
+    """
     from llmrec_cli.config import compose, compose_runs, describe
 
     if what != "job":
         raise ConfigError(f"--cfg {what}: not supported; write --cfg job")
     print(describe(command, typed, folder, several), end="", flush=True)
-    if several:
-        compose_runs(command, typed, folder)
-    else:
-        compose(command, typed, folder)
+    try:
+        (compose_runs if several else compose)(command, typed, folder)
+    except ConfigError as error:
+        if not all(": missing; " in problem for problem in error.problems):
+            raise
+        print(f"note: `llmrec {command}` would stop: {'; '.join(error.problems)}", file=sys.stderr)
     return 0
 
 

@@ -165,6 +165,28 @@ def test_cfg_job_prints_an_invalid_config_too_then_its_problems(llmrec):
     assert "optim.epochs=0" in done.err
 
 
+@pytest.mark.parametrize(("command", "missing"), [("prepare", "dataset.interactions: missing; set dataset.interactions"),
+                                                  ("recommend", "queries: missing; set queries=all")])
+def test_cfg_job_of_a_command_without_its_input_prints_the_defaults_and_a_note(llmrec, command, missing):
+    done = llmrec(command, "--cfg", "job")
+    assert done.code == 0
+    assert yaml.safe_load(done.out)["debug"] is False
+    assert done.err.startswith(f"note: `llmrec {command}` would stop: {missing}")
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("split=given", "split=given: needs dataset.train and dataset.test or dataset.valid"),
+    ("dataset.train=t.csv", "dataset.train: has an effect only with split=given, not with split=random"),
+    ("mode=append dataset.cluster_users=true", "mode=append: dataset.cluster_users=true clusters all users anew"),
+    ("split.group=random dataset.synthetic_groups=random", "split.group=random: has no effect on synthetic groups"),
+    ("dataset.item_text={title", "dataset.item_text={title: unbalanced '{'; write a column as {name}")])
+def test_cfg_job_shows_the_problems_that_a_run_of_prepare_would_stop_at(llmrec, typed, expected):
+    done = llmrec("prepare", "dataset.interactions=x.csv", *typed.split(), "--cfg", "job")
+    assert done.code == 2
+    assert yaml.safe_load(done.out)["dataset"]["interactions"] == "x.csv"
+    assert done.err.startswith(f"llmrec: configuration error: {expected}")
+
+
 def test_multirun_runs_once_for_each_value(llmrec, tmp_path, tiny_prepared):
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "seed=1,2", "--multirun",
                   "run_dir=runs/sweep")

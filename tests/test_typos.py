@@ -65,7 +65,7 @@ WORDS = [
     ("recommend query.history=50,172", "write query.history=[50,172]"),
     ("recommend text=x", "(did you mean 'query.text'?)"),
     ("recommend user_id=5", "(did you mean 'query.user_id'?)"),
-    ("recommend", "no query given; set queries=all, queries=<file>, query.user_id=<id>"),
+    ("recommend", "queries: missing; set queries=all, queries=<file>, query.user_id=<id>"),
     ("recommend queries=all output=recs", "the name must end in .parquet, .jsonl or .csv"),
     ("recommend queries=all output=recs.xlsx", "the name must end in .parquet, .jsonl or .csv"),
     ("finetune settings=shop.yml", "settings=shop.yml: cannot be read (No such file or directory)"),

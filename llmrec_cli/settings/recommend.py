@@ -114,7 +114,7 @@ class RecommendConfig(CacheSettings):
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
         if self.queries is None and inline in ([], ["query_id"]):
-            yield ("queries: no query given; set queries=all, queries=<file>, query.user_id=<id>, "
+            yield ("queries: missing; set queries=all, queries=<file>, query.user_id=<id>, "
                    "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
                    "query.members=[<user>,<user>]")
         yield from self.check("on_unknown", among=("ignore", "error"))

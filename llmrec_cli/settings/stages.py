@@ -49,6 +49,10 @@ class PrepareConfig(StageSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
+        yield from self.dataset.problems_of_made_groups(self.split.group, self.mode)
+        # A missing file is reported by the data set alone.
+        if not any("missing; " in problem for problem in self.dataset.problems()):
+            yield from self.dataset.split_problems(self.split.kind)
 
 
 @dataclass

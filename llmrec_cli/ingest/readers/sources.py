@@ -141,16 +141,11 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
         kind = base if key in ("items", "users", "group_info") else exploded
         return [replace(kind, path=p, split=split, names=tuple(header) or None) for p in paths]
 
+    if problems := list(settings.split_problems(split_kind)):
+        raise ConfigError(problems)
     splits = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
-    if split_kind == "given":
-        if "train" not in splits or len(splits) < 2 or settings.interactions is not None:
-            raise ConfigError("split=given: needs dataset.train and dataset.test or dataset.valid (or both), without "
-                              "dataset.interactions; to split a single file choose another split")
-        interactions = [source for key in splits for source in of(key, key, settings.header)]
-    else:
-        if splits:
-            raise ConfigError(f"dataset.{splits[0]}: has an effect only with split=given, not with split={split_kind}")
-        interactions = of("interactions", header=settings.header)
+    interactions = ([source for key in splits for source in of(key, key, settings.header)]
+                    or of("interactions", header=settings.header))
     divided = [key for key in ("train", "valid", "test") if getattr(settings, f"group_{key}") is not None]
     by_group = [s for key in divided for s in of(f"group_{key}", key)] or of("group_interactions")
     for_items = {**settings.columns, **settings.item_columns}
