@@ -54,6 +54,12 @@ def choices(group: str, config_dir: str | None = None) -> list[str]:
     return sorted({*CONFIG_GROUPS.get(group, ()), *(file.stem for folder in folders for file in folder.glob("*.yaml"))})
 
 
+def choices_of(command: str, group: str, config_dir: str | None = None) -> list[str]:
+    """Return the options of a config group that a command can use."""
+    table = CONFIG_GROUPS[group]
+    return [name for name in choices(group, config_dir) if name not in table or table[name].fits_command(command)]
+
+
 def options_without_file(group: str) -> list[str]:
     """Return the options of a config group without a file in llmrec; their values are the defaults of their
     dataclass."""

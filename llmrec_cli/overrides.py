@@ -27,6 +27,7 @@ from llmrec_cli.option_files import (
     EXPERIMENT,
     Override,
     choices,
+    choices_of,
     experiment,
     is_ours,
     option_values,
@@ -92,7 +93,7 @@ def _of_settings_files(command: str, typed: Sequence[str], config_dir: str | Non
     for change in changes:
         if change.action == "choose":
             try:
-                change = replace(_choice(change.path[0], change.value, config_dir), origin=change.origin)
+                change = replace(_choice(command, change.path[0], change.value, config_dir), origin=change.origin)
             except ConfigError as error:
                 problems += [f"{change.origin}: {problem}" for problem in error.problems]
                 continue
@@ -170,7 +171,7 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         return [Change(with_whole_names(COMMANDS[command], path), None, text, "delete")]
     groups = config_groups_of(command)
     if key in groups:
-        return [_choice(key, name, config_dir) for name in (divided(value) if several else [value])]
+        return [_choice(command, key, name, config_dir) for name in (divided(value) if several else [value])]
     path = with_whole_names(COMMANDS[command], path)
     *parents, last = path
     names_option = last == "kind" and not is_mapping(COMMANDS[command], parents)
@@ -197,11 +198,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
     return changes
 
 
-def _choice(group: str, name: str, config_dir: str | None) -> Change:
+def _choice(command: str, group: str, name: str, config_dir: str | None) -> Change:
     """Return the change that selects an option: by name for an option of llmrec, by the values of its file for a shared
     one."""
     if name not in choices(group, config_dir):
-        raise ConfigError(unknown(group, name, choices(group, config_dir)))
+        raise ConfigError(unknown(group, name, choices_of(command, group, config_dir)))
     if is_ours(group, name):
         return Change((group,), name, f"{group}={name}", "choose")
     values = option_values(group, name, config_dir)

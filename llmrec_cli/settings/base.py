@@ -94,6 +94,11 @@ class OptionSettings(Settings):
     """Package of plugins=[...] that registered the option; empty for options of llmrec."""
 
     @classmethod
+    def fits_command(cls, command: str) -> bool:
+        """Return True if the command can use the option, so that its help offers it."""
+        return True
+
+    @classmethod
     def examples(cls) -> dict[str, list[str]]:
         """Return configurations that `llmrec_cli.testing` tests the option with: name -> overrides as on the command
         line.

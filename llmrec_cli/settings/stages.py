@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
-from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.recommend import RecommendConfig
@@ -84,8 +84,8 @@ class PretrainConfig(DeviceSettings):
         """Yield the problems of encoder settings that do not work with pretraining."""
         if not isinstance(self.encoder, TransformerSettings):
             if isinstance(self.encoder, EncoderSettings):
-                yield (f"encoder={self.encoder.kind}: has no trainable layers; choose minilm, hf, "
-                       f"pretrained or scratch")
+                yield (f"encoder={self.encoder.kind}: has no trainable layers; choose one of "
+                       f"{', '.join(name for name, each in ENCODERS.items() if each.fits_command('pretrain'))}")
             return
         for key, usual in (("whitening", 0), ("projection", None)):
             if getattr(self.encoder, key) != usual:

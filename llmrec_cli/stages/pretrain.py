@@ -24,9 +24,6 @@ from llmrec_cli.training.probe import build_probe, run_probe
 
 def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     """Train the encoder on the corpus, measure it on held-out texts before and after, save it."""
-    if not cfg.encoder.has_layers:
-        raise ConfigError(f"encoder={cfg.encoder.kind}: has no transformer to pretrain; choose encoder=minilm, hf, "
-                          f"pretrained or scratch")
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = {} if cfg.encoder.begins_at_random else identities(cfg.encoder)
