@@ -38,17 +38,22 @@ commands, in the order of use:
 
 options:
   llmrec <command> --help      print the inputs, outputs and main settings of a command
+  llmrec <command> --help head list the options of a setting
   llmrec <command> --help head=ease
                                print the settings of an option, with defaults and ranges for tuning
   llmrec <command> --cfg job   print the complete configuration and stop
   llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
+  llmrec <command> settings=<file>.yaml
+                               use the settings in a YAML file, below those of the command line; one file for all
+                               commands, each takes its own
   llmrec <command> --config-dir=<folder>
                                use your own options and experiments in YAML files, <folder>/head/<name>.yaml,
                                <folder>/experiment/<name>.yaml, ... (runs no code)
   llmrec <command> plugins=[<package>]
                                use heads, losses, encoders, ... of your own Python package (runs its code)
   llmrec --version             print the version
-  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
+  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)", zsh likewise;
+                               in fish llmrec -sc install=fish | source
 
 example:
   llmrec prepare dataset=movielens_100k && llmrec finetune && llmrec evaluate
@@ -106,13 +111,15 @@ def run(arguments: Sequence[str]) -> int:
         print(f"llmrec {__version__}")
         return 0
     if arguments[0] in ("-sc", "--shell-completion"):
-        from llmrec_cli.help import complete
+        from llmrec_cli.completion import complete
 
-        return complete(arguments[1:])
+        return complete(arguments[1:], [*OPTIONS, "--help"])
     command, rest = arguments[0], list(arguments[1:])
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
+        if command.partition("=")[0] in OPTIONS:
+            raise ConfigError(f"{command}: the command comes first, llmrec <command> {' '.join(arguments[:2])}")
         kind = "option" if command.startswith("-") else "command"
         names = [*SUMMARIES, "--help", "--version"]
         meant = f" (did you mean '{_SYNONYMS[command]}'?)" if command in _SYNONYMS else nearest(command, names)

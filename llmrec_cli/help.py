@@ -8,9 +8,6 @@ import ast
 import dataclasses
 import functools
 import inspect
-import os
-import re
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
@@ -25,41 +22,6 @@ from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
-
-
-def complete(arguments: Sequence[str]) -> int:
-    """Run `llmrec -sc install=bash` (print a script) or `llmrec -sc query=bash` (called by that script)."""
-    if len(arguments) != 1 or arguments[0].partition("=")[0] not in ("install", "uninstall", "query"):
-        raise ConfigError("-sc: write install=bash, install=zsh or install=fish (or uninstall=...)")
-    command = next(iter(COMMANDS))
-    if arguments[0].startswith("query="):
-        line = os.environ.get("COMP_LINE", "")
-        words = line.split()[1:]
-        if not words or (len(words) == 1 and not line.endswith(" ")):
-            print(" ".join(name for name in COMMANDS if name.startswith("".join(words))))
-            return 0
-        command = words[0]
-        if command not in COMMANDS:
-            return 0
-        # Hydra's own settings are removed: hydra.searchpath=[pkg://<module>] would import a module.
-        os.environ["COMP_LINE"] = re.sub(r"(?<=\s)[+~]*hydra\S*\s", "", line.replace(command, "", 1))
-    _hydra(command, arguments[0])
-    return 0
-
-
-def _hydra(command: str, request: str) -> None:
-    import hydra
-
-    from llmrec_cli.config import register_schemas
-    from llmrec_cli.option_files import configs_dir
-
-    def nothing(_: object) -> None:
-        """Never called: Hydra handles the request itself."""
-
-    register_schemas()
-    sys.argv = ["llmrec", "-sc", request]
-    hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=command)(nothing)()
-
 
 ABOUT = {
     "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",

@@ -186,8 +186,8 @@ class DatasetSettings(OptionSettings):
             yield "list_separator=: must be at least one character"
         for key in ("item_text", "user_text", "group_text"):
             if brace := re.search(r"[{}]", re.sub(r"\{\{|\}\}|\{[^{}]+\}", "", getattr(self, key))):
-                yield (f"{key}={getattr(self, key)}: unbalanced '{brace[0]}'; write a column as {{name}}, and a literal "
-                       f"brace twice")
+                yield (f"{key}={getattr(self, key)}: unbalanced '{brace[0]}'; write a column as {{name}}, and a "
+                       f"literal brace twice")
         for key in ("attributes", "user_attributes", "group_attributes"):
             for column, type_name in getattr(self, key).items():
                 if type_name not in _ATTRIBUTE_TYPES:

@@ -207,8 +207,9 @@ class ModelConfig(Settings):
 
     def problems(self) -> Iterator[str]:
         if self.encoder is not None and self.encoder.begins_at_random and self.head.has_effect("encoder"):
-            yield (f"encoder={self.encoder.kind}: has random weights; run `llmrec pretrain encoder={self.encoder.kind}` "
-                   f"first, and then choose encoder=pretrained")
+            kind = self.encoder.kind
+            yield (f"encoder={kind}: has random weights; run `llmrec pretrain encoder={kind}` first, and then choose "
+                   f"encoder=pretrained")
         if self.head.combines:
             return
         uses = self.head.uses()

@@ -9,7 +9,6 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.export import identities
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.modules import Training
-from llmrec_cli.errors import ConfigError
 from llmrec_cli.evaluation.pretraining import PretrainingResults, metrics_of, show, write_report
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain

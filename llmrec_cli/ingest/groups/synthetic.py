@@ -30,7 +30,6 @@ from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.dataset import DatasetSettings
-from llmrec_cli.settings.split import SplitSettings
 
 _CELLS = 1 << 24
 """Approximate number of similarities in memory at a time."""
