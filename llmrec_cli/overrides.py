@@ -59,8 +59,9 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     texts = [*(override.text for override in named), *(change.text for change in below), *rest]
     problems += _without_tuning(texts)
     options = _option_classes(texts)
-    alternatives = []
-    for override in [*named, *below, *map(Override, rest)]:
+    alternatives: list[list[Change]] = []
+    overrides: list[Override | Change] = [*named, *below, *map(Override, rest)]
+    for override in overrides:
         if isinstance(override, Change):
             alternatives.append([override])
             continue

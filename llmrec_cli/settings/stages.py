@@ -263,5 +263,6 @@ class EvaluateConfig(CacheSettings):
             yield f"k={self.k}: list lengths must be from 1 to {LONGEST_LIST}"
 
 
-COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
-            "evaluate": EvaluateConfig, "recommend": RecommendConfig}
+COMMANDS: dict[str, type[StageSettings]] = {
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig, "recommend": RecommendConfig}
