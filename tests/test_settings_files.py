@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmrec_cli.config import compose, compose_runs, describe
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.stages import COMMANDS
+from tests.some_slow import num_examples
 
 SHOP = """
 dataset:
@@ -213,3 +216,27 @@ def test_a_file_with_nothing_for_a_command_changes_nothing(command):
     changed = compose(command, [*needed, file])
     changed.settings = {}
     assert changed == compose(command, needed)
+
+
+keys = st.sampled_from(
+    ["dataset", "head", "split", "kind", "members", "ease", "l2", "features", "text", "search", "optim", "epochs", "query",
+     "history", "finetune", "recommend", "head.l2", "dataset.columns", "columns", "settings", "engine", "conf", "encoder",
+     "parts", "k", "seed", "<<", "hydra", "a.b", "'x", "="]) | st.text(max_size=4)
+values = st.sampled_from(["ease", "fusion", "files", "${seed}", "${oc.env:HOME}", "null", "{a: 1}", "[", ["a", 1]]) \
+    | st.none() | st.booleans() | st.integers(-10**25, 10**25) | st.floats() | st.text(max_size=6)
+trees = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+                     max_leaves=12)
+
+
+@settings(max_examples=num_examples(1000) // 4, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(keys, trees, max_size=4).map(lambda tree: yaml.safe_dump(tree, allow_unicode=True)),
+       st.sampled_from(list(COMMANDS)))
+def test_any_content_ends_in_settings_or_in_problems_with_the_file(content, command):
+    file = write("any.yaml", content)
+    found = []
+    try:
+        assert compose(command, [file]).settings.keys() == {"any.yaml"}
+    except ConfigError as error:
+        found = error.problems
+    assert all(problem and len(problem) < 2000 for problem in found)
