@@ -122,7 +122,8 @@ def _with_value(command: str, word: str, after: Sequence[str]) -> str:
         return f"{word} {' '.join(after)}: write {shlex.join([word + ' '.join(after)])}, without blanks around the " \
                f"equals sign"
     kinds = {kind for hint in hints_at(COMMANDS[command], key.path) for kind in kinds_of(hint)}
-    if str not in kinds and "list of text" not in kinds:
+    opened = key.value.startswith(("{", "[")) and not key.value.endswith(("}", "]"))
+    if str not in kinds and "list of text" not in kinds and not opened:
         return ""
     return (f"{' '.join(after)}: stands alone after {word}; quote a value with blanks: "
             f"{key.text}={shlex.quote(' '.join([key.value, *after]))}")

@@ -219,9 +219,9 @@ def test_a_file_with_nothing_for_a_command_changes_nothing(command):
 
 
 keys = st.sampled_from(
-    ["dataset", "head", "split", "kind", "members", "ease", "l2", "features", "text", "search", "optim", "epochs", "query",
-     "history", "finetune", "recommend", "head.l2", "dataset.columns", "columns", "settings", "engine", "conf", "encoder",
-     "parts", "k", "seed", "<<", "hydra", "a.b", "'x", "="]) | st.text(max_size=4)
+    ["dataset", "head", "split", "kind", "members", "ease", "l2", "features", "text", "search", "optim", "epochs", "k",
+     "query", "history", "finetune", "recommend", "head.l2", "dataset.columns", "columns", "settings", "engine", "conf",
+     "encoder", "parts", "seed", "<<", "hydra", "a.b", "'x", "="]) | st.text(max_size=4)
 values = st.sampled_from(["ease", "fusion", "files", "${seed}", "${oc.env:HOME}", "null", "{a: 1}", "[", ["a", 1]]) \
     | st.none() | st.booleans() | st.integers(-10**25, 10**25) | st.floats() | st.text(max_size=6)
 trees = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),

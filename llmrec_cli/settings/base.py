@@ -247,7 +247,8 @@ class Builder:
             return None if None in entries else entries
         if origin is dict:
             if not isinstance(value, Mapping):
-                return self._note(where, value, "expected a mapping, {name: value}")
+                return self._note(where, value, f"expected a mapping; write '{where}={{<name>: <value>, <name>: "
+                                                f"<value>}}', in quotes, since the shell would divide it")
             if args[1] is str:
                 value = dict(_flat(value))
             values = {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
