@@ -185,7 +185,7 @@ class DatasetSettings(OptionSettings):
         if not self.list_separator:
             yield "list_separator=: must be at least one character"
         for key in ("item_text", "user_text", "group_text"):
-            if brace := re.search(r"[{}]", re.sub(r"\{\{|\}\}|\{[^{}]+\}", "", getattr(self, key))):
+            if brace := re.search(r"[{}]", re.sub(r"\{\{|\}\}|\{[^{}]*\}", "", getattr(self, key))):
                 yield (f"{key}={getattr(self, key)}: unbalanced '{brace[0]}'; write a column as {{name}}, and a "
                        f"literal brace twice")
         for key in ("attributes", "user_attributes", "group_attributes"):
