@@ -20,6 +20,7 @@ SUMMARIES = {
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
+    "init": "your files -> a settings file for prepare, drafted from their first rows",
 }
 # Words that other tools use for a command.
 _SYNONYMS = {"train": "finetune", "fit": "finetune", "tune": "finetune", "test": "evaluate", "predict": "recommend",
@@ -33,7 +34,7 @@ _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item t
 
 usage: llmrec <command> [key=value ...]
 
-commands, in the order of use:
+commands, the first five in the order of use:
 {chr(10).join(f"  {name:10} {summary}" for name, summary in SUMMARIES.items())}
 
 options:
@@ -246,6 +247,9 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     from llmrec_cli.run_dir import NoRunDir, RunDir
 
     signal.signal(signal.SIGTERM, _terminated)
+    if not settings.has_run_dir:
+        run_in(NoRunDir(), command, settings)
+        return Path(os.devnull)
     processes.join(command)
     resume = getattr(settings, "resume", "")
     if not processes.is_first():

@@ -26,7 +26,8 @@ from llmrec_cli.settings.stages import COMMANDS
 ABOUT = {
     "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",
                 "data/prepared/<dataset.name>: interactions, items, users, rejects (Parquet) and manifest.json",
-                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.item_text",
+                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.formats",
+                 "dataset.item_text",
                  "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
                  "dataset.min_item_interactions", "dataset.duplicates", "dataset.drop_users", "dataset.newest",
                  "dataset.timestamp_unit", "dataset.name",
@@ -68,6 +69,10 @@ ABOUT = {
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
                    "llmrec recommend query.members=[13,181,655] reasons=true"]),
+    "init": ("the first rows of files of interactions, items, users and groups, in any format and language",
+             "a settings file (output=) with roles, columns, formats, times, events, texts and attributes",
+             ["files", "output", "name"],
+             ["llmrec init orders.csv products.csv", "llmrec init events.jsonl output=events.yaml"]),
 }
 
 

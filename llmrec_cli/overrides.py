@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.keys import (
@@ -51,6 +52,7 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     There is one run. With `several`, commas separate values and every combination is a run.
     """
     require_distinct(config_dir)
+    typed = with_words(command, typed)
     below, problems = _of_settings_files(command, typed, config_dir)
     typed, alone = bare_words(command, [text for text in typed if text.partition("=")[0] != SETTINGS])
     problems = alone + problems
@@ -79,6 +81,14 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     if number > MAX_RUNS:
         raise ConfigError(f"--multirun: more than {MAX_RUNS:,} runs; give fewer values")
     return [list(run) for run in itertools.product(*alternatives)], problems
+
+
+def with_words(command: str, typed: Sequence[str]) -> list[str]:
+    """Return the overrides with the values that are given without a key as one override: files=["a.csv","b.csv"]."""
+    setting: str = getattr(COMMANDS[command], "words", "")
+    words = [text for text in typed if setting and ("=" not in text or Path(text).is_file())]
+    listed = ",".join(f'"{word}"' for word in words)
+    return [*(text for text in typed if text not in words), *([f"{setting}=[{listed}]"] if words else [])]
 
 
 def _note_outward(change: Change, origin: str, problems: list[str]) -> bool:

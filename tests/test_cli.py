@@ -340,7 +340,7 @@ def test_exit_codes_are_one_per_kind():
 # --- completion
 
 @pytest.mark.parametrize(("line", "expected"), [
-    ("llmrec ", {"prepare", "pretrain", "finetune", "evaluate", "recommend"}), ("llmrec pre", {"prepare", "pretrain"}),
+    ("llmrec ", set(COMMANDS)), ("llmrec pre", {"prepare", "pretrain"}),
     ("llmrec nonsense ", set()), ("", set()), ("llmrec", set()), ("llmrec finetune head=ea", {"head=ease"}),
     ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate=", "optim.ema="}),
     ("llmrec finetune head=ease head.features.t", {"head.features.text=", "head.features.tuned=",

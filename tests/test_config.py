@@ -341,7 +341,7 @@ def test_an_invalid_experiment_is_refused_with_its_file(tmp_path, content):
     (tmp_path / "experiment" / "mine.yaml").write_text(yaml.safe_dump(content))
     (problem,) = problems("finetune", "experiment=mine", config_dir=str(tmp_path))
     assert "mine.yaml" in problem
-    assert "expected a command (prepare, pretrain, finetune, evaluate, recommend)" in problem
+    assert f"expected a command ({', '.join(COMMANDS)})" in problem
 
 
 # --- members of a fusion

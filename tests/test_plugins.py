@@ -186,7 +186,6 @@ def test_only_the_command_line_names_packages(package, llmrec, tiny_prepared, tm
         assert "my_shop" not in sys.modules
 
 
-@pytest.mark.slow
 def test_a_saved_model_and_a_saved_run_load_no_package(package, llmrec, tiny_prepared, tmp_path):
     assert finetune(llmrec, tiny_prepared, "head=popularity", "run_dir=run").code == 0
     manifest = tmp_path / "run" / "model" / "manifest.json"

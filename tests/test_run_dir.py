@@ -155,6 +155,14 @@ def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else():
     assert os.listdir() == ["a"]
 
 
+def test_a_reader_of_the_old_file_reads_it_to_the_end_although_it_is_replaced():
+    write_bytes(Path("a"), b"old content")
+    with Path("a").open("rb", buffering=0) as stream:
+        beginning = stream.read(4)
+        write_bytes(Path("a"), b"new, longer content")
+        assert beginning + stream.read() == b"old content"
+
+
 def test_a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else():
     with whole_folder(Path("f")) as temporary:
         (temporary / "inside").mkdir()

@@ -67,4 +67,4 @@ def cold_users_content(ranked_by_num: RankedByNumGiven, models: Mapping[str, Seq
             "comparisons": {name: {other: main_columns(results[name].comparison(baseline))
                                    for other, baseline in results.items() if other not in models} for name in models}}
     task = next(iter(next(iter(ranked_by_num.values())).values()))[0].task
-    return {"after": cfg.cold_users.num_excluded, "num_users": len(task.queries), "told": by_number}
+    return {"after": cfg.cold_users.num_excluded, "num_users": len(task.queries), "by_num_given": by_number}

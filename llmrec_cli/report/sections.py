@@ -11,7 +11,7 @@ def cold_users_table(content: dict[str, Any], k: int) -> Table:
     """Return a row per history length and recommender: ndcg, recall, and gains over the baselines."""
     names, rows = metric_columns("summary", k), []
     baselines = _baselines(content)
-    for number, one in content["told"].items():
+    for number, one in content["by_num_given"].items():
         for recommender, metrics in one["metrics"].items():
             gains = [difference_cell(one["comparisons"].get(recommender, {}).get(other, {}).get(names[0]), 1)
                      for other in baselines]
@@ -24,7 +24,7 @@ def cold_users_table(content: dict[str, Any], k: int) -> Table:
 def cold_users_lines(content: dict[str, Any], k: int) -> str:
     """Return the same table for a terminal, with ndcg only."""
     name, baselines, rows = f"ndcg@{k}", _baselines(content), []
-    for number, one in content["told"].items():
+    for number, one in content["by_num_given"].items():
         for recommender, metrics in one["metrics"].items():
             gains = []
             for other in baselines:
@@ -42,7 +42,7 @@ def history_label(number: str) -> str:
 
 
 def _baselines(content: dict[str, Any]) -> list[str]:
-    first = next(iter(content["told"].values()))
+    first = next(iter(content["by_num_given"].values()))
     return list(next(iter(first["comparisons"].values())))
 
 

@@ -20,6 +20,10 @@ class StageSettings(Settings):
 
     main_input: ClassVar[str] = ""
     """Setting and example of the command's input, which a word without an equals sign probably is."""
+    has_run_dir: ClassVar[bool] = True
+    """False for a command that has no run directory."""
+    words: ClassVar[str] = ""
+    """Setting whose values may be given without a key, as the files of `llmrec init a.csv b.csv`; empty for none."""
     run_dir: str = ""
     """Folder of the run; empty for runs/<command>/<time>."""
     debug: bool = False

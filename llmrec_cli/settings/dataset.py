@@ -1,6 +1,5 @@
 """Data sets: input files of interactions, items and users, and the filters on their rows."""
 
-import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,11 +7,15 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings, Settings, nearest
 from llmrec_cli.settings.cluster_users import ClusterUsersSettings
+from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
            "entity_id", "text", "order")
 EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
+FILE_KEYS = ("interactions", "items", "users", "train", "valid", "test", "groups", "group_info", "group_interactions",
+             "group_train", "group_valid", "group_test", "knowledge", "entities", "links", "documents")
+"""Roles of input files: the settings that name them (entities: dataset.knowledge.entities)."""
 DUPLICATES = ("keep_last", "keep_first", "sum", "max", "error")
 VALUES = ("strength", "rating")
 VALUE_KINDS = ("event_weight", *VALUES)
@@ -237,7 +240,7 @@ class DatasetSettings(OptionSettings):
 
 
 @dataclass
-class FilesSettings(DatasetSettings):
+class FilesSettings(DatasetSettings, FormatSettings):
     """Your own CSV, TSV, JSONL and Parquet files, plain, .gz or .zst: a file, a list of files or a glob."""
 
     kind: str = "files"
@@ -293,16 +296,10 @@ class FilesSettings(DatasetSettings):
     """Names that user_id and title have in dataset.users, if they differ from dataset.columns."""
     group_columns: dict[str, str] = field(default_factory=dict)
     """Names that group_id and title have in dataset.group_info, if they differ from dataset.columns."""
-    encoding: str = "utf-8"
-    """Encoding of CSV, TSV and JSONL files. It must extend ASCII: utf-8, latin-1, gb18030, ..."""
-    delimiter: str = ""
-    """Separates the fields of a row, one character (`\\t` for a tab). Empty: ',' for .csv, tab for .tsv, and for other
-    names the most frequent of comma, tab, ';' and '|' in the header."""
-    quote: str = '"'
-    """Quotes fields that contain the delimiter or a line break, one character; empty if nothing is quoted."""
-    escape: str = ""
-    """Escape character of delimited files: `\\` for files that write \\" for a quote inside quotes (a field \\N, as
-    MySQL writes it, is then empty). Empty (default): quotes inside quotes are doubled."""
+    formats: dict[str, FormatSettings] = field(default_factory=dict)
+    """Formats of the files of single settings, over dataset.delimiter, dataset.encoding and the others, which hold for
+    all files: {items: {delimiter: ';', encoding: windows-1252, skip_rows: 2}}. Keys: interactions, items, users, train,
+    groups, ..., the settings that name files."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -332,14 +329,12 @@ class FilesSettings(DatasetSettings):
                    f"of the two")
         if self.group_columns and self.group_info is None:
             yield "group_columns: has an effect only with dataset.group_info=<file>"
-        if len(self.delimiter) > 1 and self.delimiter != "\\t":
-            yield f"delimiter={self.delimiter}: must be one character"
-        for key in ("quote", "escape"):
-            if len(getattr(self, key)) > 1:
-                yield f"{key}={getattr(self, key)}: must be one character, or empty"
-        if self.escape and self.escape in (self.quote, self.delimiter):
-            yield f"escape={self.escape}: equals the quote or the delimiter; a doubled quote needs no escape"
-        yield from self._encoding_problems()
+        yield from FormatSettings.problems(self)
+        for role in self.formats:
+            if role not in FILE_KEYS:
+                yield f"formats.{role}: no such files{nearest(role, FILE_KEYS)}; choose among {', '.join(FILE_KEYS)}"
+            elif not self.names_files(role):
+                yield f"formats.{role}: has no effect without dataset.{role}=<file>"
 
     def split_problems(self, split_kind: str) -> Iterator[str]:
         named = [key for key in ("train", "valid", "test") if getattr(self, key) is not None]
@@ -350,14 +345,12 @@ class FilesSettings(DatasetSettings):
             yield ("split=given: needs dataset.train and dataset.test or dataset.valid (or both), without "
                    "dataset.interactions; to split a single file choose another split")
 
-    def _encoding_problems(self) -> Iterator[str]:
-        try:
-            ascii_stays = "a,\n".encode(self.encoding) == b"a,\n"
-        except (LookupError, UnicodeError):
-            yield f"encoding={self.encoding}: no such encoding{nearest(self.encoding, _ENCODINGS)}"
-            return
-        if not ascii_stays or codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32", "utf-7")):
-            yield f"encoding={self.encoding}: only encodings that extend ASCII can be read; convert the file to UTF-8"
+    def format_of(self, role: str) -> FormatSettings:
+        """Return the format that the settings give to the files of a role, one of FILE_KEYS."""
+        return self.formats.get(role, FormatSettings()).over(self)
 
-
-_ENCODINGS = ("utf-8", "latin-1", "cp1252", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "koi8-r")
+    def names_files(self, role: str) -> bool:
+        """Return True if the settings name files of a role."""
+        if role in ("knowledge", "entities"):
+            return (self.knowledge.triples if role == "knowledge" else self.knowledge.entities) is not None
+        return getattr(self, role) is not None

@@ -263,6 +263,24 @@ class EvaluateConfig(CacheSettings):
             yield f"k={self.k}: list lengths must be from 1 to {LONGEST_LIST}"
 
 
+@dataclass
+class InitConfig(StageSettings):
+    """Settings of `init`: a settings file drafted from your files."""
+
+    has_run_dir: ClassVar[bool] = False
+    words: ClassVar[str] = "files"
+    files: list[str] = field(default_factory=list)
+    """Files of interactions, items, users and groups, in any order; `llmrec init a.csv b.csv` names them too."""
+    output: str = "shop.yaml"
+    """Settings file to write; an existing file is never written over."""
+    name: str = ""
+    """Name of the prepared data; empty for the name of the settings file."""
+
+    def problems(self) -> Iterator[str]:
+        if not self.output.endswith((".yaml", ".yml")):
+            yield f"output={self.output}: must end in .yaml"
+
+
 COMMANDS: dict[str, type[StageSettings]] = {
-    "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
-    "evaluate": EvaluateConfig, "recommend": RecommendConfig}
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig, "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig, "init": InitConfig}

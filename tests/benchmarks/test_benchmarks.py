@@ -67,6 +67,8 @@ RUNS = [
         [rf"4,000 rows of Parquet, integer ids: prepare {NUMBER} s .* sort {NUMBER} s",
          rf"4,000 rows of Parquet, text ids: prepare {NUMBER} s",
          rf"MovieLens-1M, from .*: {NUMBER} s"]),
+    Toy("recipe.py", ["<prepared>", "--recipe", "popularity", "--test"],
+        [rf"popularity +ndcg@10 {NUMBER} +\d+ +\d+ +{NUMBER}"]),
     Toy("scaling.py", ["grow", "rows", "head=item_knn", "size=base", "scale=0.01"],
         [rf"item_knn +base( +{NUMBER}){{4}}", r"scaling\.svg",
          *(rf"{step} {setting} +{NUMBER} s, +{NUMBER} processor s, +{NUMBER} GiB" for step, setting in (

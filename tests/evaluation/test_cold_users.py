@@ -79,18 +79,18 @@ def content_of(run_dir):
 def test_a_profile_alone_beats_popularity_where_it_says_what_users_love(run, capsys):
     run_dir = run("clusters", "ease")
     result = content_of(run_dir)["cold_users"]
-    assert list(result["told"]) == ["0", "1", "3"]
+    assert list(result["by_num_given"]) == ["0", "1", "3"]
     assert (result["after"], result["num_users"]) == (3, 15)
-    names = result["told"]["0"]["metrics"]
+    names = result["by_num_given"]["0"]["metrics"]
     assert set(names) == {"clusters", "ease", "popularity"}
-    gain = result["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
+    gain = result["by_num_given"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
     assert gain["ci95"][0] > 0
     # EASE cannot score a user without a history, so popularity is used.
     assert names["ease"]["ndcg@5"] == names["popularity"]["ndcg@5"]
-    assert result["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
+    assert result["by_num_given"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
     # Popularity ignores the history, so its metrics are the same for every number of given interactions.
-    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in result["told"].values()}) == 1
-    assert result["told"]["3"]["metrics"]["ease"] != names["ease"]
+    assert len({one["metrics"]["popularity"]["ndcg@5"]["mean"] for one in result["by_num_given"].values()}) == 1
+    assert result["by_num_given"]["3"]["metrics"]["ease"] != names["ease"]
 
     page = run_dir.file("report.html").read_text()
     assert "Cold-start users" in page
@@ -107,16 +107,16 @@ def held_out(shop):
 def test_the_rest_of_the_report_uses_the_largest_number_of_given_interactions(run, shop):
     run_dir = run("clusters", "ease")
     content = content_of(run_dir)
-    most = content["cold_users"]["told"]["3"]
+    most = content["cold_users"]["by_num_given"]["3"]
     assert content["metrics"]["ndcg@5"] == most["metrics"]["clusters"]["ndcg@5"]
     assert content["baselines"]["popularity"]["ndcg@5"] == most["metrics"]["popularity"]["ndcg@5"]
     assert set(pq.read_table(run_dir.file("per_user.parquet"))["query_id"].to_pylist()) == held_out(shop)
 
 
 def test_one_number_of_given_interactions_gives_the_metrics_that_several_give(run):
-    several = content_of(run("clusters"))["cold_users"]["told"]["1"]
+    several = content_of(run("clusters"))["cold_users"]["by_num_given"]["1"]
     alone = content_of(run("clusters", name="alone", cold_users=ColdUsersSettings(on=True, first=[1], after=3)))
-    assert alone["cold_users"]["told"]["1"] == several
+    assert alone["cold_users"]["by_num_given"]["1"] == several
 
 
 def test_lists_exclude_the_given_interactions(run, shop):
@@ -146,7 +146,7 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
     monkeypatch.setattr(entrants, "load_recommender", forgetful)
     forgot = content_of(run("clusters", baselines=[]))["cold_users"]
     monkeypatch.undo()
-    assert list(forgot["told"]) == ["0", "1", "3"]
+    assert list(forgot["by_num_given"]) == ["0", "1", "3"]
 
 
 def test_without_cold_users_the_error_names_the_remedy(run):
@@ -163,7 +163,7 @@ def test_cold_users_are_refused_with_groups_and_with_seen_items():
 
 def test_tables_go_without_baselines():
     metrics = {"ndcg@5": {"mean": 0.5, "ci95": [0.4, 0.6]}, "recall@5": {"mean": 0.25, "ci95": None}}
-    result = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
+    result = {"after": 1, "num_users": 7, "by_num_given": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
     assert cold_users_table(result, 5).columns == ["ndcg@5", "recall@5"]
     assert [row.name for row in cold_users_table(result, 5).rows] == ["1 interaction: m"]
     assert "0.5000" in cold_users_lines(result, 5)

@@ -14,9 +14,9 @@ from tests.some_slow import some_slow
 
 
 def test_26_bad_utf_8_is_named_by_line_and_byte(llmrec):
-    assert refused(llmrec, ROWS.encode() + b"caf\xe9,i,1,1600000000\n") == (
-        f"clicks.csv: line 42, byte {len(ROWS) + 3} (counted from 0): 0xe9 is not utf-8; set dataset.encoding to that "
-        "of the file, such as latin-1 or gb18030, or repair it")
+    assert refused(llmrec, (ROWS + "é,ü,1,1600000000\nß,i,1,1600000000\n").encode() + b"caf\xe9,i,1,1600000000\n") == (
+        f"clicks.csv: line 44, byte {len(ROWS) + 40} (counted from 0): 0xe9 is not utf-8; set "
+        "dataset.formats.interactions.encoding to that of the file, such as latin-1 or gb18030, or repair it")
 
 
 def test_27_a_byte_order_mark_is_accepted_and_utf_16_refused(llmrec):

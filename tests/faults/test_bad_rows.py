@@ -29,7 +29,6 @@ def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(l
     assert result == [(value, (START + time) * 1000)] * 3
 
 
-@pytest.mark.slow
 @pytest.mark.audited
 def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     content = ROWS + f"u0,i0,1,{START}\n" * 3
@@ -75,6 +74,9 @@ def test_37_a_time_that_cannot_be_is_rejected_by_line(llmrec, time):
          "reason": f"'{time}' is not a time in 's', or is before 1970 or after 2100"}]
 
 
+DECIMAL = "set dataset.decimal=',', or export numbers with a decimal point"
+
+
 def with_commas(value, time):
     return "user_id;item_id;value;timestamp\n" + "".join(
         f"u{n % 7};i{n};{value if n % 2 else n};{time if n % 2 else START + n}\n" for n in range(40))
@@ -84,28 +86,29 @@ def with_commas(value, time):
     ("4,5", "4.5 for '4,5'"), ("-1.234,5", "-1234.5 for '-1.234,5'"),
     ("1,234", "1.234 for '1,234', or 1234 where the comma groups thousands")]))
 def test_37_a_decimal_comma_is_named_as_the_cause_and_no_setting_is_blamed(llmrec, value, remedy):
-    message = refused(llmrec, with_commas(value, START), "dataset.delimiter=;")
+    message = refused(llmrec, with_commas(value, START), "dataset.delimiter=;", "dataset.decimal=.")
     assert f"The first ones:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in message
-    assert message.endswith(f"decimal comma\nIn the column value, export numbers with a decimal point: {remedy}")
-    prepared_ids(llmrec, with_commas(value, START), "dataset.delimiter=;", "dataset.max_reject_share=0.5")
+    assert message.endswith(f"decimal comma\nIn the column value, {DECIMAL}: {remedy}")
+    prepared_ids(llmrec, with_commas(value, START), "dataset.decimal=.", "dataset.max_reject_share=0.5")
     assert {row["reason"] for row in pq.read_table("data/prepared/fault/rejects.parquet").to_pylist()} == {
         f"'{value}' is not a number: it has a decimal comma"}
 
 
 def test_37_a_decimal_comma_in_a_time_is_named_too(llmrec):
-    some = refused(llmrec, with_commas(1, f"{START},5"), "dataset.delimiter=;")
+    some = refused(llmrec, with_commas(1, f"{START},5"), "dataset.delimiter=;", "dataset.decimal=.")
     assert f"line 3: timestamp '{START},5' is not a time in 's', or is before 1970 or after 2100: it has a decimal " \
            f"comma\n" in some
-    assert some.endswith(f"In the column timestamp, export numbers with a decimal point: {START}.5 for '{START},5'")
+    assert some.endswith(f"In the column timestamp, {DECIMAL}: {START}.5 for '{START},5'")
     all_of_them = "".join(f"u{n % 7};i{n};1;4529{n % 7},25\n" for n in range(40))
-    assert refused(llmrec, "user_id;item_id;value;timestamp\n" + all_of_them, "dataset.delimiter=;") == (
-        "clicks.csv: line 2: timestamp '45290,25' has a decimal comma, which is not supported; export numbers with a "
-        "decimal point: 45290.25 for '45290,25'")
+    content = "user_id;item_id;value;timestamp\n" + all_of_them
+    assert refused(llmrec, content, "dataset.delimiter=;", "dataset.decimal=.") == (
+        "clicks.csv: line 2: timestamp '45290,25' has a decimal comma; set dataset.decimal=',', or export "
+        "numbers with a decimal point: 45290.25 for '45290,25'")
 
 
 def test_37_a_decimal_comma_among_other_bad_rows_is_named_before_the_other_advice(llmrec):
     message = refused(llmrec, ROWS + 'u1,i9,"4,5",1\nu1,i8,high,1\n')
-    assert "In the column value, export numbers with a decimal point: 4.5 for '4,5'\nRepair them, or set " in message
+    assert f"In the column value, {DECIMAL}: 4.5 for '4,5'\nRepair them, or set " in message
 
 
 @pytest.mark.slow

@@ -62,23 +62,25 @@ BOOKS = ('"ISBN";"Book-Title"\n"1";"Plain"\n"2";"Again: \\"The King\\"; vol 2"\n
 
 def test_a_semicolon_separated_csv_is_distinguished_from_a_misplaced_quote(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
-    assert refused(llmrec, ratings) == (
+    assert refused(llmrec, ratings, "dataset.delimiter=,") == (
         "clicks.csv: line 1: the header has a quote that is misplaced or never closed; its delimiter is ';', so set "
-        "dataset.delimiter=';'")
+        "dataset.formats.interactions.delimiter=';'")
 
 
 @pytest.mark.slow
 def test_a_backslash_before_a_quote_names_the_setting_that_reads_it_and_it_does(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
-    Path("books.csv").write_bytes(BOOKS.encode("latin-1"))
-    text = ["dataset.delimiter=;", "dataset.columns.user_id=User-ID", "dataset.columns.item_id=ISBN",
+    # Detected if it makes all rows whole, so not with a row that is bad for another reason.
+    Path("books.csv").write_bytes(f'{BOOKS}"5";"x";"y"\n'.encode("latin-1"))
+    text = ["dataset.columns.user_id=User-ID", "dataset.columns.item_id=ISBN",
             "dataset.items=books.csv", "dataset.item_columns.title=Book-Title"]
-    place = BOOKS.encode("latin-1").index(b"\xf6")
-    assert f"books.csv: line 5, byte {place} (counted from 0): 0xf6 is not utf-8; set dataset.encoding" in refused(
+    assert "if \\\" is a quote inside quotes, set dataset.formats.items.escape='\\'" in refused(
         llmrec, ratings, *text)
-    assert "if \\\" is a quote inside quotes, set dataset.escape='\\'" in refused(
-        llmrec, ratings, *text, "dataset.encoding=latin-1")
+    Path("books.csv").write_bytes(BOOKS.encode("latin-1"))
     prepared_ids(llmrec, ratings, *text, "dataset.encoding=latin-1", "dataset.escape=\\")
+    titles = pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()
+    assert titles == ["Plain", 'Again: "The King"; vol 2', "Ends \\", "Die Mörder"]
+    prepared_ids(llmrec, ratings, *text)
     titles = pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()
     assert titles == ["Plain", 'Again: "The King"; vol 2', "Ends \\", "Die Mörder"]
 
@@ -116,4 +118,15 @@ def test_leaving_out_most_rows_is_never_advised(llmrec):
     message = refused(llmrec, content)
     assert "20 of 30 rows (66.67%) are bad" in message
     assert "set dataset.max_reject_share" not in message
-    assert "So many rows are bad, so probably a setting is wrong and not the rows" in message
+    assert message.endswith("20 of them: item_id is empty; probably a setting is wrong and not the rows: map a column "
+                            "that is filled with dataset.columns.item_id=<name>, or leave these rows out of the export")
+
+
+@pytest.mark.parametrize(("row", "advice"), [
+    ("u,i,1,2\n", "4 fields where the header has 3; probably a setting is wrong and not the rows: compare the format "
+                  "with the file: dataset.formats.interactions.delimiter, quote, escape and skip_rows"),
+    ("u,i,many\n", "value is not a number; probably a setting is wrong and not the rows: map dataset.columns.value to "
+                   "a column of numbers, or remove that column or mapping")])
+def test_above_a_twentieth_of_bad_rows_the_cause_is_named(llmrec, row, advice):
+    message = refused(llmrec, "user_id,item_id,value\n" + "u,i,1\n" * 30 + row * 2, "dataset.duplicates=sum")
+    assert message.endswith(f"2 of them: {advice}")

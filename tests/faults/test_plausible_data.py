@@ -90,7 +90,6 @@ def test_84_appending_an_empty_file_changes_nothing(llmrec, empty):
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", name="first")[0].code == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("policy", some_slow(["auto", "sum"]))
 def test_84_appending_a_repeated_file_under_any_name_changes_nothing(llmrec, policy):
     Path("1.csv").write_text(DAYS[0])

@@ -25,6 +25,7 @@ from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.peft import LoraSettings
 from tests.conftest import own_sigterm
 from tests.faults.common import CONTEXT
+from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 from tests.tiny_models import save_tiny
 
@@ -158,13 +159,13 @@ def model(place: Path) -> tuple:
             known.history.indices.tobytes(), known.seen.indices.tobytes(), known.head.score(queries).numpy().tobytes())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some_slow(WAYS, 2, 0))
 def test_prepared_data_is_of_one_version(tmp_path, shops, way):
     prepared = tuple(version / "data/prepared/shop" for version in shops)
     loads(25, way, tmp_path, prepared, shop)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some_slow(WAYS, 2, 0))
 def test_a_model_is_of_one_version(tmp_path, shops, way):
     loads(25, way, tmp_path, tuple(version / "run" for version in shops), model)
 
@@ -192,12 +193,12 @@ def vectors(place: Path) -> bytes:
     return load_encoder(settings, None, torch.device("cpu")).encode(["the moon", "love"]).tobytes()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some_slow(WAYS, 2, 0))
 def test_an_encoder_without_hashes_is_of_one_version(tmp_path, encoders, way):
     print(way, loads(20, way, tmp_path, encoders, vectors))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some_slow(WAYS, 2, 0))
 def test_an_adapter_is_of_one_version(tmp_path, way):
     for n, name in enumerate(("first", "second")):
         save_adapter(tmp_path / name, {"weight": np.full(1000, n, np.float32)}, LoraSettings(), "base")

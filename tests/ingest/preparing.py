@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings
+from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.split import NoSplitSettings
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
@@ -75,5 +77,6 @@ def write(folder: Path, content: str | bytes, name: str = "clicks.csv") -> Path:
 
 
 def source(folder: Path, content: str | bytes, name: str = "clicks.csv", **settings: Any) -> Source:
-    """Write a file and return its source."""
-    return Source(write(folder, content, name), **settings)
+    """Write a file and return its source; `settings` of a format are given, and all others detected."""
+    given = {f.name: settings.pop(f.name) for f in fields(FormatSettings) if f.name in settings}
+    return Source(write(folder, content, name), given=FormatSettings(**given), **settings)

@@ -9,6 +9,7 @@ dataset.duplicates.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,17 @@ from llmrec_cli.ingest.readers.checks import RawRows, identifier, time_of
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
+from llmrec_cli.ingest.readers.sniffing import with_format
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.base import defaults, to_plain
+from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.stages import PrepareConfig
 
 # Settings that say where rows come from and how files are written may differ between deliveries; all others may not.
 _READING = (
     "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
     "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
-    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "escape",
+    "group_columns", "header", "item_header", "user_header", "formats", *(f.name for f in fields(FormatSettings)),
     "max_reject_share", "timestamp_unit", "timestamp_format", "explode", "audit", "reviews", "metadata",
     "version", "dev_path", "name")
 _BATCH = 1 << 14
@@ -236,8 +239,10 @@ def has_rows(source: Source) -> bool:
         return True
     if source.format == "parquet":
         return bool(open_parquet(source).metadata.num_rows)
+    source = with_format(source)
     has_header = source.format != "jsonl" and source.names is None
-    written = (line for line in lines(source) if line.strip())
+    skipped = source.text_format.skip_rows if source.text_format else 0
+    written = (line for line in islice(lines(source), skipped, None) if line.strip())
     return next(_after(written, int(has_header)), None) is not None
 
 

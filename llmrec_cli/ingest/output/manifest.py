@@ -65,6 +65,7 @@ def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], 
             "texts": describe_texts(settings, described, rules), "timestamp_unit": unit, "values": value_kind(settings),
             "has_values": has_values, "duplicates": policy_of(settings),
             "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes,
+            **({"formats": account.formats} if account.formats else {}),
             "ties": {f"{one.whose}s": one.to_dict() for one in ties},
             **({"groups": {"synthetic": settings.synthetic_group_rule}} if settings.synthetic_group_rule else {})}
 

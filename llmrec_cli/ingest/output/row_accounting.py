@@ -20,8 +20,8 @@ from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_point_advice
 from llmrec_cli.settings.dataset import DatasetSettings
 
-_MOST_ADVISED = 0.2
-"""Share of bad rows up to which rejecting them is advised; a larger share usually comes from a wrong setting."""
+_MOST_ADVISED = 0.05
+"""Share of bad rows up to which leaving them out is advised; a larger share usually comes from a wrong setting."""
 _NO_TIME = re.compile("'(.*)' is not a time in '", re.DOTALL)
 
 
@@ -33,6 +33,8 @@ class Account:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """Likely faults; with dataset.audit=strict any warning stops the run."""
+    formats: dict[str, str] = field(default_factory=dict)
+    """Path of a file -> what was detected about its format."""
 
 
 def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
@@ -41,6 +43,8 @@ def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: 
                   {ours for part in files for ours in part.used})
     refuse_idle_explode(files)
     account.notes += reading_notes(files)
+    account.formats |= {str(source.path): ", ".join(source.text_format.detected) for part in files
+                        for source in part.sources if source.text_format and source.text_format.detected}
     for part in files:
         refuse_rejects(part, settings.max_reject_share)
 
@@ -62,20 +66,31 @@ def refuse_rejects(staged: StagedFiles, most: float) -> None:
         share = bad / num_rows
         raise DataError(f"{file}: {bad:,} of {num_rows:,} rows ({share:.2%}) are bad, more than "
                         f"dataset.max_reject_share={most:g} allows. The first ones:\n{examples}\n"
-                        f"{_remedy(staged.rejects.first(file), bad, num_rows)}")
+                        f"{_remedy(staged, file, bad, num_rows)}")
 
 
-def _remedy(first: list[Reject], bad: int, num_rows: int) -> str:
-    """Return the advice for a file with `bad` bad rows of `num_rows`; `first` are the first bad rows."""
-    share, decimals = bad / num_rows, _decimal_advice(first)
+def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
+    """Return the advice for a file with `bad` bad rows of `num_rows`."""
+    share, first = bad / num_rows, staged.rejects.first(file)
+    decimals = _decimal_advice(first)
     if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
-    cause = decimals + "\n" if decimals else _time_advice(first) if share > 0.5 else ""
+    start = f"{decimals}\n" if decimals else ""
     if share <= _MOST_ADVISED:
-        return (f"{cause}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
+        return (f"{start}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
                 f"(rejects.parquet then lists them)")
-    return (f"{cause}{'All' if bad == num_rows else 'So many'} rows are bad, so probably a setting is wrong and not "
-            f"the rows: compare the reasons with the settings of this file")
+    column, reason, number = next(one for one in staged.rejects.causes(file) if one[1] != HEADER_AGAIN)
+    what = f"{column} {reason}".strip()
+    key = next((s.format_key for s in staged.sources if str(s.path) == file and s.format_key), "dataset")
+    remedies = {
+        "": f"compare the format with the file: {key}.delimiter, quote, escape and skip_rows",
+        "value": "map dataset.columns.value to a column of numbers, or remove that column or mapping",
+        "event": "give every event a weight in dataset.event_weights; a weight of 0 drops its rows",
+        "timestamp": _time_advice(first) or "set dataset.timestamp_unit or dataset.timestamp_format to their form"}
+    otherwise = (f"map a column that is filled with dataset.columns.{column}=<name>, or leave these rows out of the "
+                 f"export" if reason == "is empty" else "compare them with the settings of this file")
+    return (f"{start}{'All' if number == num_rows else f'{number:,}'} of them: {what}; "
+            f"probably a setting is wrong and not the rows: {remedies.get(column, otherwise)}")
 
 
 def reading_notes(files: list[StagedFiles]) -> list[str]:
@@ -98,10 +113,10 @@ def _unchecked(sources: list[Source]) -> list[str]:
 
 
 def _time_advice(first: list[Reject]) -> str:
-    """Return a line on the format of rejected times and the setting that reads it; "" without rejected times."""
+    """Return the form of rejected times and the setting that reads it; "" without rejected times."""
     texts = [match[1] for r in first if r.column == "timestamp" and (match := _NO_TIME.match(r.reason))]
     hint = advice(texts)
-    return f"'{texts[0]}' {hint}.\n" if hint else ""
+    return f"'{texts[0]}' {hint}" if hint else ""
 
 
 def _decimal_advice(first: list[Reject]) -> str:
@@ -112,7 +127,7 @@ def _decimal_advice(first: list[Reject]) -> str:
 
 def _round_up(share: float) -> str:
     """Return the smallest round number of a list that is at least `share`."""
-    return next(f"{step:g}" for step in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0) if share <= step)
+    return next(f"{step:g}" for step in (0.001, 0.01, 0.05) if share <= step)
 
 
 def refuse_warnings(account: Account, strict: bool) -> None:

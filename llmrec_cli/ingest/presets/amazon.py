@@ -17,7 +17,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.presets.files import refuse_given, with_knowledge
 from llmrec_cli.ingest.readers.jsonl import Fields, jsonl_records
 from llmrec_cli.ingest.readers.lines import lines
-from llmrec_cli.ingest.readers.sources import FORMATS, Record, Source, Sources, find
+from llmrec_cli.ingest.readers.sources import FORMATS, Record, Source, Sources, TextFormat, find
 from llmrec_cli.ingest.texts.templates import json_array
 from llmrec_cli.settings.presets import AmazonReviewsSettings
 from llmrec_cli.settings.typed_lists import list_setting
@@ -49,7 +49,8 @@ _VERSIONS = {
 def amazon_reviews(settings: AmazonReviewsSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of reviews and of products, named one by one or found in dataset.path."""
     refuse_given(split_kind, "the reviews are not split into train and test")
-    reviews, metadata = ([Source(path) for path in _files(settings, key)] for key in ("reviews", "metadata"))
+    reviews, metadata = ([Source(path, text_format=TextFormat()) for path in _files(settings, key)]
+                         for key in ("reviews", "metadata"))
     version = _VERSIONS[_version(settings.version, reviews)]
     for source in metadata:
         _check_product(source, version)

@@ -16,7 +16,7 @@ from pathlib import Path
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.presets.files import find_files, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
-from llmrec_cli.ingest.readers.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources, TextFormat
 from llmrec_cli.settings.presets import MindSettings
 
 _FILES = ("behaviors.tsv", "news.tsv")
@@ -45,7 +45,7 @@ def mind(settings: MindSettings, split_kind: str, folder: Path) -> Sources:
     has_split = split_kind == "given"
     behaviours = [Source(behaviour, split if has_split else "", read=_impressions)
                   for split, (behaviour, _) in parts.items()]
-    news = [Source(news, names=_NEWS_COLUMNS, delimiter="\t", quote="") for _, news in parts.values()]
+    news = [Source(news, names=_NEWS_COLUMNS, text_format=TextFormat("\t", quote="")) for _, news in parts.values()]
     if settings.click_history:
         # Clicks before a test impression are known at its time, so they are training data, in either file.
         first = _first_impressions(behaviours)

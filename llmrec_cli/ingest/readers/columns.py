@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 """Types that RecBole appends to column names after a colon."""
-_DIVIDERS = ("\t", ";", "|", ",")
+_DIVIDERS = ("\t", ";", "|", ",", "^", "~", ":", "\x01")
 _HEADERS = {("dataset.columns", "user_id"): "dataset.header",
             ("dataset.item_columns", "item_id"): "dataset.item_header",
             ("dataset.user_columns", "user_id"): "dataset.user_header"}
@@ -129,8 +129,8 @@ def _other_cause(source: Source, names: list[str], ours: str) -> str:
     divider = next((d for d in _DIVIDERS if len(names) == 1 and d in names[0]), "")
     if divider:
         written = divider.replace("\t", "\\t")
-        name = ".tsv" if divider == "\t" else ".txt, whose header decides"
-        return f"its fields seem to be separated by '{written}'; set dataset.delimiter='{written}', or name it {name}"
+        key = source.format_key or "dataset"
+        return f"its fields seem to be separated by '{written}'; set {key}.delimiter='{written}'"
     header = _HEADERS.get((source.columns_key, ours))
     if header and source.names is None and any(name.isdecimal() for name in names):
         return f"if the file has no header, name its columns with {header}=[{ours},...]; otherwise map it with " \

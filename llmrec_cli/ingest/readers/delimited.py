@@ -15,6 +15,7 @@ from llmrec_cli.ingest.readers import csv_blocks
 from llmrec_cli.ingest.readers.csv_blocks import Block, Dialect
 from llmrec_cli.ingest.readers.lines import LONGEST, blocks
 from llmrec_cli.ingest.readers.nested import Records
+from llmrec_cli.ingest.readers.sniffing import DELIMITERS, with_format
 from llmrec_cli.ingest.readers.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
@@ -22,7 +23,6 @@ _BAD_QUOTE = "a quote that is misplaced or never closed"
 HEADER_AGAIN = "is the header again"
 """Reason for rejecting a repeated header, as concatenated files have it; it does not count as a bad row."""
 _ESCAPED = " (it has a \\ before a quote)"
-_DIVIDERS = (",", "\t", ";", "|")
 _MOST_LINES = 100_000
 """Most lines of one row; more means that a quote was never closed."""
 LARGE, SMALL = 1 << 22, 1 << 16
@@ -100,8 +100,8 @@ class DelimitedFile:
         """Return a row, or the reason why it is bad."""
         if isinstance(fields, list):
             return line, self._header(fields, self.names, line) or fields
-        if self.source.columns_key and not self.dialect.escape and fields.endswith(_ESCAPED):
-            fields += "; if \\\" is a quote inside quotes, set dataset.escape='\\'"
+        if self.source.format_key and not self.dialect.escape and fields.endswith(_ESCAPED):
+            fields += f"; if \\\" is a quote inside quotes, set {self.source.format_key}.escape='\\'"
         return line, fields
 
     def _header(self, fields: list[str], names: list[str], line: int) -> str:
@@ -128,16 +128,22 @@ def _plain(name: str) -> str:
 
 def open_delimited(source: Source) -> DelimitedFile:
     """Read the header. Raises DataError if the file is empty, or if it has a header although settings name columns."""
+    source = with_format(source)
+    detected = source.text_format
+    assert detected is not None
     rest = _Rest(blocks(source))
+    for _ in range(detected.skip_rows):
+        next(rest, None)
+    rest.consumed.clear()
     first = next(rest, None)
     while first is not None and not first.strip():
         first = next(rest, None)
     if first is None:
         raise DataError(f"{source.path}: is empty; it needs a header and rows")
-    dialect = Dialect(source.named_delimiter or _sniff(first), source.quote, source.escape)
+    dialect = Dialect(detected.delimiter, detected.quote, detected.escape)
     rest.back([first])
     if source.names is not None:
-        if [name.strip().strip(source.quote) for name in first.split(dialect.delimiter)] == list(source.names):
+        if [name.strip().strip(detected.quote) for name in first.split(dialect.delimiter)] == list(source.names):
             raise DataError(f"{source.path}: line 1 is a header with the column names of the settings; remove "
                             f"dataset.header (or item_header, user_header), which is for files without a header")
         return DelimitedFile(list(source.names), rest, dialect, source)
@@ -153,19 +159,14 @@ def open_delimited(source: Source) -> DelimitedFile:
 
 def _header_remedy(source: Source, dialect: Dialect, header: str) -> str:
     """Return the remedy for an unreadable header, which most often uses another delimiter."""
-    if not source.columns_key:
+    if not source.format_key:
         return "repair it"
-    for delimiter in _DIVIDERS:
+    for delimiter in DELIMITERS:
         quoted = header.strip().split(f"{dialect.quote}{delimiter}{dialect.quote}") if dialect.quote else []
         if delimiter != dialect.delimiter and len(quoted) > 1:
             written = delimiter.replace("\t", "\\t")
-            return f"its delimiter is '{written}', so set dataset.delimiter='{written}'"
-    return "repair it or set dataset.quote"
-
-
-def _sniff(header: str) -> str:
-    counts = {d: header.count(d) for d in _DIVIDERS}
-    return max(counts, key=lambda d: counts[d])
+            return f"its delimiter is '{written}', so set {source.format_key}.delimiter='{written}'"
+    return f"repair it or set {source.format_key}.quote"
 
 
 class _Rest:

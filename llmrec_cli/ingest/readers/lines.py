@@ -56,6 +56,18 @@ def blocks(source: Source) -> Iterator[bytes]:
         number += block.count(b"\n")
 
 
+def read_head(source: Source, size: int) -> bytes:
+    """Return whole lines from the beginning of a file, `size` bytes or a longer first line, not decoded.
+
+    Raises the errors of `blocks` but those of decoding.
+    """
+    head = next(_whole_lines(source), b"")
+    _refuse_other_formats(source, head)
+    if len(head) <= size:
+        return head
+    return head[:head.rfind(b"\n", 0, size) + 1 or head.find(b"\n") + 1 or len(head)]
+
+
 def _whole_lines(source: Source) -> Iterator[bytes]:
     """Yield blocks of bytes that end where a line ends."""
     rest: list[bytes] = []
@@ -114,7 +126,8 @@ def _refuse_other_formats(source: Source, block: bytes) -> None:
 
 def _undecodable(source: Source, block: bytes, place: int, start: int, number: int) -> DataError:
     line = number + block.count(b"\n", 0, place)
-    remedy = ("set dataset.encoding to that of the file, such as latin-1 or gb18030, or repair it" if source.columns_key
+    remedy = (f"set {source.format_key}.encoding to that of the file, such as latin-1 or gb18030, or repair it"
+              if source.format_key
               else "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`")
     return DataError(f"{source.path}: line {line}, byte {start + place} (counted from 0): 0x{block[place]:02x} is not "
                      f"{source.encoding}; {remedy}")

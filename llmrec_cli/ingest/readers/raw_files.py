@@ -17,9 +17,9 @@ from llmrec_cli.ingest.readers.parquet import (
     refuse_float_paths,
     refuse_nested_columns,
 )
-from llmrec_cli.ingest.readers.sources import Record, Source, steps_of
+from llmrec_cli.ingest.readers.sniffing import with_format
+from llmrec_cli.ingest.readers.sources import IDS, Record, Source, steps_of
 
-_IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
 Rows = Callable[[list[int]], Iterator[Block | Record]]
 """Function that yields the rows of a file; blocks have the columns at the given places, records have all columns."""
 
@@ -42,6 +42,7 @@ class RawFile:
 
 def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> RawFile:
     """Open a file and find our columns in it. `hasty` reads the keys of the first JSON objects only."""
+    source = with_format(source)
     if source.read is not None:
         names, records = source.read(source)
         places = locate(source, names, required, optional)
@@ -97,9 +98,9 @@ def _check_types(source: Source, file: pq.ParquetFile, nested: Nested, places: d
     inside = {ours: nested.all_names[place] for ours, place in places.items() if place >= len(nested.names)}
     refuse_nested_columns(source, file, {ours: own[ours] for ours in flat_columns(places).values()
                                          if ours in own and ours not in nested.explode})
-    refuse_float_ids(source, file, [name for ours, name in own.items() if ours in _IDS])
+    refuse_float_ids(source, file, [name for ours, name in own.items() if ours in IDS])
     refuse_float_paths(source, file, nested, {ours: text for ours, text in (inside | nested.explode).items()
-                                              if ours in _IDS})
+                                              if ours in IDS})
 
 
 def _only(records: Iterator[Record]) -> Rows:

@@ -1,6 +1,7 @@
 """Rejected rows with their place and reason, spooled to disk so that millions do not fill the memory."""
 
 import glob
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -82,6 +83,18 @@ class Rejects:
     def first(self, file: str) -> list[Reject]:
         """Return the first rejects of a file, at most three."""
         return list(self._first.get(file, []))
+
+    def causes(self, file: str) -> list[tuple[str, str, int]]:
+        """Return column, reason without the quoted value, and number of the rejects of a file, the most frequent first.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        for table in self._pieces():
+            rows = table.filter(pc.equal(table["file"], file))
+            reasons = pc.replace_substring_regex(rows["reason"], "(?s)^'.*' (is|has)", r"\1")
+            pairs = pa.table({"column": rows["column"], "reason": reasons}).group_by(["column", "reason"])
+            for row in pairs.aggregate([([], "count_all")]).to_pylist():
+                counts[row["column"], row["reason"]] += row["count_all"]
+        return [(column, reason, number) for (column, reason), number in counts.most_common()]
 
     def __iter__(self) -> Iterator[Reject]:
         for batch in in_order([self], MOST):

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.texts.templates import columns_of
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
+from llmrec_cli.settings.formats import FormatSettings
 
 _STEP = re.compile(r"([^\[\]]+)((?:\[\])*)")
 EACH = ""
@@ -49,8 +50,33 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 
+IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
+OWN = (*IDS, "value", "timestamp", "event", "order")
+"""Our columns without which a row is bad. Detected null markers stay in them, so that the reason quotes the marker."""
 Record = tuple[int, Sequence[str | None] | str]
 """First line of a row, counted from 1, and its fields, or the reason why it is rejected."""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """Format of a text file.
+
+    Attributes
+    ----------
+    delimiter, encoding, quote, escape, skip_rows : as in `settings.formats.FormatSettings`
+    decimal_commas : columns whose numbers have a decimal comma
+    nulls : column -> texts that mean a missing value; "" for all columns, ids too
+    detected : what was detected and is not the usual format, in words
+    """
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    quote: str = '"'
+    escape: str = ""
+    skip_rows: int = 0
+    decimal_commas: tuple[str, ...] = ()
+    nulls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    detected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +89,8 @@ class Source:
     split : split of the file with split=given, else ""
     columns : our name -> the file's name, if they differ; `columns_key` is the name of this setting
     names : column names of a file without a header, or None
-    encoding, delimiter, quote, escape : as in `settings.dataset.FilesSettings`; delimiter "" for that of the file name
+    given : what the settings say about the format of a text file; `format_key` is the setting, "" if there is none
+    text_format : format of a text file; None until it is detected (`sniffing.with_format`)
     explode : our columns whose arrays turn each entry into a row
     paths : values inside arrays and objects that are also columns, like `shelves[].name`
     separator : separates the entries of an array to explode in a field that is not JSON
@@ -75,10 +102,9 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     columns_key: str = "dataset.columns"
     names: tuple[str, ...] | None = None
-    encoding: str = "utf-8"
-    delimiter: str = ""
-    quote: str = '"'
-    escape: str = ""
+    given: FormatSettings = field(default_factory=FormatSettings)
+    format_key: str = ""
+    text_format: "TextFormat | None" = None
     explode: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     separator: str = ""
@@ -95,9 +121,14 @@ class Source:
         return FORMATS.get(self._suffix, "delimited")
 
     @property
-    def named_delimiter(self) -> str:
-        """The delimiter of the settings or of the file name, or ""."""
-        return self.delimiter.replace("\\t", "\t") or {".csv": ",", ".tsv": "\t"}.get(self._suffix, "")
+    def encoding(self) -> str:
+        """Encoding of a text file; the given one or UTF-8 until its format is detected."""
+        return self.text_format.encoding if self.text_format else self.given.encoding or "utf-8"
+
+    @property
+    def usual_delimiter(self) -> str:
+        """The delimiter that the file name promises, or ""."""
+        return {".csv": ",", ".tsv": "\t"}.get(self._suffix, "")
 
     @property
     def _suffix(self) -> str:
@@ -131,14 +162,14 @@ class Sources:
 
 def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of `dataset=files`; train, valid and test are used with split=given only."""
-    base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
-                  quote=settings.quote, escape=settings.escape, separator=settings.list_separator)
+    base = Source(Path(), columns=settings.columns, separator=settings.list_separator)
     exploded = replace(base, explode=tuple(settings.explode))
 
     def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
         paths = find(getattr(settings, key), f"dataset.{key}", settings.path, settings.origin)
         # Only files of pairs are exploded; descriptions of items, users and groups have one row each.
         kind = base if key in ("items", "users", "group_info") else exploded
+        kind = replace(kind, given=settings.format_of(key), format_key=f"dataset.formats.{key}")
         return [replace(kind, path=p, split=split, names=tuple(header) or None) for p in paths]
 
     if problems := list(settings.split_problems(split_kind)):
@@ -158,8 +189,10 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
     paths = {kind: tuple(name for name in (*columns_of(text), *attributes) if is_path(name)) for kind, text, attributes
              in (("item", settings.item_text, settings.attributes), ("user", settings.user_text,
                  settings.user_attributes), ("group", settings.group_text, settings.group_attributes))}
-    graph, shared = knowledge_sources(settings, settings.path), replace(base, columns_key="dataset.columns")
-    graph = {key: [replace(shared, path=source.path) for source in sources] for key, sources in graph.items()}
+    graph = {key: [replace(base, path=source.path, given=settings.format_of(role),
+                           format_key=f"dataset.formats.{role}") for source in sources]
+             for key, sources in knowledge_sources(settings, settings.path).items()
+             for role in [{"triples": "knowledge"}.get(key, key)]}
     return Sources(interactions,
                    [replace(s, columns=for_items, columns_key="dataset.item_columns", paths=paths["item"])
                     for s in of("items", header=settings.item_header)],

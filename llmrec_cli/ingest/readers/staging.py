@@ -14,10 +14,12 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.csv_blocks import Block
 from llmrec_cli.ingest.readers.decompression_limits import bytes_per_row
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
+from llmrec_cli.ingest.readers.field_rules import FieldRule, rule_of
 from llmrec_cli.ingest.readers.jsonl import LateKey
 from llmrec_cli.ingest.readers.parquet import is_readable_by_engines, parquet_batches
 from llmrec_cli.ingest.readers.raw_files import RawFile, open_raw
 from llmrec_cli.ingest.readers.rejects import Reject, Rejects
+from llmrec_cli.ingest.readers.sniffing import print_detected, with_format
 from llmrec_cli.ingest.readers.sources import Source
 
 _MOST_ROWS, _MOST_CHARACTERS = 1 << 17, 1 << 23
@@ -86,6 +88,9 @@ def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional
     With `direct`, Parquet files that an engine can read directly are listed instead of copied. Raises DataError for
     files that cannot be read, lack a required column, or have no rows.
     """
+    sources = [with_format(source) for source in sources]
+    for source in sources:
+        print_detected(source)
     try:
         return _stage(sources, path, required, optional, rest, direct, hasty=not rest)
     except LateKey:
@@ -197,7 +202,8 @@ def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, st
     assert file.rows is not None
     places = [file.places[name] for name in names if name in file.places]
     path, num_read = str(file.source.path), 0
-    gathered = _RowBuffer(number, places, [name in file.places for name in names], writer)
+    rules = [rule_of(file, name) for name in names if name in file.places]
+    gathered = _RowBuffer(number, places, rules, [name in file.places for name in names], writer)
     for row in file.rows(places):
         if isinstance(row, Block):
             num_read += len(row.lines)
@@ -219,8 +225,9 @@ def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, st
 class _RowBuffer:
     """Buffer for single rows until there are enough to write."""
 
-    def __init__(self, number: int, places: list[int], there: list[bool], writer: _Writer) -> None:
-        self.number, self.places, self.there, self.writer = number, places, there, writer
+    def __init__(self, number: int, places: list[int], rules: list[FieldRule], there: list[bool],
+                 writer: _Writer) -> None:
+        self.number, self.places, self.rules, self.there, self.writer = number, places, rules, there, writer
         self.lines: list[int] = []
         self.rows: list[Sequence[str | None]] = []
         self.size = 0
@@ -242,7 +249,7 @@ class _RowBuffer:
 
     def write(self, lines: pa.Array, columns: list[pa.Array]) -> None:
         """Write columns without buffering."""
-        present = iter(columns)
+        present = (rule.applied(column) for rule, column in zip(self.rules, columns, strict=True))
         self.writer.write(self.number, lines, [next(present) if is_there else None for is_there in self.there])
 
 

@@ -19,7 +19,7 @@ def decimal_point_advice(text: str) -> str:
     # 1,234 may also be 1234 with a thousands separator; only the user knows.
     thousands = f", or {text.strip().replace(',', '')} where the comma groups thousands" \
         if re.search(r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", text.strip()) else ""
-    return f"export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
+    return f"set dataset.decimal=',', or export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
 
 
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:([0-9]{2})([.,][0-9]{1,9})?)?(\s*[ap]\.?m\.?(?![a-z]))?", re.IGNORECASE)
@@ -47,7 +47,7 @@ def advice(texts: Sequence[str]) -> str:
     if all(_NUMBER.fullmatch(text) for text in texts):
         return _of_numbers(texts)
     if comma := next((words for text in texts if (words := decimal_point_advice(text))), ""):
-        return f"has a decimal comma, which is not supported; {comma}"
+        return f"has a decimal comma; {comma}"
     if all(_ISO.fullmatch(text) for text in texts):
         return "is ISO 8601; set dataset.timestamp_unit=iso"
     if all(_ISO_WEEK.fullmatch(text) for text in texts):
@@ -60,8 +60,18 @@ def advice(texts: Sequence[str]) -> str:
         return _of_zones(texts)
     settings = " or ".join(f"dataset.timestamp_format='{pattern}'" for pattern in fitting)
     if len(fitting) == 1:
-        return f"is a date that needs its pattern; set {settings}"
-    return f"is ambiguous, and the format is not guessed; set {settings}"
+        return f"is {_form(fitting[0])}; set {settings}"
+    forms = " or ".join(dict.fromkeys(map(_form, fitting)))
+    return f"is ambiguous, {forms}, and the format is not guessed; set {settings}"
+
+
+_PARTS = {"%Y": "year", "%y": "year", "%m": "month", "%d": "day", "%b": "month as a word", "%a": "weekday"}
+
+
+def _form(pattern: str) -> str:
+    """Return the date of a pattern in words, without its clock time: `day.month.year`."""
+    date = re.sub(r"[\sT]*%[HI][^%]*(%[MSfpzZ][^%YmdyBb]*)*", "", pattern)
+    return re.sub("%[YymdbaB]", lambda match: _PARTS.get(match[0], ""), date).strip()
 
 
 def _of_zones(texts: Sequence[str]) -> str:

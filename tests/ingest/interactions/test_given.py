@@ -212,7 +212,7 @@ def test_groups_with_only_copied_pairs_have_no_validation_and_a_warning(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leaks", ["auto", "keep"])
+@pytest.mark.parametrize("leaks", some_slow(["auto", "keep"], 1, 0))
 def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: str) -> None:
     """The new file repeats a validation pair, and adds an interaction of a user who had only one."""
     train = pairs_of(20, 30, 5)

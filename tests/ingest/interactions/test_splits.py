@@ -41,7 +41,6 @@ def test_random_shares_are_not_lost_to_binary_fractions(tmp_path: Path) -> None:
     assert sizes_of(prepared, "a") == (71, 0, 29)
 
 
-@pytest.mark.slow
 def test_the_seed_decides_what_random_holds_out(tmp_path: Path) -> None:
     text = interactions({"a": 30, "b": 30})
     first, same, other = (prepare_text(tmp_path / str(n), text, RandomSettings(seed=seed)) for n,

@@ -300,7 +300,6 @@ def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     assert appended.column("items", "text") == ["Q &amp; A", "B"]
 
 
-@pytest.mark.slow
 def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_path: Path) -> None:
     parts = [{"interactions": "user_id,item_id\nu,a\n"}, {"interactions": "user_id,item_id\nu,b\nu,a\n"}]
     with pytest.raises(DataError, match=r"mode=append: 1 user-item pairs in .* are in the prepared data already"):

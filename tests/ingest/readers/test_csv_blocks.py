@@ -10,7 +10,7 @@ from llmrec_cli.ingest.readers import csv_blocks, delimited, lines
 from llmrec_cli.ingest.readers.csv_blocks import Block, Dialect, parse
 from llmrec_cli.ingest.readers.delimited import open_delimited
 from llmrec_cli.ingest.readers.sources import Record, Source
-from tests.ingest.preparing import source, write
+from tests.ingest.preparing import source
 from tests.ingest.readers.test_delimited import one_by_one
 from tests.some_slow import num_examples
 
@@ -83,7 +83,7 @@ def test_irregular_blocks_are_left_to_the_exact_reader(odd: bytes) -> None:
 
 def test_a_delimiter_that_is_no_byte_is_left_to_the_exact_reader(tmp_path: Path) -> None:
     assert parse("1¦2\n".encode(), Dialect("¦", ""), 2, [0]) is None
-    file = Source(write(tmp_path, "a¦b\n1¦2\n"), delimiter="¦")
+    file = source(tmp_path, "a¦b\n1¦2\n", delimiter="¦")
     assert one_by_one(open_delimited(file).rows([0, 1])) == [(2, ["1", "2"])]
 
 

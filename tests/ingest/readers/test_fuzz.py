@@ -15,6 +15,7 @@ from llmrec_cli.errors import DataError, LlmrecError
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import stage
+from llmrec_cli.settings.formats import FormatSettings
 from tests.ingest.preparing import prepare_text, source
 from tests.some_slow import some_slow
 
@@ -117,7 +118,7 @@ def test_damaged_files_go_through_the_whole_stage_or_are_refused(tmp_path: Path,
 def test_many_quotes_that_are_never_closed_take_no_longer_than_rows(tmp_path: Path) -> None:
     start = time.monotonic()
     text = "user_id,item_id\n" + 'u,"i\nv,j\n' * 3000
-    staged = stage([source(tmp_path, text)], tmp_path / "staged", ("user_id", "item_id"), ())
+    staged = stage([source(tmp_path, text, quote='"')], tmp_path / "staged", ("user_id", "item_id"), ())
     assert (staged.num_read[0], len(staged.rejects)) == (6000, 3000)
     assert time.monotonic() - start < 10
 
@@ -127,8 +128,8 @@ BOOKS = Path("/work/shared/data/book_crossing/items_info.dat")
 
 @pytest.mark.skipif(not BOOKS.is_file(), reason="the data set is not here")
 def test_book_crossing_books_broken_by_html_entities_are_rejected(tmp_path: Path) -> None:
-    staged = stage([Source(BOOKS, columns={"item_id": "Book_ID"}, quote="")], tmp_path / "staged", ("item_id",), (),
-                   rest=True)
+    books = Source(BOOKS, columns={"item_id": "Book_ID"}, given=FormatSettings(quote=""))
+    staged = stage([books], tmp_path / "staged", ("item_id",), (), rest=True)
     assert (staged.num_read, len(staged.rejects)) == ([17384], 973)
     reasons = Counter(reject.reason for reject in staged.rejects)
     assert reasons == {f"{width} fields where the header has 9": number

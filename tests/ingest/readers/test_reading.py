@@ -85,8 +85,9 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy(tmp_path: Path)
         prepare_text(tmp_path, "user_id,item_id\n" + rows)
     assert str(caught.value) == (
         f"{tmp_path}/clicks.csv: 2 of 20 rows (10.00%) are bad, more than dataset.max_reject_share=0.001 allows. The "
-        "first ones:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\nRepair them, or set "
-        "dataset.max_reject_share=0.1 to continue without them (rejects.parquet then lists them)")
+        "first ones:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\n1 of them: 3 fields "
+        "where the header has 2; probably a setting is wrong and not the rows: compare the format with the file: "
+        "dataset.formats.interactions.delimiter, quote, escape and skip_rows")
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +97,9 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_remedy(tmp_path: Path)
     ("user,item_id\nu,i\n", r"no column 'user_id'; there are 'user', 'item_id'; map it with "
                             r"dataset\.columns\.user_id=<name> \(did you mean 'user'\?\)"),
     ("user_id,item_id,item_id\nu,i,i\n", "two columns are called 'item_id'"),
-    ("user_id,item_id\nu,\xe9\n".encode("latin-1"), "line 2, byte 18 .* is not utf-8; set dataset.encoding")])
+    ("user_id,item_id\nu,\xe9\n".encode("latin-1"), "line 2, byte 18 .* is not utf-8, and the encoding is uncertain; "
+                                                "it may be windows-1252, windows-1253, .*; set "
+                                                "dataset.formats.interactions.encoding=windows-1252")])
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare_text(tmp_path, content)
@@ -154,7 +157,7 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_if_all_rows_are_bad_the_error_points_at_the_settings(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*All rows are bad, so probably"):
+    with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*All of them: "):
         prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")
 
 

@@ -31,7 +31,6 @@ def test_seconds_milliseconds_and_orders_are_recognised(tmp_path: Path) -> None:
     assert times(tmp_path / "order", "0", " 17 ") == ("order", [0, 17])
 
 
-@pytest.mark.slow
 def test_iso_times_are_utc_unless_they_name_a_zone(tmp_path: Path) -> None:
     result = times(tmp_path, "2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:01Z", "2020-01-01T00:00:00.123",
                   "2020-01-01T02:00:00+02:00", "2019-12-31 18:30:00-0530", "2020-01-01T01:00:00 +01",
@@ -138,7 +137,7 @@ def test_an_impossible_date_is_a_bad_row_with_a_pattern_too(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("texts", "said"), [
     (("01/02/2023", "13/02/2023"), "set dataset.timestamp_format='%d/%m/%Y'"),
-    (("01/02/2023", "02/03/2023"), "is ambiguous, and the format is not guessed; set "
+    (("01/02/2023", "02/03/2023"), "is ambiguous, day/month/year or month/day/year, and the format is not guessed; set "
      "dataset.timestamp_format='%d/%m/%Y' or dataset.timestamp_format='%m/%d/%Y'"),
     (("Tue, 01 Mar 2023 14:05:00 GMT",), "set dataset.timestamp_format='%a, %d %b %Y %H:%M:%S %Z'"),
     (("45000.25",), "may be days since 1899-12-30, as spreadsheets count them; set dataset.timestamp_unit=excel if so"),
@@ -236,3 +235,22 @@ def test_words_that_are_not_zones_are_allowed_in_a_pattern() -> None:
 def test_a_date_of_javascript_is_named() -> None:
     assert advice(["Wed May 01 2024 14:05:00 GMT+0800 (China Standard Time)"]).startswith(
         "is a date as JavaScript prints it")
+
+
+@pytest.mark.parametrize(("text", "form", "setting"), [
+    ("14.03.2024 10:22", "is day.month.year", "timestamp_format='%d.%m.%Y %H:%M'"),
+    ("14/03/2024 10:22:05", "is day/month/year", "timestamp_format='%d/%m/%Y %H:%M:%S'"),
+    ("03/14/2024", "is month/day/year", "timestamp_format='%m/%d/%Y'"),
+    ("03/04/2024", "is ambiguous, day/month/year or month/day/year,", "timestamp_format='%d/%m/%Y' or dataset."),
+    ("14.03.24", "is ambiguous, day.month.year or year.month.day,", "timestamp_format='%d.%m.%y' or dataset."),
+    ("2024/03/14 10:22", "is year/month/day", "timestamp_format='%Y/%m/%d %H:%M'"),
+    ("2024年3月14日 10:22", "is year年month月day日", "timestamp_format='%Y年%m月%d日 %H:%M'"),
+    ("Mar 14, 2024 10:22 AM", "is month as a word day, year", "timestamp_format='%b %d, %Y %I:%M %p'"),
+    ("20240314102205", "is a date as a number", "timestamp_format=%Y%m%d%H%M%S"),
+    ("45365.43", "may be days since 1899-12-30", "timestamp_unit=excel"),
+    ("1710411720000000", "may be microseconds since 1970", "timestamp_unit=us")])
+def test_the_commonest_forms_of_a_time_are_named_with_the_setting_that_reads_them(
+        text: str, form: str, setting: str) -> None:
+    hint = advice([text])
+    assert hint.startswith(form)
+    assert f"set dataset.{setting}" in hint

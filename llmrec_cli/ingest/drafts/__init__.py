@@ -1,0 +1,1 @@
+"""`llmrec init`: a settings file drafted from the first rows of files."""

@@ -1,0 +1,169 @@
+"""First rows of a file of any format, as columns of text.
+
+Values inside objects and arrays are columns under their path.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.readers.delimited import open_delimited
+from llmrec_cli.ingest.readers.jsonl import jsonl_objects
+from llmrec_cli.ingest.readers.nested import Records, as_text
+from llmrec_cli.ingest.readers.parquet import open_parquet, parquet_records
+from llmrec_cli.ingest.readers.sniffing import with_format
+from llmrec_cli.ingest.readers.sources import Source
+
+MOST_ROWS = 20_000
+_DEEPEST = 4
+_NUMBER = re.compile(r" *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *")
+_COMMA_NUMBER = re.compile(r" *[+-]?[0-9]+([.][0-9]{3})*(,[0-9]+)? *")
+_URL = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp)", re.IGNORECASE)
+_SEPARATORS = ("|", ";", ",", "、", "/")
+
+
+@dataclass
+class Column:
+    """Values of a column in the sample.
+
+    Attributes
+    ----------
+    name : name in the file, or a path such as user.id and items[].sku
+    values : filled values as text; of an array the entries of all rows
+    num_rows : rows of the sample
+    is_array : True for an array of single values
+    decimal_comma : True if the numbers have a decimal comma
+    """
+
+    name: str
+    values: list[str] = field(default_factory=list)
+    num_rows: int = 0
+    is_array: bool = False
+    decimal_comma: bool = False
+
+    @property
+    def in_array(self) -> bool:
+        """True for a path into the objects of an array, whose entries become rows."""
+        return "[]" in self.name
+
+    @cached_property
+    def distinct(self) -> set[str]:
+        """The distinct values."""
+        return set(self.values)
+
+    @cached_property
+    def is_unique(self) -> bool:
+        """True if hardly any value repeats, as in a file with one row for each item."""
+        return len(self.values) > 1 and len(self.distinct) >= 0.98 * len(self.values)
+
+    @cached_property
+    def numbers(self) -> list[float]:
+        """The values as numbers; [] if one of twenty or more is not a number."""
+        pattern = _COMMA_NUMBER if self.decimal_comma else _NUMBER
+        texts = [text for text in self.values if pattern.fullmatch(text)]
+        if not texts or len(texts) < 0.95 * len(self.values):
+            return []
+        return [float(text.replace(".", "").replace(",", ".") if self.decimal_comma else text) for text in texts]
+
+    @cached_property
+    def separator(self) -> str:
+        """The separator of a list of short values; "" for other columns."""
+        for separator in _SEPARATORS:
+            parts = [part.strip() for text in self.values if separator in text for part in text.split(separator)]
+            with_one = sum(separator in text for text in self.values)
+            if with_one >= 0.2 * len(self.values) and max(map(len, parts), default=99) <= 30 \
+                    and len(set(parts)) <= 0.5 * len(parts):
+                return separator
+        return ""
+
+    @cached_property
+    def kind(self) -> str:
+        """What the values are: list | url | number | category | text."""
+        if self.values and sum(bool(_URL.fullmatch(text)) for text in self.values) > 0.5 * len(self.values):
+            return "url"
+        if self.is_array or self.separator:
+            return "list"
+        if not self.values:
+            return "category"
+        if self.numbers:
+            return "number"
+        length = sum(map(len, self.values)) / len(self.values)
+        few = len(self.distinct) <= max(20, 0.2 * len(self.values))
+        return "category" if few and length <= 40 else "text"
+
+
+@dataclass
+class Sample:
+    """The first rows of a file."""
+
+    source: Source
+    columns: dict[str, Column]
+    num_rows: int
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return self.source.path
+
+    def repeats(self, first: str, second: str) -> bool:
+        """Return True if many pairs of two columns repeat."""
+        pairs = list(zip(self.columns[first].values, self.columns[second].values, strict=False))
+        return len(set(pairs)) < 0.95 * len(pairs)
+
+
+def read_sample(path: Path) -> Sample:
+    """Return the first rows of a file. Raises DataError if it cannot be read or has no rows."""
+    source = with_format(Source(path))
+    columns: dict[str, Column] = {}
+    arrays: Counter[str] = Counter()
+    num_rows = 0
+    for _, record in islice(_records(source), MOST_ROWS):
+        if isinstance(record, str):
+            continue
+        num_rows += 1
+        for name, value in _flat(record):
+            column = columns.setdefault(name, Column(name))
+            text = (as_text(value) or "").strip()
+            if isinstance(value, list):
+                arrays[name] += 1
+                column.values += [as_text(entry) or "" for entry in value]
+            elif text:
+                column.values.append(text)
+    if not num_rows:
+        raise DataError(f"{path}: has no rows that can be read; each file needs a header and rows, or JSON lines")
+    commas = source.text_format.decimal_commas if source.text_format else ()
+    for name, column in columns.items():
+        column.num_rows, column.is_array, column.decimal_comma = num_rows, arrays[name] > 0, name in commas
+    return Sample(source, columns, num_rows)
+
+
+def _records(source: Source) -> Records:
+    if source.format == "parquet":
+        file = open_parquet(source)
+        return parquet_records(source, file, file.schema_arrow.names)
+    return jsonl_objects(source) if source.format == "jsonl" else open_delimited(source).records()
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each value inside a record; arrays of single values stay whole."""
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, str) and value[:2] in ("[{", '{"') and depth == 0:
+            with suppress(ValueError):
+                value = json.loads(value)
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            yield from _flat(value, f"{name}.", depth + 1)
+        elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value) \
+                and depth < _DEEPEST:
+            for entry in value:
+                yield from _flat(entry, f"{name}[].", depth + 1)
+        else:
+            yield name, value

@@ -1,0 +1,35 @@
+"""llmrec init: the file it writes, the commands it prints, and what it refuses."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.drafts.messy_exports import german_shop
+
+
+def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec, tmp_path: Path) -> None:
+    files = german_shop(tmp_path)
+    done = llmrec("init", *files, "output=my.yaml")
+    assert (done.code, done.out) == (0, "llmrec prepare settings=my.yaml\nllmrec finetune settings=my.yaml\n"
+                                        "llmrec evaluate\n"
+                                        "llmrec recommend settings=my.yaml queries=all k=20 output=lists.csv\n")
+    assert "artikel.csv: ';' between fields, windows-1252, decimal comma in Preis" in done.err
+    assert not Path("runs").exists()
+    before = Path("my.yaml").read_bytes()
+    again = llmrec("init", *files, "output=my.yaml")
+    assert (again.code, Path("my.yaml").read_bytes()) == (2, before)
+    assert "output=my.yaml: exists already and is not written over; name another file, output=<name>.yaml" in again.err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "files: missing; name your files, llmrec init <interactions file> <items file>"),
+    (["nothing.csv"], "files=nothing.csv: no such file"),
+    (["x.csv", "output=shop.json"], "output=shop.json: must end in .yaml"),
+    (["x.csv", "output=no/shop.yaml"], "output=no/shop.yaml: there is no folder no")])
+def test_what_init_cannot_use_is_named(llmrec, words: list[str], said: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        Path("x.csv").write_text("a,b\n1,2\n")
+    done = llmrec("init", *words)
+    assert done.code in (2, 3)
+    assert said in done.err
