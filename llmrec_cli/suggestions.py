@@ -142,7 +142,7 @@ def _alone(command: str, word: str) -> str:
             return f"{message}; write {group}={word}"
     if word.endswith((".yaml", ".yml")):
         return f"{message}; write settings={word}"
-    key, example = COMMANDS[command].main_input.split("=")
-    if word and (word == example or "/" in word or Path(word).suffix or Path(word).exists()):
+    key, _, example = COMMANDS[command].main_input.partition("=")
+    if key and word and (word == example or "/" in word or Path(word).suffix or Path(word).exists()):
         return f"{message}; write {key}={word}"
     return message + nearest(word, names_of(command))

@@ -21,6 +21,8 @@ WORDS = [
     ("finetune head = ease", "head = ease: write head=ease, without blanks around the equals sign"),
     ("finetune head= ease", "write head=ease, without blanks around the equals sign"),
     ("finetune head =ease", "write head=ease, without blanks around the equals sign"),
+    ("finetune =ease", "=ease: expected a setting, key=value"),
+    ("init =a.csv", "=a.csv: expected a setting, key=value"),
     ("finetune ease", "ease: expected a setting, key=value; write head=ease"),
     ("finetune head:ease", "write head=ease"),
     ("finetune prepared:x", "write prepared=x"),
