@@ -32,8 +32,13 @@ SUMMARIES = {
 }
 SHORT_FORMS = {"runs": {"prune": "prune=true", "--best": "best=true"}}
 """Words of a command that stand for a setting."""
+# Words that other tools use for a command.
+_SYNONYMS = {"train": "finetune", "fit": "finetune", "tune": "finetune", "test": "evaluate", "predict": "recommend",
+             "rank": "recommend", "import": "prepare", "load": "prepare", "preprocess": "prepare"}
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
+
+_HELP = ("-h", "--help", "help")
 
 _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
 
@@ -44,17 +49,22 @@ commands, the first five in the order of use:
 
 options:
   llmrec <command> --help      print the inputs, outputs and main settings of a command
+  llmrec <command> --help head list the options of a setting
   llmrec <command> --help head=ease
                                print the settings of an option, with defaults and ranges for tuning
   llmrec <command> --cfg job   print the complete configuration and stop
   llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
+  llmrec <command> settings=<file>.yaml
+                               use the settings in a YAML file, below those of the command line; one file for all
+                               commands, each takes its own
   llmrec <command> --config-dir=<folder>
                                use your own options and experiments in YAML files, <folder>/head/<name>.yaml,
                                <folder>/experiment/<name>.yaml, ... (runs no code)
   llmrec <command> plugins=[<package>]
                                use heads, losses, encoders, ... of your own Python package (runs its code)
   llmrec --version             print the version
-  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
+  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)", zsh likewise;
+                               in fish llmrec -sc install=fish | source
 
 example:
   llmrec prepare dataset=movielens_100k && llmrec finetune && llmrec evaluate
@@ -113,32 +123,38 @@ def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in _HELP:
+        if arguments[1:] and arguments[1] in SUMMARIES:
+            return run([*arguments[1:], "--help"])
         print(_USAGE, end="")
         return 0
     if arguments[0] in ("-V", "--version"):
         print(f"llmrec {__version__}")
         return 0
     if arguments[0] in ("-sc", "--shell-completion"):
-        from llmrec_cli.help import complete
+        from llmrec_cli.completion import complete
 
-        return complete(arguments[1:])
+        return complete(arguments[1:], [*OPTIONS, "--help"])
     command, rest = arguments[0], expand_short_forms(arguments[0], arguments[1:])
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
+        if command.partition("=")[0] in OPTIONS:
+            raise ConfigError(f"{command}: the command comes first, llmrec <command> {' '.join(arguments[:2])}")
         kind = "option" if command.startswith("-") else "command"
         names = [*SUMMARIES, "--help", "--version"]
-        raise ConfigError(f"{command}: no such {kind}{nearest(command, names)}; choose one of {', '.join(names)}")
+        meant = f" (did you mean '{_SYNONYMS[command]}'?)" if command in _SYNONYMS else nearest(command, names)
+        first = "; the command comes first: llmrec <command> key=value" if "=" in command else ""
+        raise ConfigError(f"{command}: no such {kind}{meant}; choose one of {', '.join(names)}{first}")
     if any(word.startswith("plugins=") for word in rest):
         # Before anything reads the tables of options: help, name completion and composing.
         from llmrec_cli.plugins import load_plugins
 
         rest = load_plugins(rest)
-    if "-h" in rest or "--help" in rest:
+    if set(_HELP) & set(rest):
         from llmrec_cli.help import help_text, options_help
 
-        options, typed = divide([word for word in rest if word not in ("-h", "--help")])
+        options, typed = divide([word for word in rest if word not in _HELP])
         print(options_help(command, typed, config_dir(options)) or help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
@@ -169,15 +185,25 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             settings.append(word)
             continue
         if name not in OPTIONS:
-            from llmrec_cli.settings.base import nearest
-
-            raise ConfigError(f"{word}: no such option{nearest(name, [*OPTIONS, '--help'])}")
+            raise ConfigError(f"{word}: no such option{_meant(word, rest)}")
         options.append(word)
         if OPTIONS[name] and "=" not in word:
             if not rest:
                 raise ConfigError(f"{word}: expects a value")
             options.append(rest.pop(0))
     return options, settings
+
+
+def _meant(word: str, after: Sequence[str]) -> str:
+    """Return what was probably meant by an option that does not exist: a setting with dashes, or the nearest option."""
+    from llmrec_cli.keys import names_of, parse_key
+    from llmrec_cli.settings.base import nearest
+
+    key = parse_key(word.lstrip("-").replace("-", "_"))
+    if any(key.path[0] in names_of(command) for command in SUMMARIES):
+        value = key.value or next((value for value in after[:1] if "=" not in value and key.value is None), "<value>")
+        return f"; settings have no dashes, write {key.text}={value}"
+    return nearest(word.partition("=")[0], [*OPTIONS, "--help"])
 
 
 def option(options: Sequence[str], *names: str) -> str | None:
@@ -199,16 +225,21 @@ def config_dir(options: Sequence[str]) -> str | None:
 
 
 def print_config(command: str, typed: Sequence[str], folder: str | None, what: str, several: bool) -> int:
-    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems."""
+    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems.
+
+    Settings that are only missing, such as the input files, are a note: the configuration is printed to see them.
+    """
     from llmrec_cli.config import compose, compose_runs, describe
 
     if what != "job":
         raise ConfigError(f"--cfg {what}: not supported; write --cfg job")
     print(describe(command, typed, folder, several), end="", flush=True)
-    if several:
-        compose_runs(command, typed, folder)
-    else:
-        compose(command, typed, folder)
+    try:
+        (compose_runs if several else compose)(command, typed, folder)
+    except ConfigError as error:
+        if not all(": missing; " in problem for problem in error.problems):
+            raise
+        print(f"note: `llmrec {command}` would stop: {'; '.join(error.problems)}", file=sys.stderr)
     return 0
 
 

@@ -57,7 +57,7 @@ def open_run(command: str, settings: Any, job: Job | None) -> Iterator[RunDir]:
         packages = packages_of(settings)
         write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
         facts = {"head": head, "data": data, "monitor": getattr(settings, "monitor", None),
-                 "seed": getattr(settings, "seed", None)}
+                 "seed": getattr(settings, "seed", None), "settings": settings.settings or None}
         run_dir.log("started", command=command, **{key: value for key, value in facts.items() if value is not None})
         with recorded_end(run_dir, command, settings):
             yield run_dir

@@ -12,8 +12,8 @@ from hydra.core.config_store import ConfigStore
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.option_files import choices, configs_dir
-from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
 from llmrec_cli.settings.groups import CONFIG_GROUPS

@@ -12,6 +12,9 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.settings.base import nearest
 
+_OTHERWISE = {"queries": "name a file, or write queries=all for all users or groups"}
+"""Advice for a setting whose file does not exist."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -86,7 +89,7 @@ def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, 
     from llmrec_cli.ingest.readers.rejects import SHOWN
     from llmrec_cli.ingest.readers.staging import stage
 
-    paths = find(pattern, key)
+    paths = find(pattern, key, otherwise=_OTHERWISE.get(key, ""))
     with temporary_folder() as folder:
         staged = stage([_source(path, inside) for path in paths], folder / "rows.parquet", (), ours, rest=True)
         if staged.rejects:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,8 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
+    main_input: ClassVar[str] = ""
+    """Setting and example of the command's input, which a word without an equals sign probably is."""
     has_run_dir: ClassVar[bool] = True
     """False for a command that has no run directory."""
     words: ClassVar[str] = ""
@@ -27,6 +29,10 @@ class StageSettings(Settings):
     """Folder of the run; empty for runs/<command>/<time>_<head>-<data>."""
     debug: bool = False
     """Show a traceback with every error."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """settings=<file>.yaml, or settings=[<file>,<file>]: values below the command line and above the defaults, in YAML,
+    under the keys of the command line; each command takes its own. Of several files the later wins. Saved with the
+    SHA-256 of each file."""
 
     @property
     def only_prints(self) -> bool:

@@ -58,6 +58,7 @@ class QuerySettings(Settings):
 class RecommendConfig(CacheSettings):
     """Recommendation lists for queries."""
 
+    main_input: ClassVar[str] = "queries=all"
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None
@@ -119,7 +120,7 @@ class RecommendConfig(CacheSettings):
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
         if self.queries is None and inline in ([], ["query_id"]):
-            yield ("queries: no query given; set queries=all, queries=<file>, query.user_id=<id>, "
+            yield ("queries: missing; set queries=all, queries=<file>, query.user_id=<id>, "
                    "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
                    "query.members=[<user>,<user>]")
         yield from self.check("on_unknown", among=("ignore", "error"))

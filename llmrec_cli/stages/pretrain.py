@@ -9,7 +9,6 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.export import identities
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.modules import Training
-from llmrec_cli.errors import ConfigError
 from llmrec_cli.evaluation.pretraining import PretrainingResults, metrics_of, show, write_report
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
@@ -24,9 +23,6 @@ from llmrec_cli.training.probe import build_probe, run_probe
 
 def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     """Train the encoder on the corpus, measure it on held-out texts before and after, save it."""
-    if not cfg.encoder.has_layers:
-        raise ConfigError(f"encoder={cfg.encoder.kind}: has no transformer to pretrain; choose encoder=minilm, hf, "
-                          f"pretrained or scratch")
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = {} if cfg.encoder.begins_at_random else identities(cfg.encoder)
