@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llmrec_cli import distributed as processes
 from llmrec_cli import plugins
 from llmrec_cli.cli import out_of_memory, run_stage
 from llmrec_cli.config import compose
@@ -217,6 +218,9 @@ def _is_list(value: Any) -> bool:
 
 def _run(command: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Path:
     """Run a command and return its run directory. `own` are the settings that the caller's arguments stand for."""
+    if processes.count() > 1:
+        raise ConfigError(f"{command}: the functions for Python run in one process; start several with torchrun -m "
+                          f"llmrec_cli {command}")
     if repeated := [key for key in settings if key in own]:
         raise ConfigError([f"{key}: is given by an argument already; leave it out of the settings" for key in repeated])
     values = {**own, **settings}

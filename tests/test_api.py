@@ -253,6 +253,22 @@ def test_running_out_of_memory_is_a_resource_error(monkeypatch, tiny_prepared):
         llmrec.finetune(tiny_prepared)
 
 
+def test_torchrun_is_refused_with_the_command_that_works(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(llmrec.ConfigError, match="torchrun -m llmrec_cli finetune"):
+        llmrec.finetune("p")
+
+
+def test_plugins_register_their_options_and_are_no_setting(monkeypatch, tiny_prepared):
+    loaded = []
+    monkeypatch.setattr("llmrec_cli.plugins.load", loaded.append)
+    monkeypatch.setattr("llmrec_cli.api.run_stage", lambda *_: Path("run"))
+    llmrec.finetune(tiny_prepared, plugins="shop")
+    llmrec.finetune(tiny_prepared, plugins=["a", "b"])
+    assert loaded == ["shop", "a", "b"]
+
+
 def test_a_thread_may_call_it(recommender):
     """Signal handlers can only be set in the main thread, and belong to the caller."""
     results = []
