@@ -156,13 +156,13 @@ def test_settings_have_the_keys_of_the_command_line(recommender):
 
 
 @pytest.mark.parametrize(("command", "values", "words"), some_slow([
+    ("prepare", {"dataset.interactions": "a.csv", "dataset.item_text": "${seed} $HOME", "split": "temporal"},
+     ["dataset.interactions=a.csv", "dataset.item_text=${seed} $HOME", "split=temporal"]),
     ("finetune", {"head": "ease", "head.l2": np.int64(20), "seed": 3}, ["head=ease", "head.l2=20", "seed=3"]),
     ("finetune", {"head.members.tower.peft": "lora", "head.members.content": None},
      ["head.members.tower.peft=lora", "head.members.content=null"]),
     ("prepare", {"dataset.interactions": Path("a,b.csv"), "dataset.columns": {"user_id": "id, {x}"}},
      ["dataset.interactions=a,b.csv", "dataset.columns.user_id=id, {x}"]),
-    ("prepare", {"dataset.interactions": "a.csv", "dataset.item_text": "${seed} $HOME", "split": "temporal"},
-     ["dataset.interactions=a.csv", "dataset.item_text=${seed} $HOME", "split=temporal"]),
     ("recommend", {"query.history": (50, "null"), "query.user_id": 7, "output": "x.csv", "exclude_seen": False},
      ["query.history=[50,null]", "query.user_id=7", "output=x.csv", "exclude_seen=false"]),
     ("evaluate", {"k": 10, "model": "m"}, ["k=10", "model=m"]),
