@@ -7,9 +7,10 @@ are data: texts are literal, and a table stands for a file with its rows. Errors
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -204,12 +205,22 @@ def query_table(users: "Ids | None", history: "Sequence[Any] | None",
             raise ConfigError(f"{name.removesuffix('_id')}: is a table; give it as queries=, with columns such as "
                               f"user_id, history and text")
         columns[name] = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
-    if history is not None and not any(_is_list(part) for part in columns["history"]):
-        columns["history"] = [columns["history"]]  # Ids of one query.
+    if "user_id" in columns:
+        columns["user_id"] = _as_ids(columns["user_id"])
+    if "history" in columns:
+        several = any(_is_list(part) for part in columns["history"])
+        columns["history"] = [_as_ids(ids) for ids in (columns["history"] if several else [columns["history"]])]
     if len(sizes := {name: len(values) for name, values in columns.items()}) > 1 and len(set(sizes.values())) > 1:
         raise ConfigError(f"recommend: {', '.join(f'{size} of {name}' for name, size in sizes.items())}; give one of "
                           f"each for every query")
-    return pd.DataFrame(columns)
+    if not next(iter(sizes.values())):
+        raise ConfigError(f"recommend: {next(iter(sizes))} has no entry; leave it out to make a list for every user")
+    return pd.DataFrame(columns, dtype=object)
+
+
+def _as_ids(ids: Iterable[Any]) -> list[Any]:
+    """Return ids with whole numbers as texts, so that a list may hold both."""
+    return [str(key) if isinstance(key, Integral) else key for key in ids]
 
 
 def _is_list(value: Any) -> bool:

@@ -83,7 +83,10 @@ def llmrec_command():
     ({"users": "u3"}, [{"user_id": "u3"}]),
     ({"users": ["u3", "u4"]}, [{"user_id": "u3"}, {"user_id": "u4"}]),
     ({"users": pd.Series(["u3"], dtype="category")}, [{"user_id": "u3"}]),
-    ({"users": 7}, [{"user_id": 7}]),
+    ({"users": 7}, [{"user_id": "7"}]),
+    ({"users": np.array([7, 8]), "history": [(1, "i2"), [np.int64(3)]]},
+     [{"user_id": "7", "history": ["1", "i2"]}, {"user_id": "8", "history": ["3"]}]),
+    ({"users": [7, None]}, [{"user_id": "7"}, {"user_id": None}]),
     ({"history": ["i1", "i2"]}, [{"history": ["i1", "i2"]}]),
     ({"history": [["i1"], []]}, [{"history": ["i1"]}, {"history": []}]),
     ({"users": "u3", "history": ["i1"], "text": "a, {b}"}, [{"user_id": "u3", "history": ["i1"], "text": "a, {b}"}]),
@@ -229,6 +232,7 @@ def test_all_problems_come_together():
      "2 of user_id, 1 of text"),
     (lambda: llmrec.Recommender(Path("m")).recommend(users=pd.DataFrame({"user_id": ["a"]})), llmrec.ConfigError,
      "give it as queries="),
+    (lambda: llmrec.Recommender(Path("m")).recommend(users=[]), llmrec.ConfigError, "user_id has no entry"),
     (lambda: llmrec.Recommender(Path("m")).recommend(users="a", queries="q.csv"), llmrec.ConfigError,
      "cannot be combined")])
 def test_mistakes_raise_the_errors_of_the_commands(call, kind, message):
