@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from llmrec_cli.language.phrases import ENGLISH, LANGUAGES
 from llmrec_cli.settings.base import Settings
 
 LONGEST_LIST = 100_000
@@ -31,6 +32,18 @@ class StageSettings(Settings):
     def only_prints(self) -> bool:
         """True if the run only prints its result, so that it can run without a run directory."""
         return False
+
+
+@dataclass
+class PageSettings(StageSettings):
+    """Settings of every command that writes an HTML page."""
+
+    language: str = ENGLISH
+    """en | zh: language of the HTML page, English or Chinese; messages on the terminal are always in English."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("language", among=LANGUAGES)
 
 
 @dataclass

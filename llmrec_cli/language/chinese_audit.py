@@ -1,0 +1,3 @@
+"""Chinese templates of phrases: audit."""
+
+AUDIT: dict[str, str] = {}

@@ -1,0 +1,3 @@
+"""Chinese templates of phrases: evaluation."""
+
+EVALUATION: dict[str, str] = {}

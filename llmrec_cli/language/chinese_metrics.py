@@ -1,0 +1,3 @@
+"""Chinese templates of phrases: metrics."""
+
+METRICS: dict[str, str] = {}

@@ -1,0 +1,3 @@
+"""Chinese templates of phrases: pretraining."""
+
+PRETRAINING: dict[str, str] = {}
