@@ -86,7 +86,8 @@ def texts_table(audit: Mapping[str, Any]) -> Table:
     """Return statistics of the texts of items, users and, if there are any, groups."""
     entries = list(audit["texts"].values())
     rows = [Row(Phrase("all"), [Cell(f"{texts['num']:,}", "") for texts in entries]),
-            Row(Phrase("without text"), [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in entries]),
+            Row(Phrase("without text"),
+                [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in entries]),
             Row(Phrase("without title (id instead)"), [Cell(f"{texts['title_is_id']:,}", "") for texts in entries])]
     for name, cell in ((Phrase("duplicate text"), _duplicated), (Phrase("length, characters"), _length),
                        (Phrase("longest"), _longest), (Phrase("main script"), _scripts),
@@ -131,6 +132,13 @@ def top_table(audit: Mapping[str, Any]) -> Table:
                   audit["popularity"]["most_popular"]])
 
 
+def note_sentence(check: Mapping[str, Any]) -> Phrase:
+    """Return the note of a leakage check as a sentence, with a capital unless it begins with a setting."""
+    note = check["not_checked"] or check["note"]
+    capital = note if "=" in note.partition(" ")[0] else note[:1].upper() + note[1:]
+    return fixed_phrase(capital if capital.endswith(".") else f"{capital}.")
+
+
 def examples(check: Mapping[str, Any]) -> list[str]:
     """Return the examples of a leakage check as one line each."""
     return [", ".join(f"{key} {value}" for key, value in example.items()) for example in check["examples"]]
@@ -167,7 +175,8 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any], language: str = E
     values = {"audit": audit, "about": about, "split": _split(about["split"]), "card_rows": cards, "span": _span(kept),
               "rows": rows_table(audit), "ties": ties_table(audit), "splits": splits_table(audit),
               "distributions": distributions_table(audit), "texts": texts_table(audit),
-              "top": top_table(audit), "examples": examples, "top_shares": _top_shares(audit), "charts": _charts(audit),
+              "top": top_table(audit), "examples": examples, "note_sentence": note_sentence,
+              "top_shares": _top_shares(audit), "charts": _charts(audit),
               "size": {"width": charts.WIDTH, "height": charts.HEIGHT, "left": charts.LEFT, "right": charts.RIGHT,
                        "top": charts.TOP, "bottom": charts.BOTTOM}}
     return page("audit.html.j2", values, language)

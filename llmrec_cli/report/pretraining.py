@@ -64,7 +64,8 @@ _LABELS = {"holdout_share": Phrase("Share held out"), "histories": Phrase("Histo
            "history_length": Phrase("Items of a history"), "max_histories": Phrase("Histories, at most"),
            "knowledge": Phrase("Triples written as texts"), "mask_share": Phrase("Share of tokens masked"),
            "whole_words": Phrase("Whole words masked together"),
-           "num_negatives": Phrase("Wrong next items per example"), "views": Phrase("Two views of an item"), "temperature": Phrase("Softmax temperature")}
+           "num_negatives": Phrase("Wrong next items per example"),
+           "views": Phrase("Two views of an item"), "temperature": Phrase("Softmax temperature")}
 """Setting of an objective -> its name on the page."""
 _VALUES = {"dropout": Phrase("its text, twice with different dropout"),
            "history": Phrase("its text and the history before it"),
