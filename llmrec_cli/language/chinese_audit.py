@@ -48,8 +48,8 @@ AUDIT = {
         "其交互：训练 {train:,}，验证 {valid:,}，测试 {test:,}。",
     "Tied: at the same time as another interaction of the user or group. The true order of tied "
     "interactions is unknown: if the split is by time, it follows the last column of the table.":
-        "并列：与该用户或群组的另一交互时间相同。并列交互的真实先后未知：按时间划分时，依照表格最后"
-        "一列。",
+        "并列：与该用户或群组的另一交互时间相同。并列交互的真实先后未知：按时间划分时，依照表"
+        "格最后一列。",
     "Values": "值",
     "Warning": "警告",
     "Warning:": "警告：",
@@ -152,8 +152,8 @@ AUDIT = {
         "值为 0 或更低；dataset.min_value=0 保留值为 0 的行",
     "Validation and test pairs that are also in training. A model that excludes seen items cannot "
     "recommend them; any other model was trained on the answer.":
-        "验证和测试的配对也出现在训练中。排除已交互物品的模型无法推荐它们；其他模型则已在训练中见过"
-        "答案。",
+        "验证和测试的配对也出现在训练中。排除已交互物品的模型无法推荐它们；其他模型则已在训练"
+        "中见过答案。",
     "Validation pairs that are also in the test: tuning on validation would tune on the test.":
         "验证配对也出现在测试中：在验证集上调参等于在测试集上调参。",
     "Training interactions at or after the first held-out one, and validation interactions at or after "
@@ -165,13 +165,25 @@ AUDIT = {
         "留出配对在训练中是不喜欢：从不喜欢中学习的模型会把它们排得很低。",
     "Validation and test pairs of groups that are also in the group's training. A model that excludes "
     "seen items cannot recommend them; any other model was trained on the answer.":
-        "群组的验证和测试配对也出现在该群组的训练中。排除已交互物品的模型无法推荐它们；其他模型则已"
-        "在训练中见过答案。",
+        "群组的验证和测试配对也出现在该群组的训练中。排除已交互物品的模型无法推荐它们；其他模"
+        "型则已在训练中见过答案。",
     "Validation and test pairs of groups that a member has in training. This may be right: a member may "
     "have been there alone, then with the group.":
-        "群组的验证和测试配对出现在某成员的训练中。这可能是正常的：成员可能先独自交互，再与群组一起"
-        "。",
+        "群组的验证和测试配对出现在某成员的训练中。这可能是正常的：成员可能先独自交互，再与群"
+        "组一起。",
     "Validation and test pairs of users that one of their groups has in training: a model trained on "
     "groups has seen them.":
         "用户的验证和测试配对出现在其所属群组的训练中：在群组上训练的模型已见过它们。",
+    "Held-out items whose title appears in the text of their user, ignoring case. Not counted: titles "
+    "shorter than {num} characters, and titles that are part of a title in the user's training history.":
+        "留出物品的标题出现在其用户的文本中（不分大小写）。不计：少于 {num} 个字符的标题，以及"
+        "属于该用户训练历史中某个标题一部分的标题。",
+    "Training items with a description from the time of the first held-out interaction or later (column "
+    "`timestamp` of items.parquet): it may contain information from the future.":
+        "训练物品的描述不早于首次留出交互（items.parquet 的 `timestamp` 列）：其中可能含有未来"
+        "的信息。",
+    "The items have no column `timestamp`.": "物品没有 `timestamp` 列。",
+    "Nothing is held out.": "没有留出。",
+    "The split has no single time at which training ends.": "该划分没有统一的训练截止时间。",
+    "No user has a text.": "没有用户有文本。",
 }

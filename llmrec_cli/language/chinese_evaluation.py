@@ -5,14 +5,14 @@ EVALUATION = {
     "(worse) mark intervals that exclude 0. p is from a two-sided paired t-test, corrected for the "
     "number of recommenders (Holm) but not for the number of metrics. Coverage and gini are computed "
     "over all lists together, so they have no interval over {audience}.":
-        "（更差）标出不含 0 的区间。p 值来自双侧配对 t 检验，按推荐器个数作 Holm 校正，未按指标个数"
-        "校正。coverage 和 gini 由全部列表一起计算，因此没有按{audience}的区间。",
+        "（更差）标出不含 0 的区间。p 值来自双侧配对 t 检验，按推荐器个数作 Holm 校正，未按指"
+        "标个数校正。coverage 和 gini 由全部列表一起计算，因此没有按{audience}的区间。",
     "1 interaction": "1 次交互",
     "95%, bootstrap with {num:,} resamples of the {audience}": "95%，对{audience}自助重采样 {num:,} 次",
     "A recommender that is further up is more accurate; one that is further right recommends more of the "
     "catalogue, or more of its long tail. Numbers are ranks on the leaderboard; bars are 95% intervals.":
-        "越靠上越准确；越靠右，推荐的物品目录或长尾物品越多。数字是排行榜上的名次，竖线是 95% 置信区"
-        "间。",
+        "越靠上越准确；越靠右，推荐的物品目录或长尾物品越多。数字是排行榜上的名次，竖线是 95% 置"
+        "信区间。",
     "A salted hash orders equal times.": "时间相同的交互按加盐哈希排序。",
     "Accuracy against coverage": "准确性与覆盖率",
     "Baselines": "基线",
@@ -45,13 +45,13 @@ EVALUATION = {
     "measured on validation; the test split is not used. \"Lost\" is the metric with all knowledge minus "
     "the metric of the row; differences are paired user by user. If swapped knowledge is as good as the "
     "item's own, the gain does not come from the knowledge.":
-        "每一行都用调好的设置在训练交互上重新拟合，并在验证集上测量；不使用测试集。“损失”是使用全部"
-        "知识时的指标减去该行的指标；差值按用户配对。如果换成别的物品的知识同样有效，增益就不是来自"
-        "知识本身。",
+        "每一行都用调好的设置在训练交互上重新拟合，并在验证集上测量；不使用测试集。“损失”是使"
+        "用全部知识时的指标减去该行的指标；差值按用户配对。如果换成别的物品的知识同样有效，增"
+        "益就不是来自知识本身。",
     "For each value of {column}: its share of the places on the lists of {model} (top places count "
     "more), next to its share of the catalogue, of the training interactions and of the held-out items.":
-        "{column} 的每个取值在 {model} 的列表位置中所占的份额（靠前的位置权重更大），与它在物品目录"
-        "、训练交互和留出物品中的份额对照。",
+        "{column} 的每个取值在 {model} 的列表位置中所占的份额（靠前的位置权重更大），与它在物"
+        "品目录、训练交互和留出物品中的份额对照。",
     "For {share:.0%} of the {audience} every item has {score}, so their lists are random.":
         "{share:.0%} 的{audience}的所有物品得分都相同（{score}），因此其列表是随机的。",
     "Given": "给定",
@@ -70,7 +70,8 @@ EVALUATION = {
     "Hits in a list of {k}": "{k} 个位置中的命中数",
     "In a slice of items, only items of the slice count as relevant. Compare a slice with the same slice "
     "of another model, not with other slices.":
-        "在物品分组中，只有组内物品算相关物品。请与另一模型的同一分组比较，不要与其他分组比较。",
+        "在物品分组中，只有组内物品算相关物品。请与另一模型的同一分组比较，不要与其他分组比较"
+        "。",
     "Interactions": "交互",
     "Intervals": "置信区间",
     "Item": "物品",
@@ -86,7 +87,7 @@ EVALUATION = {
     "Means over the same {queries}, with 95% intervals. Recommenders with a common letter (second "
     "column) do not differ significantly in {metric} (paired t-tests of all pairs, corrected for the "
     "number of pairs, Holm). Bold: {model}, the model that this page is about.":
-        "对相同的 {queries} 取均值，附 95% 置信区间。有共同字母（第二列）的推荐器在 {metric} "
+        "对相同的{queries}取均值，附 95% 置信区间。有共同字母（第二列）的推荐器在 {metric} "
         "上没有显著差异（两两配对 t 检验，按对数作 Holm 校正）。粗体：本页所述的模型 {model}。",
     "Means with 95% intervals of {models} for {metrics}": "{models} 的 {metrics}：均值与 95% 置信区间",
     "Metrics of {model}": "{model} 的指标",
@@ -97,22 +98,23 @@ EVALUATION = {
     "No held-out item is in training, and none was recommended: heads that use only interactions rank "
     "such items last. Use a head that reads attributes or texts: content, two_tower, or ease with "
     "head.features.attributes=3.":
-        "留出物品都不在训练集中，也没有一个被推荐：只用交互的推荐头把这类物品排在最后。请使用读取属"
-        "性或文本的推荐头：content、two_tower，或带 head.features.attributes=3 的 ease。",
+        "留出物品都不在训练集中，也没有一个被推荐：只用交互的推荐头把这类物品排在最后。请使用"
+        "读取属性或文本的推荐头：content、two_tower，或带 head.features.attributes=3 的 "
+        "ease。",
     "No training curves: the model was not trained in steps, or the log of its run is missing.":
         "没有训练曲线：模型不是分步训练的，或其运行日志缺失。",
     "Not perturbed, because no item text is read at recommendation time: {models}.":
         "未加扰动（推荐时不读取物品文本）：{models}。",
     "Only a few candidates per list are ranked ({candidates}). Do not compare these metrics with metrics "
     "on the whole catalogue, where the order of models can differ.":
-        "每个列表只对少量候选物品排序（{candidates}）。请勿与全部物品上的指标比较，那里模型的名次可"
-        "能不同。",
+        "每个列表只对少量候选物品排序（{candidates}）。请勿与全部物品上的指标比较，那里模型的"
+        "名次可能不同。",
     "Order of the lists: {ties}.": "列表顺序：{ties}。",
     "Popularity of items and how often each is recommended": "物品热门程度与被推荐次数",
     "Possible leak, the result is too good to be true: {what}. Check whether the model's input contains "
     "the held-out interactions before you trust these metrics.":
-        "可能存在数据泄漏，结果好得不真实：{what}。在相信这些指标之前，请检查模型输入是否包含留出交"
-        "互。",
+        "可能存在数据泄漏，结果好得不真实：{what}。在相信这些指标之前，请检查模型输入是否包含"
+        "留出交互。",
     "Recommended by {model}": "{model} 的推荐",
     "Recommender": "推荐器",
     "Robustness to perturbed texts": "对文本扰动的稳健性",
@@ -132,13 +134,14 @@ EVALUATION = {
     "Synonyms: {source}.": "同义词：{source}。",
     "The groups are synthetic ({how}): built from users, with interactions derived from theirs. The "
     "metrics do not show how well real groups would be served.":
-        "群组是合成的（{how}）：由用户组成，交互由成员的交互推出。这些指标不能说明对真实群组的效果。",
+        "群组是合成的（{how}）：由用户组成，交互由成员的交互推出。这些指标不能说明对真实群组的"
+        "效果。",
     "The lists of {k} by {model} cover {coverage:.0%} of the catalogue.":
         "{model} 的前 {k} 名列表覆盖物品目录的 {coverage:.0%}。",
     "The lists of {k} by {model} cover {coverage:.0%} of the catalogue; {tail:.0%} of their places go to "
     "the 80% least popular items.":
-        "{model} 的前 {k} 名列表覆盖物品目录的 {coverage:.0%}；{tail:.0%} 的位置给了最冷门的 80% "
-        "物品。",
+        "{model} 的前 {k} 名列表覆盖物品目录的 {coverage:.0%}；{tail:.0%} 的位置给了最冷门的 "
+        "80% 物品。",
     "The order of interactions is therefore partly random, and a held-out interaction may not be the "
     "latest.":
         "因此交互的先后有一部分是随机的，留出的交互不一定是最新的。",
@@ -146,23 +149,25 @@ EVALUATION = {
         "相同指标随列表长度的变化；色带是 95% 置信区间。",
     "The same models and users, with typos, synonyms or truncation in the item texts at recommendation "
     "time. Nothing is trained again. Differences are paired user by user.":
-        "模型与用户不变，推荐时在物品文本中加入错字、同义词替换或截断。不重新训练。差值按用户配对。",
+        "模型与用户不变，推荐时在物品文本中加入错字、同义词替换或截断。不重新训练。差值按用户"
+        "配对。",
     "The same {metric} is reached by {models}.": "{models} 的 {metric} 与之相同。",
     "The scores of {model} predict likes; on held-out likes and dislikes the accuracy is {accuracy:.0%}, "
     "the logloss {logloss:.3f} and the AUC {auc:.3f} (auc_pairs).":
-        "{model} 的得分预测喜欢与否；在留出的喜欢与不喜欢上，准确率为 {accuracy:.0%}，对数损失为 "
-        "{logloss:.3f}，AUC 为 {auc:.3f}（auc_pairs）。",
+        "{model} 的得分预测喜欢与否；在留出的喜欢与不喜欢上，准确率为 {accuracy:.0%}，对数损失"
+        "为 {logloss:.3f}，AUC 为 {auc:.3f}（auc_pairs）。",
     "The scores of {model} predict values; their error on held-out interactions is {rmse:.3f} (rmse) and "
     "{mae:.3f} (mae).":
-        "{model} 的得分预测评分值；在留出交互上的误差为 {rmse:.3f}（rmse）和 {mae:.3f}（mae）。",
+        "{model} 的得分预测评分值；在留出交互上的误差为 {rmse:.3f}（rmse）和 {mae:.3f}（mae）"
+        "。",
     "The {audience} with the largest differences in {metric}, first those for whom {one} is better. They "
     "are selected by their results, so they show how the two models differ, not how often.":
-        "{metric} 差异最大的{audience}，先列出 {one} 更好的。它们按结果选出，只说明两个模型怎样不同"
-        "，不说明多常不同。",
+        "{metric} 差异最大的{audience}，先列出 {one} 更好的。它们按结果选出，只说明两个模型怎"
+        "样不同，不说明多常不同。",
     "These are means over rows. With equal weight for every {owner}, ndcg@{k} of {model} is {ndcg:.3f} "
     "and hit@{k} {hit:.3f}. All intervals are over {audience}.":
-        "以上是对行的均值。若每个{owner}权重相同，{model} 的 ndcg@{k} 为 {ndcg:.3f}，hit@{k} 为 "
-        "{hit:.3f}。所有区间都按{audience}计算。",
+        "以上是对行的均值。若每个{owner}权重相同，{model} 的 ndcg@{k} 为 {ndcg:.3f}，hit@{k} "
+        "为 {hit:.3f}。所有区间都按{audience}计算。",
     "This affects a held-out interaction of {share:.1%} of the {audience} with held-out interactions.":
         "在有留出交互的{audience}中，{share:.1%} 的留出交互受此影响。",
     "Timestamps are coarse:": "时间戳较粗：",
@@ -258,7 +263,7 @@ EVALUATION = {
     "{interactions_share:.1%} of the training interactions are with linked items. A linked item is in "
     "{triples_per_linked_item:.0f} of the {triples:,} triples on average.":
         "{items:,} 个物品中有 {linked:,} 个（{linked_share:.1%}）链接到图谱；{interactions_share:.1%} "
-        "的训练交互涉及有链接的物品。在 {triples:,} 个三元组中，每个有链接的物品平均出现在 {triples_per_linked_item:.0f} "
+        "的训练交互涉及有链接的物品。每个有链接的物品平均出现在 {triples:,} 个三元组中的 {triples_per_linked_item:.0f} "
         "个里。",
     "{low:+.4f} to {high:+.4f}": "{low:+.4f} 至 {high:+.4f}",
     "{low:+.4f} to {high:+.4f}; p {p}": "{low:+.4f} 至 {high:+.4f}；p {p}",
@@ -283,7 +288,7 @@ EVALUATION = {
     "{model} reaches an ndcg@{k} of {mean:.3f}": "{model} 的 ndcg@{k} 为 {mean:.3f}",
     "{model} recommends {k} of {among} items for each of {queries}. {share:.0%} of the lists contain at "
     "least one held-out item of the {owner} (95% interval {low:.0%} to {high:.0%})":
-        "{model} 从 {among} 个物品中为 {queries} 各推荐 {k} 个。{share:.0%} "
+        "{model} 从 {among} 个物品中为{queries}各推荐 {k} 个。{share:.0%} "
         "的列表至少含有该{owner}的一个留出物品（95% 置信区间 {low:.0%} 至 {high:.0%}）",
     "{model} {mean:.3f} (first)": "{model} {mean:.3f}（第一）",
     "{model} {mean:.3f} (last)": "{model} {mean:.3f}（末位）",
@@ -330,9 +335,9 @@ EVALUATION = {
     "after the first {after} interactions, and the first {after} items are never recommended, so rows "
     "can be compared. The rest of this report uses {most} given interactions. Differences are paired "
     "user by user.":
-        "{num:,} 个用户没有训练交互。每一行向模型提供其资料和最初的若干次交互，并像 recommend 那样排"
-        "序。所有行的留出物品都是前 {after} 次交互之后的物品，前 {after} 个物品从不推荐，因此各行可"
-        "以比较。报告其余部分使用 {most} 次给定交互。差值按用户配对。",
+        "{num:,} 个用户没有训练交互。每一行向模型提供其资料和最初的若干次交互，并像 recommend "
+        "那样排序。所有行的留出物品都是前 {after} 次交互之后的物品，前 {after} 个物品从不推荐"
+        "，因此各行可以比较。报告其余部分使用 {most} 次给定交互。差值按用户配对。",
     "{num:,} {audience}": "{num:,} 个{audience}",
     "{num:,} {audience} with held-out interactions were not evaluated.":
         "{num:,} 个有留出交互的{audience}未参与评估。",
@@ -348,8 +353,8 @@ EVALUATION = {
         "{sentence}；最强基线 {baseline} 为 {share:.0%}。",
     "{share:.0%} of {lists} contain items with equal scores, ordered by a hash of the item id. With this "
     "many ties, check whether the model has learned anything.":
-        "{lists}中有 {share:.0%} 含有得分相同的物品，按物品 id 的哈希排序。并列如此之多，请检查模型"
-        "是否学到了东西。",
+        "{lists}中有 {share:.0%} 含有得分相同的物品，按物品 id 的哈希排序。并列如此之多，请检"
+        "查模型是否学到了东西。",
     "{share:.1%} of the interactions have the same {owner} and time as another interaction.":
         "{share:.1%} 的交互与另一交互的{owner}和时间都相同。",
     "{share:.1%} of the lists of {model} contain equal scores.": "{model} 的列表中有 {share:.1%} 含有相同得分。",

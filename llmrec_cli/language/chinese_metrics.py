@@ -11,9 +11,9 @@ METRICS = {
     "number of relevant items. Σ over hits: sum over the relevant items on the list, at their ranks. "
     "n_i: number of training interactions of item i; N: of all items. M: number of candidate items. "
     "Means over users or groups follow.":
-        "k：列表长度。h(n)：列表前 n 个物品中的相关物品数，h = h(k)。r：相关（留出）物品数。“Σ 命中"
-        "”：对列表中的相关物品按其名次求和。n_i：物品 i 的训练交互数；N：全部物品的训练交互数。M：候"
-        "选物品数。最后对用户或群组取均值。",
+        "k：列表长度。h(n)：列表前 n 个物品中的相关物品数，h = h(k)。r：相关（留出）物品数。“Σ "
+        "命中”：对列表中的相关物品按其名次求和。n_i：物品 i 的训练交互数；N：全部物品的训练交"
+        "互数。M：候选物品数。最后对用户或群组取均值。",
     "1 / rank of the first hit": "1 / 首个命中的名次",
     "1 if h > 0, else 0": "h > 0 时为 1，否则为 0",
     "(1/r) · Σ over hits h(rank) / rank": "(1/r) · Σ 命中 h(名次) / 名次",
@@ -60,8 +60,8 @@ METRICS = {
         "看有多少用户至少得到一个有用的物品；最容易解释的指标。",
     "Discounted cumulative gain (relevant items count 1 / log2(rank + 1)) divided by that of the ideal "
     "list.":
-        "归一化折损累计增益 (NDCG)：折损累计增益（相关物品计 1 / log2(名次 + 1)）除以理想列表的折损"
-        "累计增益。",
+        "归一化折损累计增益 (NDCG)：折损累计增益（相关物品计 1 / log2(名次 + 1)）除以理想列表"
+        "的折损累计增益。",
     "As the main metric when users read lists from the top: it counts hits and their ranks.":
         "用户从上往下看列表时的主要指标：既看命中，也看名次。",
     "Mean over the relevant items of the precision at the rank of each, 0 for those not on the list.":
@@ -153,4 +153,6 @@ METRICS = {
     "pair.":
         "配对中喜欢所占的比例，即全部预测为喜欢时的 precision_pairs。",
     "As the reference for accuracy and precision_pairs.": "作为 accuracy 与 precision_pairs 的参照。",
+    "Formula:": "公式：",
+    "Use:": "用途：",
 }

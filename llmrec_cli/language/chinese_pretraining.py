@@ -44,19 +44,19 @@ PRETRAINING = {
         "预测头是新建的，因此训练前的损失不能衡量编码器。",
     "The held-out loss is a mean over {num:,} {scored} from {examples:,} held-out examples. The weights "
     "of the epoch with the lowest held-out loss are saved.":
-        "留出损失是对 {examples:,} 个留出样本中 {num:,} 个{scored}的均值。保存留出损失最低的一轮的权"
-        "重。",
+        "留出损失是对 {examples:,} 个留出样本中 {num:,} 个{scored}的均值。保存留出损失最低的一"
+        "轮的权重。",
     "The held-out loss rose from {before:.3f} to {after:.3f} nats: the training does not generalise to "
     "other texts. Lower optim.encoder_learning_rate, or use the encoder as it was before.":
-        "留出损失从 {before:.3f} 升到 {after:.3f} 奈特：训练没有推广到其他文本。请降低 optim.encoder_learning_rate，"
-        "或使用原来的编码器。",
+        "留出损失从 {before:.3f} 升到 {after:.3f} 奈特：训练没有推广到其他文本。请降低 "
+        "optim.encoder_learning_rate，或使用原来的编码器。",
     "The question for each held-out item is: {question} The encoder ranks {titles:,} titles by the "
     "cosine of their vectors, for {questions:,} questions. The probe complements the loss: an objective "
     "can be learned well and still damage the vectors. The interval is for the mean over questions "
     "(paired bootstrap).":
-        "对每个留出物品的问题是：{question}编码器对 {questions:,} 个问题按向量余弦给 {titles:,} "
-        "个标题排序。探测是对损失的补充：目标学得好，向量仍可能受损。区间针对问题的均值（配对自助法"
-        "）。",
+        "对每个留出物品的问题是：{question}编码器对 {questions:,} 个问题按向量余弦给 "
+        "{titles:,} 个标题排序。探测是对损失的补充：目标学得好，向量仍可能受损。区间针对问题的"
+        "均值（配对自助法）。",
     "Time": "时间",
     "Training": "训练",
     "Triples written as texts": "把三元组写成文本",
@@ -101,7 +101,7 @@ PRETRAINING = {
     "{verdict} (mrr {before:.3f} before, {after:.3f} after, 95% interval of the difference {low:+.3f} to "
     "{high:+.3f}). Compare both encoders in a trained head before you use this one. A lower "
     "optim.encoder_learning_rate, fewer epochs or another objective may work better.":
-        "{verdict}（mrr 之前 {before:.3f}，之后 {after:.3f}，差值的 95% 置信区间 {low:+.3f} 至 "
-        "{high:+.3f}）。使用之前，请在训练好的推荐头中比较两个编码器。降低 optim.encoder_learning_rate、"
+        "{verdict}（mrr 之前 {before:.3f}，之后 {after:.3f}，差值的 95% 置信区间 {low:+.3f} "
+        "至 {high:+.3f}）。使用之前，请在训练好的推荐头中比较两个编码器。降低 optim.encoder_learning_rate、"
         "减少轮数或换用其他目标可能更好。",
 }

@@ -63,8 +63,11 @@ def translate(value: Any, language: str) -> Any:
 
 
 def fixed_phrase(text: str) -> Phrase:
-    """Return a phrase without placeholders from a text that is stored as data; braces are taken literally."""
-    return Phrase(text.replace("{", "{{").replace("}", "}}"))
+    """Return a phrase without placeholders from a text that is stored as data; braces are taken literally.
+
+    A text that is a phrase already is returned as it is.
+    """
+    return text if isinstance(text, Phrase) else Phrase(text.replace("{", "{{").replace("}", "}}"))
 
 
 def _build(template: str, values: dict[str, Any]) -> Phrase:
