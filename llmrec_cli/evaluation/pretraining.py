@@ -104,7 +104,7 @@ def write_report(run_dir: RunDir, results: PretrainingResults, metrics: dict[str
                  data: PreparedData, seconds: float) -> None:
     """Write report.html."""
     counts = data.manifest["counts"]
-    facts = {
+    facts: dict[str, list[tuple[str, str]]] = {
         "Data": [(Phrase("Name"), data.manifest["name"]), (Phrase("Items"), f"{counts['items']:,}"),
                  (Phrase("Interactions"), Phrase("{num:,} in training", num=counts["train"])),
                  (Phrase("Fingerprint"), data.manifest["fingerprint"][:16])],

@@ -21,7 +21,8 @@ class Phrase(str):
     Values that are phrases are translated too; other values, such as names from the data, stay as they are.
     """
 
-    __slots__ = ("template", "values")
+    template: str
+    values: dict[str, Any]
 
     def __new__(cls, template: str, /, **values: Any) -> "Phrase":
         self = super().__new__(cls, template.format(**values))
@@ -40,7 +41,8 @@ class Phrase(str):
 class Joined(str):
     """Texts with a separator, such as an enumeration; phrases among them are translated."""
 
-    __slots__ = ("parts", "separator")
+    parts: list[str]
+    separator: str
 
     def __new__(cls, parts: Iterable[str], separator: str = ", ") -> "Joined":
         texts = list(parts)

@@ -44,6 +44,11 @@ definitions.
 with held-out interactions. An empty list scores 0 in accuracy metrics and has no value in metrics of the items on it.
 Differences between recommenders are tested where one direction is better and each user or group has a value.
 
+`llmrec evaluate` writes report.html, in which every metric has its definition as a tooltip and in a glossary;
+`language=zh` writes it in Chinese. A report on several models, `models=[<a>,<b>]`, is about the model with the highest
+metric (the `monitor` that all were chosen by, otherwise ndcg), or the model that `about=<model>` names. metrics.json is
+always about the first model. A baseline that is one of the models is left out.
+
 - monitor: usable for model selection on validation, `llmrec finetune monitor=<metric>@<k>`.
 - slices: also reported for slices of users and items.
 - ties: `ties=expected` gives the mean over all orders of equal scores; other metrics break ties by hash.
