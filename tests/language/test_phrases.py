@@ -18,6 +18,7 @@ from llmrec_cli.metrics.metric import SYMBOLS
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.report.candidates import CANDIDATE_NOTES
 from llmrec_cli.settings.objective import OBJECTIVES
+from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig
 
 PACKAGE = Path(llmrec_cli.__file__).parent
 TEMPLATES = sorted(PACKAGE.glob("report/*.j2"))
@@ -111,3 +112,11 @@ def test_a_phrase_is_english_text_everywhere_and_its_translation_on_request():
 def test_braces_in_data_are_taken_literally(text):
     assert fixed_phrase(text) == translate(fixed_phrase(text), "zh") == text
     assert translate(Phrase("{model} in detail", model=text), "zh") == f"{text} 的细节"
+
+
+def test_the_commands_that_write_pages_take_a_language_and_refuse_an_unknown_one():
+    assert {name for name, settings in COMMANDS.items() if hasattr(settings, "language")} == {
+        "prepare", "pretrain", "evaluate"}
+    for name in ("prepare", "pretrain", "evaluate"):
+        assert "language=fr: choose one of en, zh" in " ".join(COMMANDS[name](language="fr").problems())
+    assert "about=ease: has an effect only with several models" in " ".join(EvaluateConfig(about="ease").problems())
