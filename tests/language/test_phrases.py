@@ -18,7 +18,7 @@ from llmrec_cli.metrics.metric import SYMBOLS
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.report.candidates import CANDIDATE_NOTES
 from llmrec_cli.settings.objective import OBJECTIVES
-from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig
+from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, PrepareConfig
 
 PACKAGE = Path(llmrec_cli.__file__).parent
 TEMPLATES = sorted(PACKAGE.glob("report/*.j2"))
@@ -117,6 +117,7 @@ def test_braces_in_data_are_taken_literally(text):
 def test_the_commands_that_write_pages_take_a_language_and_refuse_an_unknown_one():
     assert {name for name, settings in COMMANDS.items() if hasattr(settings, "language")} == {
         "prepare", "pretrain", "evaluate"}
-    for name in ("prepare", "pretrain", "evaluate"):
-        assert "language=fr: choose one of en, zh" in " ".join(COMMANDS[name](language="fr").problems())
+    assert "language=fr: choose one of en, zh" in " ".join(EvaluateConfig(language="fr").problems())
+    assert "language=fr: choose one of en, zh" in " ".join(
+        PrepareConfig(language="fr", dataset=None, split=None, engine=None).problems())
     assert "about=ease: has an effect only with several models" in " ".join(EvaluateConfig(about="ease").problems())
