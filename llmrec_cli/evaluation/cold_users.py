@@ -8,7 +8,7 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.metric_results import average_seeds
 from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
-from llmrec_cli.evaluation.models import LoadedModel
+from llmrec_cli.evaluation.models import LoadedModel, baseline_label
 from llmrec_cli.evaluation.predictions import RankedLists, common, new_items, rank
 from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.heads.artifact import Recommender
@@ -35,8 +35,8 @@ def cold_users(models: Mapping[str, Sequence[LoadedModel]], baselines: Mapping[s
         flat = {f"{n}\n{name}": _rank(model.recommender, data, protocol, cfg, num_given)
                 for name, seed_runs in models.items() for n, model in enumerate(seed_runs)}
         first = next(iter(models.values()))[0].recommender
-        flat |= {f"0\n{name} baseline" if name in models else f"0\n{name}":
-                 _rank(replace(first, head=head), data, protocol, cfg, num_given) for name, head in baselines.items()}
+        flat |= {f"0\n{baseline_label(name, models)}": _rank(replace(first, head=head), data, protocol, cfg, num_given)
+                 for name, head in baselines.items()}
         by_name: dict[str, list[RankedLists]] = {}
         for key, one in common(flat).items():
             by_name.setdefault(key.partition("\n")[2], []).append(one)

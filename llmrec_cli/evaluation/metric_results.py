@@ -173,9 +173,11 @@ class MetricResults:
                 self.influence[:, columns])
 
     def _summarize(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return `{metric@k: {mean, ci95}}` of the columns from `start`, within the ranges of the metrics."""
         mean_M, (low_M, high_M) = self.bootstrap.mean_M, self._interval
-        return {name: {"mean": float(mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
-                for n, name in enumerate(values, start) if np.isfinite(mean_M[n])}
+        within = {name: np.clip([mean_M[n], low_M[n], high_M[n]], 0, metric_of(name).highest).tolist()
+                  for n, name in enumerate(values, start) if np.isfinite(mean_M[n])}
+        return {name: {"mean": mean, "ci95": [low, high]} for name, (mean, low, high) in within.items()}
 
     @cached_property
     def _interval(self) -> np.ndarray:

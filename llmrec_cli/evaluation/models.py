@@ -1,6 +1,6 @@
 """The models that an evaluation compares: loaded, named, averaged over seeds, with the data they were fitted on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,23 @@ def build_baseline(name: str) -> Head:
         raise ConfigError(f"baselines={name}: choose among {', '.join(simple)}{nearest(name, simple)}; to compare "
                           f"with another trained model use models=[<this>,<other>]")
     return build(ModelConfig(head=HEADS[name]()))
+
+
+def baseline_label(name: str, models: Collection[str]) -> str:
+    """Return the name of a baseline in results, which differs from the name of every model."""
+    return f"{name} baseline" if name in models else name
+
+
+def find_model(name: str, models: Mapping[str, Sequence[LoadedModel]], given: Sequence[str]) -> str:
+    """Return the name in `models` for the setting `about`: a name, or a folder as given in the setting `models`."""
+    if name in models:
+        return name
+    if name in given:
+        folder = model_folder(name).resolve()
+        return next(label for label, seed_runs in models.items()
+                    if any(model.folder.resolve() == folder for model in seed_runs))
+    raise ConfigError(f"about={name}: is none of the compared models, which are {', '.join(models)}"
+                      f"{nearest(name, models)}")
 
 
 def refuse_fitted_on_split(model: LoadedModel, data: PreparedData, split: str) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.report.pretraining import PretrainingReport, ProbeExample, logged_losses, render
+from llmrec_cli.evaluation.report_facts import safe
+from llmrec_cli.language.phrases import Phrase, fixed_phrase
+from llmrec_cli.report.pretraining import PretrainingReport, ProbeExample, logged_losses, render, settings_in_words
 from llmrec_cli.report.terminal import columns, printable
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.stages import PretrainConfig
@@ -14,8 +16,8 @@ from llmrec_cli.training.loop import TrainResult
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import FEWEST_QUESTIONS, Answers, Probe, mrr_difference
 
-_QUESTIONS = {"description": "which title belongs to this description?",
-              "history": "which title comes next after these?"}
+_QUESTIONS = {"description": Phrase("which title belongs to this description?"),
+              "history": Phrase("which title comes next after these?")}
 _NUM_QUESTIONS, _NUM_SAMPLES = 8, 6
 
 
@@ -57,23 +59,26 @@ def _probe_metrics(results: PretrainingResults, seed: int) -> dict[str, Any] | N
 
 def _warnings(results: PretrainingResults, probe: dict[str, Any] | None) -> list[str]:
     """Return warnings for people who are about to use the encoder."""
-    warnings = []
+    warnings: list[str] = []
     if probe is None:
-        warnings.append(f"No probe: fewer than {FEWEST_QUESTIONS} held-out items have a question, so damage to the "
-                        f"vectors would not be noticed. Raise objective.holdout_share, or compare both encoders in a "
-                        f"trained head.")
+        warnings.append(Phrase("No probe: fewer than {num} held-out items have a question, so damage to the vectors "
+                               "would not be noticed. Raise objective.holdout_share, or compare both encoders in a "
+                               "trained head.", num=FEWEST_QUESTIONS))
     elif probe["mrr_difference"]["difference"] < 0:
         low, high = probe["mrr_difference"]["ci95"]
-        verdict = ("Pretraining did harm: the encoder ranks the right title lower" if probe["verdict"] == "worse" else
-                   "Pretraining may have done harm: the encoder ranks the right title lower, but not significantly")
-        warnings.append(f"{verdict} (mrr {probe['before']['mrr']:.3f} before, {probe['after']['mrr']:.3f} after, 95% "
-                        f"interval of the difference {low:+.3f} to {high:+.3f}). Compare both encoders in a trained "
-                        f"head before you use this one. A lower optim.encoder_learning_rate, fewer epochs or another "
-                        f"objective may work better.")
+        verdict = (Phrase("Pretraining did harm: the encoder ranks the right title lower")
+                   if probe["verdict"] == "worse" else
+                   Phrase("Pretraining may have done harm: the encoder ranks the right title lower, but not "
+                          "significantly"))
+        warnings.append(Phrase("{verdict} (mrr {before:.3f} before, {after:.3f} after, 95% interval of the difference "
+                               "{low:+.3f} to {high:+.3f}). Compare both encoders in a trained head before you use "
+                               "this one. A lower optim.encoder_learning_rate, fewer epochs or another objective may "
+                               "work better.", verdict=verdict, before=probe["before"]["mrr"],
+                               after=probe["after"]["mrr"], low=low, high=high))
     if results.after.loss > results.before.loss:
-        warnings.append(f"The held-out loss rose from {results.before.loss:.3f} to {results.after.loss:.3f} nats: the "
-                        f"training does not generalise to other texts. Lower optim.encoder_learning_rate, or use the "
-                        f"encoder as it was before.")
+        warnings.append(Phrase("The held-out loss rose from {before:.3f} to {after:.3f} nats: the training does not "
+                               "generalise to other texts. Lower optim.encoder_learning_rate, or use the encoder as it "
+                               "was before.", before=results.before.loss, after=results.after.loss))
     return warnings
 
 
@@ -99,24 +104,27 @@ def write_report(run_dir: RunDir, results: PretrainingResults, metrics: dict[str
                  data: PreparedData, seconds: float) -> None:
     """Write report.html."""
     counts = data.manifest["counts"]
-    facts = {
-        "Data": [("Name", data.manifest["name"]), ("Items", f"{counts['items']:,}"),
-                 ("Interactions", f"{counts['train']:,} in training"),
-                 ("Fingerprint", data.manifest["fingerprint"][:16])],
-        "Corpus": [("Trained on", f"{len(results.task.train.texts):,} examples"),
-                   ("Held out", f"{len(results.task.held_out.texts):,} examples"),
-                   *((key, str(value)) for key, value in asdict(cfg.objective).items()
-                     if key != "kind" and value is not None)],
-        "Training": [("Objective", cfg.objective.kind), ("Encoder", cfg.encoder.kind),
-                     ("Epochs", f"{len(results.trained.losses)}, best {results.trained.best_epoch}"),
-                     ("Batch", f"{cfg.optim.batch_size:,}"), ("Seed", str(cfg.seed)), ("Time", f"{seconds:,.0f} s")]}
+    facts: dict[str, list[tuple[str, str]]] = {
+        "Data": [(Phrase("Name"), data.manifest["name"]), (Phrase("Items"), f"{counts['items']:,}"),
+                 (Phrase("Interactions"), Phrase("{num:,} in training", num=counts["train"])),
+                 (Phrase("Fingerprint"), data.manifest["fingerprint"][:16])],
+        "Corpus": [(Phrase("Trained on"), Phrase("{num:,} examples", num=len(results.task.train.texts))),
+                   (Phrase("Held out"), Phrase("{num:,} examples", num=len(results.task.held_out.texts))),
+                   *settings_in_words(asdict(cfg.objective))],
+        "Training": [(Phrase("Objective"), fixed_phrase(cfg.objective.in_words or cfg.objective.kind)),
+                     (Phrase("Encoder"), cfg.encoder.kind),
+                     (Phrase("Epochs"), Phrase("{num}, best {best}", num=len(results.trained.losses),
+                                               best=results.trained.best_epoch)),
+                     (Phrase("Examples per step"), f"{cfg.optim.batch_size:,}"), (Phrase("Seed"), str(cfg.seed)),
+                     (Phrase("Time"), Phrase("{seconds:,.0f} s", seconds=seconds))]}
     texts = results.task.train.texts
+    metrics = metrics | {"objective": cfg.objective.in_words or cfg.objective.kind}
     content = PretrainingReport(metrics, data.manifest["name"],
-                                {name: [(label, printable(value)) for label, value in rows]
+                                {name: [(label, safe(value)) for label, value in rows]
                                  for name, rows in facts.items()},
                                 logged_losses(run_dir.file("log.jsonl")), _probe_examples(results),
                                 [printable(texts[n * len(texts) // _NUM_SAMPLES]) for n in range(_NUM_SAMPLES)])
-    write_bytes(run_dir.file("report.html"), render(content).encode("utf-8", "replace"))
+    write_bytes(run_dir.file("report.html"), render(content, cfg.language).encode("utf-8", "replace"))
 
 
 def _probe_examples(results: PretrainingResults) -> list[ProbeExample]:

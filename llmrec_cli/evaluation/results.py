@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.metric_results import MetricResults, Ranking
 from llmrec_cli.evaluation.models import LoadedModel
 from llmrec_cli.evaluation.predictions import RankedLists
+from llmrec_cli.evaluation.report_facts import report_facts
 from llmrec_cli.evaluation.slices import Masks
 from llmrec_cli.metrics.lists import exposure, group_shares
 from llmrec_cli.metrics.significance import holm
 from llmrec_cli.metrics.table import metric_of
-from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.content import (
     Disagreement,
     EvaluationReport,
@@ -29,10 +29,7 @@ from llmrec_cli.report.content import (
     main_cutoff,
     training_curves,
 )
-from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.settings.command import LATEST
-from llmrec_cli.settings.split import describe_split
 from llmrec_cli.settings.stages import EvaluateConfig
 
 _TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
@@ -46,13 +43,13 @@ class EvaluationResults:
 
     Attributes
     ----------
-    models, baselines : name -> metrics; the report is about the first model
+    models, baselines : name -> metrics; metrics.json is about the first model, the report about the first of `about`
     task : the held-out queries, in the integers of the prepared data
     ranking : models and baselines in order of the main metric
     candidates, diversity : labels of the ranked candidates, and of the item vectors that diversity is computed from
     candidate_counts : counts of a candidate file, including rows that were not ranked as given
     suspicious : model -> sentences about signs of a leak
-    exposure : attribute -> value -> kind of share -> share, of the first model
+    groups_of : attribute -> masks of the items of each value, whose exposure is reported
     """
 
     models: dict[str, MetricResults]
@@ -63,7 +60,7 @@ class EvaluationResults:
     candidate_counts: dict[str, int | str]
     diversity: str | None
     suspicious: dict[str, list[str]]
-    exposure: dict[str, dict[str, dict[str, float]]]
+    groups_of: Mapping[str, Masks]
 
     @property
     def everyone(self) -> dict[str, MetricResults]:
@@ -74,6 +71,25 @@ class EvaluationResults:
     def main(self) -> MetricResults:
         """The first model."""
         return next(iter(self.models.values()))
+
+
+def best_model(results: EvaluationResults) -> str:
+    """Return the model with the highest main metric; of equal models, the one that was given first."""
+    means = {name: one.mean(results.ranking.metric) for name, one in results.models.items()}
+    return max(means, key=lambda name: means[name])
+
+
+def put_first(results: EvaluationResults, name: str) -> EvaluationResults:
+    """Return the results with the model `name` first, which makes them results about this model."""
+    return replace(results, models={name: results.models[name]} | results.models)
+
+
+def main_metric(models: Mapping[str, Sequence[LoadedModel]], results: Mapping[str, MetricResults],
+                cutoff: int) -> str:
+    """Return the metric that ranks the recommenders: the validation metric of all models if they agree, else ndcg."""
+    monitors = {str(model.settings.get("monitor", "")) for seed_runs in models.values() for model in seed_runs}
+    monitor = monitors.pop() if len(monitors) == 1 else ""
+    return monitor if all(monitor in one.values for one in results.values()) else f"ndcg@{cutoff}"
 
 
 def metrics_content(results: EvaluationResults, cfg: EvaluateConfig, synthetic: str = "",
@@ -109,15 +125,22 @@ def metrics_content(results: EvaluationResults, cfg: EvaluateConfig, synthetic: 
         "suspicious": results.suspicious[first]}
     if task.owner_Q is not None:
         content["by_query"] = {name: one.by_owner() for name, one in results.everyone.items()}
-    if results.exposure:
-        content["exposure"] = results.exposure
+    if results.groups_of:
+        content["exposure"] = exposure_of(result, task, results.groups_of, main_cutoff(cfg.k))
     if len(results.models) > 1:
         content["models"] = {name: {"metrics": one.summary(), "slices": one.slice_summary(),
                                     "seeds": len(one.seeds) or 1, "tie_rate": one.lists.tie_rate,
+                                    "degenerate_rate": one.lists.degenerate,
                                     "suspicious": results.suspicious[name]} for name, one in results.models.items()}
     if len(results.everyone) > 1:
         content["leaderboard"] = _leaderboard(results)
     return content
+
+
+def about_model(content: dict[str, Any], results: EvaluationResults, name: str, cfg: EvaluateConfig) -> dict[str, Any]:
+    """Return the content of metrics.json as it is with the model `name` first; all else stays as in `content`."""
+    changed = metrics_content(put_first(results, name), cfg) if name != next(iter(results.models)) else {}
+    return content | changed | {"protocol": content["protocol"]}
 
 
 def add_holm_p(comparisons: dict[str, Any]) -> dict[str, Any]:
@@ -199,17 +222,18 @@ def _parquet(table: pa.Table) -> bytes:
 
 def report_content(results: EvaluationResults, metrics: dict[str, Any], models: Mapping[str, Sequence[LoadedModel]],
                    data: PreparedData, cfg: EvaluateConfig) -> EvaluationReport:
-    """Return the content of the report; `metrics` is the content of metrics.json."""
+    """Return the content of the report on the first model of `results`; `metrics` is its content of metrics.json."""
     task, cutoff = results.task, main_cutoff(cfg.k)
     exposures = {name: exposure(one.lists.items_QK[:, :cutoff], len(data.items))[task.candidates_N]
                  for name, one in (results.models if len(results.models) > 1 else results.everyone).items()}
-    name, seed_runs = next(iter(models.items()))
+    name = next(iter(results.models))
+    seed_runs = models[name]
     compared_models, disagreements = _disagreements(results, data, cutoff)
-    return EvaluationReport(name, _facts(seed_runs, results, metrics, data, cfg), metrics, cutoff,
-                            task.counts_N[task.candidates_N], exposures,
+    facts = report_facts(seed_runs, task, list(results.baselines), metrics, data, cfg)
+    return EvaluationReport(name, facts, metrics, cutoff, task.counts_N[task.candidates_N], exposures,
                             training_curves(seed_runs[0].folder.parent / "log.jsonl"),
                             examples(task, results.main.lists, results.main.hits_QK, data.items, cutoff),
-                            disagreements, compared_models)
+                            disagreements, compared_models, bool(cfg.about))
 
 
 def _disagreements(results: EvaluationResults, data: PreparedData,
@@ -228,43 +252,6 @@ def _disagreements(results: EvaluationResults, data: PreparedData,
     return (first, other), disagreements
 
 
-def _facts(seed_runs: Sequence[LoadedModel], results: EvaluationResults, metrics: dict[str, Any], data: PreparedData,
-           cfg: EvaluateConfig) -> dict[str, list[tuple[str, str]]]:
-    """Return the facts about data, model and evaluation, as labels and values."""
-    recommender, task = seed_runs[0].recommender, results.task
-    manifest, counts = recommender.manifest, data.manifest["counts"]
-    same = data.manifest["fingerprint"] == manifest["data_fingerprint"]
-    num = int(task.candidates_N.sum())
-    ranked = {"all": f"all {num:,} items", "cold": f"{num:,} items without training interactions"}
-    seeds = ", ".join("–" if model.seed is None else str(model.seed) for model in seed_runs)
-    synthetic = data.manifest.get("groups", {}).get("synthetic")
-    group_fact = [("Groups", f"{counts.get('groups', 0):,}{f', synthetic ({synthetic})' if synthetic else ''}")]
-    facts = {
-        "Data": [("Name", data.manifest["name"]), ("Users", f"{counts['users']:,}"), ("Items", f"{counts['items']:,}"),
-                 *(group_fact if cfg.audience == "groups" else []),
-                 ("Interactions", f"{counts['train']:,} train, {counts['valid']:,} valid, {counts['test']:,} test"),
-                 ("Split", describe_split(data.manifest["split"], data.manifest.get("timestamp_unit", ""))),
-                 ("Fingerprint", data.manifest["fingerprint"][:16])],
-        "Model": [("Head", manifest["head"]), ("Fitted on", " + ".join(manifest["fitted_on"])),
-                  ("Interactions", f"{recommender.history.nnz:,} of {recommender.history.shape[0]:,} users"),
-                  ("Encoders", ", ".join(manifest["encoders"]) or "none"),
-                  ("Seeds" if seed_runs[1:] else "Seed", seeds),
-                  ("Trained on", "the data above" if same else f"other data: {manifest['data_fingerprint'][:16]}")],
-        "Evaluation": [("Split", f"{cfg.split}, {task.relevant_QN.nnz:,} interactions"),
-                     (cfg.audience.title(), f"{task.num_owners:,} of the {task.num_owners + task.num_skipped:,} with "
-                                            f"held-out interactions"),
-                     *([] if task.owner_Q is None
-                       else [("Rows", f"{len(task.queries):,}, each with a list of its own")]),
-                     *history_facts(metrics["protocol"]),
-                     ("Candidates", ranked.get(results.candidates, results.candidates)
-                      + (f", without items that the {cfg.audience[:-1]} has seen" if cfg.exclude_seen else "")),
-                     *(("Candidate file", note.partition(": ")[2]) for note in candidate_notes(metrics["protocol"])),
-                     ("Intervals", f"95%, bootstrap with {cfg.num_bootstrap:,} resamples of the {cfg.audience}"),
-                     ("Diversity", f"based on {results.diversity}" if results.diversity else "not measured"),
-                     ("Baselines", ", ".join(cfg.baselines) or "none")]}
-    return {name: [(label, printable(str(value))) for label, value in rows] for name, rows in facts.items()}
-
-
 def history_content(ranked: Mapping[str, Sequence[RankedLists]], models: Mapping[str, Sequence[LoadedModel]],
                     cfg: EvaluateConfig) -> dict[str, Any]:
     """Return the entries of the protocol of metrics.json about histories.
@@ -278,17 +265,3 @@ def history_content(ranked: Mapping[str, Sequence[RankedLists]], models: Mapping
     fixed = {name: seed_runs[0].recommender.head.without_fold_in for name, seed_runs in models.items()}
     return {"history": cfg.history, "num_newer_histories": next(iter(ranked.values()))[0].num_newer,
             "without_fold_in": {name: parts for name, parts in fixed.items() if parts}}
-
-
-def history_facts(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the fact about histories for the report; none for cold-start users."""
-    if "history" not in protocol:
-        return []
-    number = protocol["num_newer_histories"]
-    source = (f"all interactions before the split; {number:,} of {protocol['num_queries']:,} histories have "
-              f"interactions newer than the fit" if protocol["history"] == LATEST
-              else "interactions that the model was fitted on")
-    fixed = [f"{name} ({', '.join(parts)})" if parts != [name] else name
-             for name, parts in protocol["without_fold_in"].items()]
-    by_fit = f"; known users scored from learned vectors: {', '.join(fixed)}" if fixed else ""
-    return [("Histories", f"{source}{by_fit}")]

@@ -59,12 +59,22 @@ def tail_share(lists: RecommendedLists) -> np.ndarray:
 
 LISTS = (
     Metric(coverage, pooled=True, axis="share of the catalogue that is recommended",
-           positions=ViewPositions(table=10, leaderboard=4, terminal=6)),
-    Metric(gini, pooled=True, empty=float("nan"), positions=ViewPositions(table=14)),
-    Metric(novelty, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=11)),
-    Metric(arp, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=15)),
+           positions=ViewPositions(table=10, leaderboard=4, terminal=6),
+           formula="number of items on any list / M",
+           use="To see how much of the catalogue can be found through recommendations."),
+    Metric(gini, pooled=True, empty=float("nan"), positions=ViewPositions(table=14),
+           formula="Σ over j (2j − M − 1) · e_j ÷ (M · Σ e_j), e_j: lists with item j, in ascending order",
+           use="To see whether recommendations concentrate on a few items, although many are covered."),
+    Metric(novelty, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=11),
+           formula="mean over the list of −log₂(max(1, n_i) / N)",
+           use="To see whether lists go beyond the items that everybody knows."),
+    Metric(arp, highest=float("inf"), empty=float("nan"), positions=ViewPositions(table=15),
+           formula="mean over the list of n_i",
+           use="To see popularity bias: compare with the baseline popularity."),
     Metric(tail_share, empty=float("nan"), axis="share of the lists taken up by the 80% least popular items",
-           positions=ViewPositions(table=12, leaderboard=5)),
+           positions=ViewPositions(table=12, leaderboard=5),
+           formula="number of tail items on the list / length of the list",
+           use="To see whether long-tail items get places on the lists."),
 )
 """Metrics of `RecommendedLists`."""
 
@@ -74,5 +84,7 @@ def diversity(lists: VectorLists) -> np.ndarray:
     return 1 - lists.mean_cosine()
 
 
-VARIETY = (Metric(diversity, shortest=2, highest=2.0, empty=float("nan"), positions=ViewPositions(table=13)),)
+VARIETY = (Metric(diversity, shortest=2, highest=2.0, empty=float("nan"), positions=ViewPositions(table=13),
+                  formula="1 − mean over pairs of cos(v_i, v_j), v_i: vector of item i",
+                  use="To see whether the items of a list differ from each other; near 0 they are nearly the same."),)
 """Metrics of `VectorLists`."""

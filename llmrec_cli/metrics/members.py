@@ -31,7 +31,13 @@ def member_spread(members: MemberHits) -> np.ndarray:
     return members.most(ndcg) - members.least(ndcg)
 
 
-MEMBERS = (Metric(member_ndcg, HIGHER, positions=ViewPositions(table=16)),
-           Metric(least_member_ndcg, HIGHER, positions=ViewPositions(table=17)),
-           Metric(member_spread, positions=ViewPositions(table=18)))
+MEMBERS = (Metric(member_ndcg, HIGHER, positions=ViewPositions(table=16),
+                  formula="mean over members of ndcg",
+                  use="To see how well group lists serve members on average."),
+           Metric(least_member_ndcg, HIGHER, positions=ViewPositions(table=17),
+                  formula="min over members of ndcg",
+                  use="To see how well group lists serve the least satisfied member."),
+           Metric(member_spread, positions=ViewPositions(table=18),
+                  formula="max − min over members of ndcg",
+                  use="To see how unequally the members of a group are served."))
 """Metrics of `MemberHits`."""

@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isinf
 from typing import Any
 
+from llmrec_cli.language.phrases import Phrase
+
 HIGHER, LOWER = "higher", "lower"
+SYMBOLS = (
+    "k: length of the list. h(n): number of relevant items among the first n of the list; h = h(k). r: number of "
+    "relevant items. Σ over hits: sum over the relevant items on the list, at their ranks. n_i: number of training "
+    "interactions of item i; N: of all items. M: number of candidate items. Means over users or groups follow.")
+"""Symbols in the formulas."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Metric:
     weight : maps the family's input to the weight of each query in the mean, float64 (Q,); None: equal weights
     root : values of queries are squares and the metric is the root of their mean
     highest : upper bound; the lower bound is 0
+    formula : formula in the symbols of `SYMBOLS`
+    use : sentence on when to look at the metric
     empty : value for a query with an empty list
     axis : label of its axis in the plot of accuracy against variety; empty: not in the plot
     """
@@ -69,6 +79,8 @@ class Metric:
     highest: float = 1.0
     empty: float = 0.0
     axis: str = ""
+    formula: str = ""
+    use: str = ""
     positions: ViewPositions = field(default_factory=ViewPositions)
 
     @property
@@ -77,14 +89,31 @@ class Metric:
         return self.function.__name__
 
     @property
-    def definition(self) -> str:
+    def definition(self) -> Phrase:
         """One sentence for `evaluate --help`, the report and docs/metrics.md."""
-        return " ".join((self.function.__doc__ or "").partition("\n\n")[0].split())
+        return Phrase(" ".join((self.function.__doc__ or "").partition("\n\n")[0].split()))
+
+    @property
+    def range(self) -> Phrase:
+        """Lowest and highest value."""
+        return Phrase("0 or more") if isinf(self.highest) else Phrase("0 to {highest:g}", highest=self.highest)
+
+    @property
+    def direction(self) -> Phrase:
+        """Which way is better, in words."""
+        return (Phrase("higher is better") if self.better == HIGHER else
+                Phrase("lower is better") if self.better == LOWER else Phrase("neither is better in itself"))
 
     @property
     def tested(self) -> bool:
         """True if differences between recommenders are tested: the metric has a direction and a value per query."""
         return bool(self.better) and not self.pooled
+
+    def values(self, source: Any) -> Any:
+        """Return the values within the metric's range; rounding alone can move a computed value out of it."""
+        import numpy as np
+
+        return np.clip(self.function(source), 0, self.highest)
 
     def column(self, k: int | str) -> str:
         """Return the name at list length k."""
@@ -107,7 +136,7 @@ def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], 
     columns: list[tuple[int, str, Any]] = []
     for metric in family:
         if metric.pooled == pooled:
-            values = metric.function(source)
+            values = metric.values(source)
             columns += [(c, column, values[..., c] if metric.by_length else values)
                         for column, c in metric.columns(cutoffs).items()]
     if by_cutoff:

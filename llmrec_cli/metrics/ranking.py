@@ -70,16 +70,30 @@ def mrr(hits: Hits) -> np.ndarray:
 
 RANKING = (
     Metric(recall, HIGHER, expected=True, monitored=True, sliced=True,
-           positions=ViewPositions(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2)),
+           positions=ViewPositions(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2),
+           formula="h / r",
+           use="To see how much of what users want is on the list, for example when a ranker follows."),
     Metric(precision, HIGHER, expected=True, monitored=True,
-           positions=ViewPositions(table=3, terminal=3, panels=3, lengths=3)),
-    Metric(f1, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=4)),
+           positions=ViewPositions(table=3, terminal=3, panels=3, lengths=3),
+           formula="h / k",
+           use="To see how many places of a list of fixed length are useful, for example in a newsletter."),
+    Metric(f1, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=4),
+           formula="2h / (k + r)",
+           use="To weigh recall and precision equally in one number."),
     Metric(hit, HIGHER, expected=True, monitored=True, sliced=True,
-           positions=ViewPositions(table=5, leaderboard=3, terminal=5, panels=6)),
+           positions=ViewPositions(table=5, leaderboard=3, terminal=5, panels=6),
+           formula="1 if h > 0, else 0",
+           use="To see how many users get at least one useful item; the easiest metric to explain."),
     Metric(ndcg, HIGHER, expected=True, monitored=True, sliced=True,
-           positions=ViewPositions(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1)),
-    Metric(map, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=6, terminal=4, panels=4)),
-    Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, positions=ViewPositions(table=7, panels=5)),
+           positions=ViewPositions(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1),
+           formula="Σ over hits 1/log₂(rank + 1) ÷ Σ over n ≤ min(k, r) 1/log₂(n + 1)",
+           use="As the main metric when users read lists from the top: it counts hits and their ranks."),
+    Metric(map, HIGHER, expected=True, monitored=True, positions=ViewPositions(table=6, terminal=4, panels=4),
+           formula="(1/r) · Σ over hits h(rank) / rank",
+           use="When most users have several relevant items and the order of all of them matters."),
+    Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, positions=ViewPositions(table=7, panels=5),
+           formula="1 / rank of the first hit",
+           use="When users look for one item, such as the next one to watch."),
 )
 """Metrics of `Hits`."""
 
@@ -97,9 +111,14 @@ def gauc(areas: Areas) -> np.ndarray:
     return areas.auc_Q
 
 
-AREAS = (Metric(auc, HIGHER, by_length=False, empty=float("nan"), positions=ViewPositions(table=19, leaderboard=6)),
+AREAS = (Metric(auc, HIGHER, by_length=False, empty=float("nan"), positions=ViewPositions(table=19, leaderboard=6),
+                formula="P(s⁺ > s⁻) + ½ · P(s⁺ = s⁻), scores s⁺ of relevant and s⁻ of other items",
+                use="To see how well all candidates are ordered, not only the top; high values are common, so "
+                    "compare models."),
          Metric(gauc, HIGHER, by_length=False, empty=float("nan"), positions=ViewPositions(table=20),
-                weight=lambda areas: areas.num_relevant_Q.astype("float64")))
+                weight=lambda areas: areas.num_relevant_Q.astype("float64"),
+                formula="Σ r · auc ÷ Σ r",
+                use="Like auc, when users with many held-out items should count more."))
 """Metrics of `Areas`."""
 
 
@@ -118,7 +137,11 @@ def stratified_recall(hits: WeightedHits) -> np.ndarray:
 
 
 WEIGHTED_RECALL = (
-    Metric(ips_recall, HIGHER, positions=ViewPositions(table=9)),
-    Metric(stratified_recall, HIGHER, positions=ViewPositions(table=8), weight=lambda hits: hits.total_Q),
+    Metric(ips_recall, HIGHER, positions=ViewPositions(table=9),
+           formula="Σ over hits w_i ÷ Σ over relevant items w_i, w_i = max(1, n_i)^−propensity",
+           use="To check that a gain in recall does not come from popular items only."),
+    Metric(stratified_recall, HIGHER, positions=ViewPositions(table=8), weight=lambda hits: hits.total_Q,
+           formula="Σ over all hits of all lists w_i ÷ Σ over all relevant items w_i",
+           use="Like ips_recall, when every held-out item should count, not every user."),
 )
 """Metrics of `WeightedHits`."""

@@ -49,9 +49,15 @@ def mae(predictions: Predictions) -> np.ndarray:
 
 
 VALUES = (Metric(rmse, LOWER, by_length=False, root=True, highest=float("inf"),
-                 positions=ViewPositions(table=21, leaderboard=7)),
-          Metric(mse, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=22)),
-          Metric(mae, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=23, leaderboard=8)))
+                 positions=ViewPositions(table=21, leaderboard=7),
+                 formula="√ mean (s − y)², predicted value s, observed value y",
+                 use="For predicted ratings, when large errors are worse than several small ones."),
+          Metric(mse, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=22),
+                 formula="mean (s − y)²",
+                 use="Like rmse, in squared units; to compare with papers that report it."),
+          Metric(mae, LOWER, by_length=False, highest=float("inf"), positions=ViewPositions(table=23, leaderboard=8),
+                 formula="mean of the absolute value of s − y",
+                 use="For predicted ratings, when errors count in proportion to their size; easy to explain."))
 """Metrics of `Predictions` of values."""
 
 
@@ -100,11 +106,26 @@ def likes_share(predictions: Predictions) -> float:
 
 
 LIKES = (Metric(logloss, LOWER, by_length=False, highest=float("inf"),
-                positions=ViewPositions(table=24, leaderboard=9)),
-         Metric(accuracy, HIGHER, by_length=False, positions=ViewPositions(table=25, leaderboard=10)),
-         Metric(auc_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=26, leaderboard=11)),
-         Metric(precision_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=27)),
-         Metric(recall_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=28)),
-         Metric(f1_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=29)),
-         Metric(likes_share, by_length=False, pooled=True, positions=ViewPositions(table=30)))
+                positions=ViewPositions(table=24, leaderboard=9),
+                formula="mean of −log p for likes and −log(1 − p) for dislikes",
+                use="When scores are used as probabilities: confident errors cost most."),
+         Metric(accuracy, HIGHER, by_length=False, positions=ViewPositions(table=25, leaderboard=10),
+                formula="number of correct predictions / number of pairs",
+                use="For a first view of predicted likes; compare with likes_share, since frequent likes make it "
+                    "high."),
+         Metric(auc_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=26, leaderboard=11),
+                formula="P(s⁺ > s⁻) + ½ · P(s⁺ = s⁻), scores s⁺ of likes and s⁻ of dislikes",
+                use="To see how well scores separate likes from dislikes, whatever the threshold."),
+         Metric(precision_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=27),
+                formula="number of correctly predicted likes / number of predicted likes",
+                use="When a wrongly predicted like is costly."),
+         Metric(recall_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=28),
+                formula="number of correctly predicted likes / number of likes",
+                use="When a missed like is costly."),
+         Metric(f1_pairs, HIGHER, by_length=False, pooled=True, positions=ViewPositions(table=29),
+                formula="2 · precision_pairs · recall_pairs / (precision_pairs + recall_pairs)",
+                use="To weigh precision_pairs and recall_pairs equally in one number."),
+         Metric(likes_share, by_length=False, pooled=True, positions=ViewPositions(table=30),
+                formula="number of likes / number of pairs",
+                use="As the reference for accuracy and precision_pairs."))
 """Metrics of `Predictions` of likes."""

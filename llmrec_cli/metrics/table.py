@@ -8,7 +8,7 @@ weighted recall), `beyond_accuracy`, `members`, `rating`. Importing the table im
 
 from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
 from llmrec_cli.metrics.members import MEMBERS
-from llmrec_cli.metrics.metric import LOWER, Metric
+from llmrec_cli.metrics.metric import LOWER, SYMBOLS, Metric
 from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
 from llmrec_cli.metrics.rating import LIKES, VALUES
 
@@ -44,13 +44,20 @@ definitions.
 with held-out interactions. An empty list scores 0 in accuracy metrics and has no value in metrics of the items on it.
 Differences between recommenders are tested where one direction is better and each user or group has a value.
 
+`llmrec evaluate` writes report.html, in which every metric has its definition as a tooltip and in a glossary;
+`language=zh` writes it in Chinese. A report on several models, `models=[<a>,<b>]`, is about the model with the highest
+metric (the `monitor` that all were chosen by, otherwise ndcg), or the model that `about=<model>` names. metrics.json is
+always about the first model. A baseline that is one of the models is left out.
+
 - monitor: usable for model selection on validation, `llmrec finetune monitor=<metric>@<k>`.
 - slices: also reported for slices of users and items.
 - ties: `ties=expected` gives the mean over all orders of equal scores; other metrics break ties by hash.
 - lists: one value for all lists or pairs together, without a confidence interval.
 
-| metric | definition | better | |
-|---|---|---|---|
+Symbols in the formulas: SYMBOLS
+
+| metric | definition | formula | range | better | look at it | |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -61,9 +68,9 @@ def sentence(metric: Metric) -> str:
 
 def markdown() -> str:
     """Return the page docs/metrics.md."""
-    rows = [f"| `{metric.column('k')}` | {metric.definition} | {metric.better or '–'} | {', '.join(_marks(metric))} |"
-            for metric in METRICS.values()]
-    return _PAGE + "\n".join(rows) + "\n"
+    rows = [f"| `{metric.column('k')}` | {metric.definition} | {metric.formula} | {metric.range} | "
+            f"{metric.better or '–'} | {metric.use} | {', '.join(_marks(metric))} |" for metric in METRICS.values()]
+    return _PAGE.replace("SYMBOLS", SYMBOLS) + "\n".join(rows) + "\n"
 
 
 def _marks(metric: Metric) -> list[str]:

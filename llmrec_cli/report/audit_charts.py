@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llmrec_cli.language.phrases import Phrase
+
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 52
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -68,7 +70,8 @@ def bars(title: str, x_label: str, y_label: str, names: Sequence[str], series: d
         for split, counts in filled.items():
             if counts[place]:
                 y = _y((below + counts[place]) / top)
-                label = f"{name}: {counts[place]:,}" + (f" {split}" if len(series) > 1 else "")
+                label: str = Phrase("{name}: {num:,} {split}", name=name, num=counts[place], split=split) \
+                    if len(series) > 1 else f"{name}: {counts[place]:,}"
                 rectangles.append(Bar(_round(LEFT + place * slot + gap / 2), y, _round(slot - gap),
                                       _round(_y(below / top) - y), list(series).index(split), label))
             below += counts[place]

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-_LEFT_OUT = (
+from llmrec_cli.language.phrases import Phrase
+
+CANDIDATE_NOTES = (
     ("unknown_items", "{n:,} of {candidates:,} candidates ignored: not items of the data"),
     ("repeated", "{n:,} candidates are repeated in their list; each counts once"),
     ("equal_to_target", "{n:,} candidates equal the held-out item of their row; they count once"),
@@ -25,21 +27,28 @@ _LEFT_OUT = (
 """Key of `candidate_counts` in metrics.json -> sentence for a count above 0."""
 
 
-def candidate_notes(protocol: dict[str, Any]) -> list[str]:
+def candidate_notes(protocol: dict[str, Any]) -> list[Phrase]:
     """Return a sentence for each count above 0 in `protocol`, the protocol of metrics.json."""
     counts = protocol.get("candidate_counts", {})
-    notes = [sentence.format(n=counts[key], **{name: counts.get(name, 0) for name in ("candidates", "drawn")})
-             for key, sentence in _LEFT_OUT if counts.get(key)]
+    notes = [Phrase(sentence, n=counts[key], **{name: counts.get(name, 0) for name in ("candidates", "drawn")})
+             for key, sentence in CANDIDATE_NOTES if counts.get(key)]
     if counts.get("seen"):
-        what = ("are excluded (exclude_seen=true)" if counts["seen_left_out"] else
-                "are ranked as given; set exclude_seen=true to exclude them")
-        notes.append(f"{counts['seen']:,} candidates are in their user's or group's history and {what}")
-    begin = f"candidates={counts.get('file', protocol['candidates'])}: "
-    return [begin + sentence for sentence in notes]
+        notes.append(Phrase("{n:,} candidates are in their user's or group's history and are excluded "
+                            "(exclude_seen=true)", n=counts["seen"]) if counts["seen_left_out"] else
+                     Phrase("{n:,} candidates are in their user's or group's history and are ranked as given; set "
+                            "exclude_seen=true to exclude them", n=counts["seen"]))
+    return notes
 
 
-def query_count(protocol: dict[str, Any]) -> str:
+def candidate_lines(protocol: dict[str, Any]) -> list[str]:
+    """Return the notes for a terminal, each with the name of the candidate file before it."""
+    begin = protocol.get("candidate_counts", {}).get("file", protocol["candidates"])
+    return [f"candidates={begin}: {note}" for note in candidate_notes(protocol)]
+
+
+def query_count(protocol: dict[str, Any]) -> Phrase:
     """Return the number of queries: `943 users`, or `1,450 rows of 290 groups`."""
-    audience = str(protocol.get("audience", "users"))
-    queries = f"{protocol['num_queries']:,} {audience}"
-    return f"{protocol['num_rows']:,} rows of {queries}" if "num_rows" in protocol else queries
+    queries = Phrase("{num:,} {audience}", num=protocol["num_queries"],
+                     audience=Phrase(str(protocol.get("audience", "users"))))
+    return (Phrase("{num:,} rows of {queries}", num=protocol["num_rows"], queries=queries) if "num_rows" in protocol
+            else queries)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
@@ -78,6 +79,7 @@ class EvaluationReport:
     examples : a few users, chosen independently of their results
     disagreements : users with the largest differences between two models, first those that favour the first model
     compared_models : names of these two models
+    is_named : the setting `about` names the model; otherwise it is the best of several
     """
 
     model: str
@@ -90,6 +92,7 @@ class EvaluationReport:
     examples: list[Example]
     disagreements: list[Disagreement] = field(default_factory=list)
     compared_models: tuple[str, str] = ("", "")
+    is_named: bool = False
 
 
 def main_cutoff(cutoffs: list[int]) -> int:
@@ -160,7 +163,8 @@ def training_curves(log: Path) -> list[Curve]:
     monitor = next((record["monitor"] for record in records if record["event"] == "chosen"), "the metric")
     losses = [(record["step"], record["loss"]) for record in records if record["event"] == "step"]
     values = [(record["epoch"], record["value"]) for record in records if record["event"] == "validation"]
-    return [*_curves("training loss by step", losses), *_curves(f"{monitor} on validation by epoch", values)]
+    return [*_curves(Phrase("training loss by step"), losses),
+            *_curves(Phrase("{metric} on validation by epoch", metric=monitor), values)]
 
 
 def _curves(name: str, points: list[tuple[float, float]]) -> list[Curve]:

@@ -4,40 +4,71 @@ from typing import Any
 
 from markupsafe import Markup
 
-from llmrec_cli.metrics.table import sentence
+from llmrec_cli.language.phrases import ENGLISH, Phrase
 from llmrec_cli.report import plots
+from llmrec_cli.report.candidates import query_count
 from llmrec_cli.report.content import EvaluationReport
-from llmrec_cli.report.headline import headline
-from llmrec_cli.report.leaderboard import all_metrics, exposure_tables, heat_map, leaderboard
-from llmrec_cli.report.pages import metrics_table, page, slices_table, table_metrics
+from llmrec_cli.report.headline import audience_of, headline
+from llmrec_cli.report.leaderboard import (
+    NUM_SHADES,
+    all_metrics,
+    exposure_tables,
+    heat_map,
+    leaderboard,
+    slice_metric,
+)
+from llmrec_cli.report.pages import glossary, metrics_table, page, slices_table, table_metrics
 from llmrec_cli.report.sections import cold_users_table, knowledge_sentence, knowledge_table, robustness_table
 
 
-def render(content: EvaluationReport) -> str:
+def render(content: EvaluationReport, language: str = ENGLISH) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
-    cutoffs = sorted({int(name.partition("@")[2]) for name in content.metrics["metrics"] if "@" in name})
-    several = "models" in content.metrics
-    pictures = {"metrics": plots.metrics_with_intervals(content.metrics, content.cutoff, content.model),
-                "popularity": plots.popularity(content.counts_N, content.exposure),
-                "lengths": plots.metrics_by_length(content.metrics, cutoffs, content.model) if cutoffs[1:] else "",
-                "trade_offs": (plots.trade_offs(content.metrics, all_metrics(content), content.cutoff)
-                               if several else ""),
-                "training": plots.training(content.curves) if content.curves else ""}
-    values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
-                              "slices": slices_table(content),
-                              "definitions": {metric.column("k"): sentence(metric)
-                                              for metric in table_metrics(content)},
-                              "exposure": exposure_tables(content),
-                              "leaderboard": leaderboard(content) if several else None,
-                              "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
-                                             if "robustness" in content.metrics else None),
-                              "knowledge": (knowledge_table(content.metrics["knowledge"], content.cutoff)
-                                            if "knowledge" in content.metrics else None),
-                              "knowledge_sentence": (knowledge_sentence(content.metrics["knowledge"])
-                                                     if "knowledge" in content.metrics else ""),
-                              "cold_users": (cold_users_table(content.metrics["cold_users"], content.cutoff)
-                                             if "cold_users" in content.metrics else None),
-                              "heat": heat_map(content) if several else None,
-                              # Markup only from matplotlib, never from the data.
-                              "plots": {name: Markup(svg) for name, svg in pictures.items()}}
-    return page("report.html.j2", values)
+    metrics, top = content.metrics, headline(content)
+    several = "models" in metrics
+    values: dict[str, Any] = {
+        "content": content, "headline": top, "eyebrow": _eyebrow(content, top.data),
+        "queries": query_count(metrics["protocol"]), "owner_title": Phrase(audience_of(metrics)[:-1].title()),
+        "card_rows": [(card.label, card.value, card.note) for card in top.cards],
+        "fact_groups": [(Phrase(name), rows) for name, rows in content.facts.items()],
+        "metrics_rows": metrics_table(content), "slices": slices_table(content),
+        "glossary": glossary(metric.column(content.cutoff) for metric in table_metrics(content)),
+        "exposure": exposure_tables(content),
+        "leaderboard": leaderboard(content) if several else None,
+        "heat": heat_map(content) if several else None,
+        "slice_metric": slice_metric(content) if several else "", "num_shades": NUM_SHADES,
+        **_optional_tables(metrics, content.cutoff),
+        # Markup only from matplotlib, never from the data.
+        "plots": {name: Markup(svg) for name, svg in _plots(content, language).items()}}
+    return page("report.html.j2", values, language)
+
+
+def _plots(content: EvaluationReport, language: str) -> dict[str, str]:
+    """Return the plots by name as SVG; empty for a plot without data."""
+    metrics = content.metrics
+    cutoffs = sorted({int(name.partition("@")[2]) for name in metrics["metrics"] if "@" in name})
+    return {"metrics": plots.metrics_with_intervals(metrics, content.cutoff, content.model, language),
+            "popularity": plots.popularity(content.counts_N, content.exposure, language),
+            "lengths": plots.metrics_by_length(metrics, cutoffs, content.model, language) if cutoffs[1:] else "",
+            "trade_offs": (plots.trade_offs(metrics, all_metrics(content), content.cutoff, language)
+                           if "models" in metrics else ""),
+            "training": plots.training(content.curves, language) if content.curves else ""}
+
+
+def _optional_tables(metrics: dict[str, Any], cutoff: int) -> dict[str, Any]:
+    """Return the tables of optional parts of an evaluation by name; None for a part that was not measured."""
+    tables = {"robustness": robustness_table, "knowledge": knowledge_table, "cold_users": cold_users_table}
+    return {name: table(metrics[name], cutoff) if name in metrics else None for name, table in tables.items()} | {
+        "knowledge_sentence": knowledge_sentence(metrics["knowledge"]) if "knowledge" in metrics else ""}
+
+
+def _eyebrow(content: EvaluationReport, data: str) -> Phrase:
+    """Return the line above the title: the models, or the one model, and the data."""
+    models, num_baselines = content.metrics.get("models"), len(content.metrics["baselines"])
+    if models is None:
+        return Phrase("Evaluation of {model} on {data}", model=content.model, data=data)
+    if num_baselines == 0:
+        return Phrase("Comparison of {models} models on {data}", models=len(models), data=data)
+    if num_baselines == 1:
+        return Phrase("Comparison of {models} models and 1 baseline on {data}", models=len(models), data=data)
+    return Phrase("Comparison of {models} models and {baselines} baselines on {data}", models=len(models),
+                  baselines=num_baselines, data=data)

@@ -5,7 +5,9 @@ Plots contain no item titles, because the fonts of the plots lack the characters
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llmrec_cli.language.phrases import ENGLISH, Joined, Phrase, translate
 from llmrec_cli.metrics.table import METRICS, columns, view_metrics
 from llmrec_cli.report.content import Curve
 
@@ -37,11 +40,11 @@ _STYLE: Any = {
          "savefig.transparent": True, "grid.color": _RULE, "grid.linewidth": 0.6, "axes.axisbelow": True}
 
 
-def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> str:
+def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str, language: str = ENGLISH) -> str:
     """Return a panel per metric: the mean of each recommender with its 95% interval."""
     names = columns("panels", cutoff)
     recommenders = {model: metrics["metrics"], **metrics["baselines"]}
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(recommenders)), layout=ConstrainedLayoutEngine(h_pad=0.14,
                                                                                                       w_pad=0.12))
         for axes, name in zip(_panels(figure, len(names)), names, strict=True):
@@ -58,14 +61,17 @@ def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> 
             axes.tick_params(length=0)
             axes.xaxis.set_major_locator(_ticks(4))
             axes.spines[["left"]].set_visible(False)
-        return _svg(figure, "metrics", f"Means with 95% intervals of {', '.join(recommenders)} for {', '.join(names)}")
+        return _svg(figure, "metrics", translate(Phrase(
+            "Means with 95% intervals of {models} for {metrics}", models=Joined(recommenders),
+            metrics=Joined(names)), language))
 
 
-def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str) -> str:
+def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str,
+                      language: str = ENGLISH) -> str:
     """Return the main metrics over the list length, intervals as bands."""
     names = [metric.name for metric in view_metrics("lengths")]
     recommenders = {model: metrics["metrics"], **metrics["baselines"]}
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             for row, (recommender, values) in enumerate(recommenders.items()):
@@ -75,53 +81,58 @@ def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: st
                 axes.plot(cutoffs, means, "o-", color=_colour(row), markersize=4, label=recommender)
             axes.set_title(name)
             axes.set_xticks(cutoffs)
-            axes.set_xlabel("list length k")
+            axes.set_xlabel(translate(Phrase("list length k"), language))
             _style_axes(axes)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(recommenders))
-        return _svg(figure, "lengths",
-                    f"{', '.join(names[:-1])} and {names[-1]} by list length for {', '.join(recommenders)}")
+        return _svg(figure, "lengths", translate(Phrase("{metrics} by list length for {models}", metrics=Joined(names),
+                                                        models=Joined(recommenders)), language))
 
 
-def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
+def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray], language: str = ENGLISH) -> str:
     """Return the popularity curve with what is recommended: per item, and as shares of the catalogue."""
+    def text(template: str, **values: str) -> str:
+        return str(translate(Phrase(template, **values), language))
+
     order = np.argsort(-counts_N, kind="stable")
     model = next(iter(exposure))
     rank = np.arange(1, len(order) + 1)
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = Figure(figsize=(10.4, 3.8), layout="constrained")
         items, shares = figure.subplots(1, 2)
         points = _some(np.flatnonzero(exposure[model][order]))
         items.plot(rank[points], exposure[model][order][points], "o", color=_SERIES[0], markersize=3, alpha=0.45,
-                   linewidth=0, label=f"number of lists ({model})")
+                   linewidth=0, label=text("number of lists ({model})", model=model))
         num_trained = max(1, int(np.count_nonzero(counts_N)))
         points = np.unique(np.geomspace(1, num_trained, MAX_POINTS).astype(int)) - 1
-        items.plot(rank[points], counts_N[order][points], color=_INK, linewidth=1.8, label="training interactions")
+        items.plot(rank[points], counts_N[order][points], color=_INK, linewidth=1.8,
+                   label=text("training interactions"))
         items.set_yscale("log")
         items.set_xscale("log")
-        items.set_title("Each item, most popular first")
-        items.set_xlabel("popularity rank")
+        items.set_title(text("Each item, most popular first"))
+        items.set_xlabel(text("popularity rank"))
         items.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         items.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         points = _some(np.arange(len(order)))
-        for n, (label, values) in enumerate({"training interactions": counts_N, **exposure}.items()):
+        for n, (label, values) in enumerate({text("training interactions"): counts_N, **exposure}.items()):
             share = np.cumsum(values[order]) / max(1, values.sum())
             shares.plot(np.r_[0, rank[points] / len(rank)], np.r_[0, share[points]], label=label, linewidth=1.8,
                         color=_colour(n - 1) if n else _INK, linestyle="-" if n <= len(_SERIES) else "--")
-        shares.set_title("Share of the most popular items")
-        shares.set_xlabel("share of the catalogue, most popular first")
+        shares.set_title(text("Share of the most popular items"))
+        shares.set_xlabel(text("share of the catalogue, most popular first"))
         for axis in (shares.xaxis, shares.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         for axes in (items, shares):
             _style_axes(axes)
             axes.legend(loc="best")
-        return _svg(figure, "popularity", "Popularity of items and how often each is recommended")
+        return _svg(figure, "popularity", text("Popularity of items and how often each is recommended"))
 
 
-def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -> str:
+def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int,
+               language: str = ENGLISH) -> str:
     """Return accuracy against coverage and against the share of the tail, a numbered dot per recommender."""
-    ours, board = f"ndcg@{cutoff}", metrics["leaderboard"]["rows"]
+    ours, board = metrics["leaderboard"]["metric"], metrics["leaderboard"]["rows"]
     others = [(metric.column(cutoff), metric.axis) for metric in METRICS.values() if metric.axis]
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = Figure(figsize=(10.4, 4.2), layout="constrained")
         panels = figure.subplots(1, len(others), sharey=True, squeeze=False).flat
         for axes, (name, label) in zip(panels, others, strict=True):
@@ -136,32 +147,41 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
             points = {place: (values[name]["mean"], values[ours]["mean"]) for place, _, values in entries}
             for places, point in _labels(points):
                 axes.annotate(places, point, (7, 3), textcoords="offset points", color=_INK, fontweight="bold")
-            axes.set_xlabel(label)
+            axes.set_xlabel(translate(Phrase(label), language))
             axes.xaxis.set_major_locator(_ticks(5))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
             axes.margins(x=0.12, y=0.12)
             _style_axes(axes)
             axes.grid(axis="x")
         figure.axes[0].set_ylabel(ours)
-        return _svg(figure, "tradeoffs", f"{ours} against coverage and tail share, numbered as in the leaderboard")
+        return _svg(figure, "tradeoffs", translate(Phrase(
+            "{metric} against coverage and tail share, numbered as in the leaderboard", metric=ours), language))
 
 
-def training(curves: Sequence[Curve]) -> str:
+def training(curves: Sequence[Curve], language: str = ENGLISH) -> str:
     """Return losses and validation metrics over training, a panel for each name."""
     names = list(dict.fromkeys(curve.name for curve in curves))
-    with matplotlib.rc_context(_STYLE):
+    with _drawing():
         figure = Figure(figsize=(10.4, 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             for n, curve in enumerate(c for c in curves if c.name == name):
                 steps, values = zip(*curve.points, strict=True)
                 axes.plot(steps, values, "o-" if len(steps) < 40 else "-", color=_colour(n), markersize=4,
-                          label=f"fit {n + 1}")
-            axes.set_title(name)
+                          label=translate(Phrase("fit {num}", num=n + 1), language))
+            axes.set_title(translate(name, language))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             _style_axes(axes)
             if n:
                 axes.legend(loc="best")
-        return _svg(figure, "training", f"Training curves: {', '.join(names)}")
+        return _svg(figure, "training", translate(Phrase("Training curves: {names}", names=Joined(names)), language))
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Use the style of the plots, without warnings about characters that only the reader's browser can draw."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def _panels(figure: Figure, number: int) -> list[Axes]:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
 from llmrec_cli.metrics.table import columns as metric_columns
-from llmrec_cli.report.pages import Cell, Row, Table, difference_cell, mean_cell
+from llmrec_cli.report.pages import Cell, Row, Table, difference_cell, gain_over, mean_cell
 from llmrec_cli.report.terminal import columns, printable
 
 
@@ -15,10 +16,10 @@ def cold_users_table(content: dict[str, Any], k: int) -> Table:
         for recommender, metrics in one["metrics"].items():
             gains = [difference_cell(one["comparisons"].get(recommender, {}).get(other, {}).get(names[0]), 1)
                      for other in baselines]
-            rows.append(Row(f"{history_label(number)}: {recommender}", [*(mean_cell(metrics, name) for name in names),
-                                                                        *gains],
+            label = Phrase("{given}: {model}", given=history_label(number), model=recommender)
+            rows.append(Row(label, [*(mean_cell(metrics, name) for name in names), *gains],
                             ours=recommender in one["comparisons"]))
-    return Table([*names, *(f"gain over {other}" for other in baselines)], rows)
+    return Table([*names, *(gain_over(other) for other in baselines)], rows, "columns")
 
 
 def cold_users_lines(content: dict[str, Any], k: int) -> str:
@@ -38,7 +39,8 @@ def cold_users_lines(content: dict[str, Any], k: int) -> str:
 
 def history_label(number: str) -> str:
     """Return the label of a history by its number of interactions."""
-    return "profile only" if number == "0" else f"{number} interaction" if number == "1" else f"{number} interactions"
+    return (Phrase("profile only") if number == "0" else Phrase("1 interaction") if number == "1" else
+            Phrase("{num} interactions", num=number))
 
 
 def _baselines(content: dict[str, Any]) -> list[str]:
@@ -46,10 +48,10 @@ def _baselines(content: dict[str, Any]) -> list[str]:
     return list(next(iter(first["comparisons"].values())))
 
 
-_VARIANTS = {"none": ("Without the graph", "gain", "the same head without knowledge"),
-             "swapped": ("Swapped knowledge", "over_swapped",
-                         "each linked item has the triples of another item of similar popularity"),
-             "counts": ("Triple counts", "over_counts", "only the number of triples of an item")}
+_VARIANTS = {"none": (Phrase("Without the graph"), "gain", Phrase("the same head without knowledge")),
+             "swapped": (Phrase("Swapped knowledge"), "over_swapped",
+                         Phrase("each linked item has the triples of another item of similar popularity")),
+             "counts": (Phrase("Triple counts"), "over_counts", Phrase("only the number of triples of an item"))}
 
 
 def knowledge_table(content: dict[str, Any], k: int) -> Table:
@@ -58,24 +60,30 @@ def knowledge_table(content: dict[str, Any], k: int) -> Table:
     coverage_of = {one["relation"]: one for one in content["coverage"]["relations"]}
     for model, one in content["models"].items():
         rows.append(Row(model, [mean_cell(one["metrics"]["all"], name), Cell("", ""), Cell("", "")],
-                        "all knowledge; fitted on training, measured on validation", ours=True))
+                        Phrase("all knowledge; fitted on training, measured on validation"), ours=True))
         rows += [Row(label, [mean_cell(one["metrics"][kind], name), difference_cell(one[key].get(name), 1),
                              Cell("", "")], note) for kind, (label, key, note) in _VARIANTS.items()]
         for relation, loss in one["relations"].items():
             others = coverage_of[relation]["twins"]
+            triples = coverage_of[relation]["triples"]
             size = Cell(f"{coverage_of[relation]['items']:,}",
-                        f"{coverage_of[relation]['triples']:,} triples" + (" each" if others else ""))
-            rows.append(Row(f"Without {relation}", [Cell("", ""), difference_cell(loss.get(name), 1), size],
-                            f"and relations between the same entities: {', '.join(others)}" if others else ""))
-    return Table([f"{name} on validation", "lost", "items"], rows)
+                        Phrase("{num:,} triples each", num=triples) if others else
+                        Phrase("{num:,} triples", num=triples))
+            rows.append(Row(Phrase("Without {relation}", relation=relation),
+                            [Cell("", ""), difference_cell(loss.get(name), 1), size],
+                            Phrase("and relations between the same entities: {relations}", relations=Joined(others))
+                            if others else ""))
+    return Table([Phrase("{metric} on validation", metric=name), Phrase("lost"), Phrase("items")], rows)
 
 
 def knowledge_sentence(content: dict[str, Any]) -> str:
     """Return a sentence on the coverage of the catalogue by the graph."""
     about = content["coverage"]
-    return (f"{about['linked']:,} of {about['items']:,} items ({about['linked_share']:.1%}) are linked to the graph; "
-            f"{about['interactions_share']:.1%} of the training interactions are with linked items. A linked item is "
-            f"in {about['triples_per_linked_item']:.0f} of the {about['triples']:,} triples on average.")
+    return Phrase("{linked:,} of {items:,} items ({linked_share:.1%}) are linked to the graph; "
+                  "{interactions_share:.1%} of the training interactions are with linked items. A linked item is in "
+                  "{triples_per_linked_item:.0f} of the {triples:,} triples on average.",
+                  **{name: about[name] for name in ("linked", "items", "linked_share", "interactions_share",
+                                                    "triples_per_linked_item", "triples")})
 
 
 def knowledge_lines(content: dict[str, Any], k: int) -> str:
@@ -99,7 +107,7 @@ def _lost(difference: dict[str, Any]) -> list[str]:
     return [f"{difference['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
 
 
-_KINDS = {"typos": "Typos", "synonyms": "Synonyms", "truncated": "Truncated"}
+_KINDS = {"typos": Phrase("Typos"), "synonyms": Phrase("Synonyms"), "truncated": Phrase("Truncated")}
 
 
 def robustness_table(content: dict[str, Any], k: int) -> Table:
@@ -107,12 +115,12 @@ def robustness_table(content: dict[str, Any], k: int) -> Table:
     names, rows = metric_columns("summary", k), []
     for model, one in content["models"].items():
         rows.append(Row(model, [*(mean_cell(one["clean"], name) for name in names), Cell("", "")],
-                        f"original texts; texts read: {one['texts']}", ours=True))
+                        Phrase("original texts; texts read: {texts}", texts=fixed_phrase(one["texts"])), ours=True))
         rows += [Row(label, [*(mean_cell(one[kind]["metrics"], name) for name in names),
                              difference_cell(one[kind]["difference"].get(names[0]), 1)],
                      text_change(content["texts"][kind]))
                  for kind, label in _KINDS.items()]
-    return Table([*names, "difference"], rows)
+    return Table([*names, Phrase("difference")], rows, "columns")
 
 
 def robustness_lines(content: dict[str, Any], k: int) -> str:
@@ -132,4 +140,5 @@ def robustness_lines(content: dict[str, Any], k: int) -> str:
 
 def text_change(about: dict[str, float]) -> str:
     """Return the strength of a perturbation and the share of texts that it changes."""
-    return f"strength {about['strength']:g}, {about['changed']:.0%} of the texts changed"
+    return Phrase("strength {strength:g}, {changed:.0%} of the texts changed", strength=about["strength"],
+                  changed=about["changed"])

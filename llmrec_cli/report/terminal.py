@@ -9,6 +9,11 @@ from llmrec_cli.report.candidates import query_count
 __all__ = ["columns", "display_width", "headline_table", "printable"]
 
 
+def p_value(p: float) -> str:
+    """Return a p-value with three decimals; a smaller value is never written as 0."""
+    return "< .001" if p < 0.001 else f"{p:.3f}"
+
+
 def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     """Return the main metrics of the model, the other models and the baselines; `content` is that of metrics.json.
 
@@ -35,4 +40,4 @@ def _interval(metrics: dict[str, Any], name: str) -> str:
 
 
 def _p(comparison: dict[str, Any], name: str) -> str:
-    return f"{comparison[name]['p_holm']:.3f}" if name in comparison else ""
+    return p_value(comparison[name]["p_holm"]) if name in comparison else ""

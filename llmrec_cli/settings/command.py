@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from llmrec_cli.language.phrases import ENGLISH, LANGUAGES
 from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import Settings
 
@@ -43,6 +44,18 @@ class StageSettings(Settings):
     def subject(self) -> RunSubject:
         """Head or encoder and data of the run, which name its folder."""
         return RunSubject()
+
+
+@dataclass
+class PageSettings(StageSettings):
+    """Settings of every command that writes an HTML page."""
+
+    language: str = ENGLISH
+    """en | zh: language of the HTML page, English or Chinese; messages on the terminal are always in English."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("language", among=LANGUAGES)
 
 
 @dataclass

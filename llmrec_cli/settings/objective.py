@@ -13,6 +13,8 @@ _VIEWS = ("dropout", "history", "knowledge")
 class ObjectiveSettings(OptionSettings):
     """Settings of every objective; `implementation` is a function (settings, encoder, data, seed, device) -> Task."""
 
+    in_words: ClassVar[str] = ""
+    """Name of the objective on the report; empty for the option's name."""
     kind: str = ""
     """The option's name; choose with objective=<name>."""
     holdout_share: float = 0.1
@@ -45,6 +47,7 @@ class MaskedLanguageModelSettings(LanguageSettings):
     """Masked language model (Devlin et al. 2019): predict masked tokens from both sides."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.mlm.masked_language_modelling"
+    in_words: ClassVar[str] = "masked language model"
     kind: str = "mlm"
     mask_share: float = 0.15
     """Share of the tokens to predict, above 0 and at most 0.5."""
@@ -62,6 +65,7 @@ class CausalLanguageModelSettings(LanguageSettings):
     """Causal language model (Radford et al. 2018): predict each next token; for decoders (GPT-2, Qwen, Llama)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.clm.causal_language_modelling"
+    in_words: ClassVar[str] = "causal language model"
     kind: str = "clm"
 
 
@@ -70,6 +74,7 @@ class NextSentenceSettings(ObjectiveSettings):
     """Next-sentence prediction (Devlin et al. 2019) on items: does this item follow this history?"""
 
     implementation: ClassVar[str] = "llmrec_cli.training.nsp.next_sentence_prediction"
+    in_words: ClassVar[str] = "next-sentence prediction"
     kind: str = "nsp"
     history_length: int = 10
     """Number of newest items of a history, at least 1."""
@@ -88,6 +93,7 @@ class ContrastiveSettings(ObjectiveSettings):
     """Contrastive learning (InfoNCE): two views of an item get similar vectors, unlike the rest of the batch."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.contrastive.contrastive"
+    in_words: ClassVar[str] = "contrastive learning"
     kind: str = "contrastive"
     views: str = "history"
     """dropout | history | knowledge: the two views. dropout: an item's text twice with different dropout (SimCSE, Gao

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
 from llmrec_cli.settings.base import OptionSettings
 
 _GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
@@ -100,8 +101,8 @@ class HashSplitSettings(FractionSplitSettings):
     """Salt of the hash."""
 
     def in_words(self) -> str:
-        return (f"{self.unit}: {_percent(self.valid)} for validation, {_percent(self.test)} for test "
-                f"(seed {self.seed})")
+        return Phrase("{unit}: {valid} for validation, {test} for test (seed {seed})", unit=fixed_phrase(self.unit),
+                      valid=_percent(self.valid), test=_percent(self.test), seed=self.seed)
 
     def for_groups(self) -> dict[str, Any]:
         return super().for_groups() | {"seed": self.seed}
@@ -168,7 +169,7 @@ class TemporalSettings(FractionSplitSettings):
         return super().remedy(part)
 
     def in_words(self) -> str:
-        return "by time, with the same cutoffs for all users"
+        return Phrase("by time, with the same cutoffs for all users")
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -191,7 +192,7 @@ class LeaveLastOutSettings(SplitSettings):
         return ["valid", "test"]
 
     def in_words(self) -> str:
-        return "each user's last interaction for test, the one before it for validation"
+        return Phrase("each user's last interaction for test, the one before it for validation")
 
 
 @dataclass
@@ -225,8 +226,10 @@ class GivenSettings(SplitSettings):
         return {"seed": self.seed} | ({"valid": self.valid} if self.valid else {})
 
     def in_words(self) -> str:
-        carved = f"; {_percent(self.valid)} of the training file for validation (seed {self.seed})"
-        return "given by the input files" + (carved if self.valid else "")
+        if not self.valid:
+            return Phrase("given by the input files")
+        return Phrase("given by the input files; {valid} of the training file for validation (seed {seed})",
+                      valid=_percent(self.valid), seed=self.seed)
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -244,7 +247,7 @@ class NoSplitSettings(SplitSettings):
     kind: str = "none"
 
     def in_words(self) -> str:
-        return "nothing is held out"
+        return Phrase("nothing is held out")
 
 
 SPLITS: dict[str, type[SplitSettings]] = {
@@ -252,7 +255,11 @@ SPLITS: dict[str, type[SplitSettings]] = {
     "cold_items": ColdItemsSplitSettings,
     "cold_users": ColdUsersSplitSettings, "given": GivenSettings, "none": NoSplitSettings}
 
-_LEAKS = {"keep": "pairs in several splits are kept", "drop": "pairs in several splits are kept in the earliest only"}
+_LEAKS = {"keep": Phrase("pairs in several splits are kept"),
+          "drop": Phrase("pairs in several splits are kept in the earliest only")}
+
+
+_PERIODS = {"valid": "validation from {time}", "test": "test from {time}"}
 
 
 def describe_split(split: Mapping[str, Any], unit: str) -> str:
@@ -261,13 +268,13 @@ def describe_split(split: Mapping[str, Any], unit: str) -> str:
     names = {field.name for field in fields(option)}
     phrases = [option(**{key: value for key, value in split.items() if key in names}).in_words()]
     cutoff = split.get("cutoff", {})
-    phrases += [f"{part} from {_moment(cutoff[key], unit)}" for key, part in (("valid", "validation"), ("test", "test"))
+    phrases += [Phrase(template, time=_moment(cutoff[key], unit)) for key, template in _PERIODS.items()
                 if key in cutoff]
     if split.get("leaks") in _LEAKS:
         phrases.append(_LEAKS[split["leaks"]])
     if split.get("group"):
-        phrases.append(f"interactions of groups: {split['group'].replace('_', ' ')}")
-    return "; ".join(phrases)
+        phrases.append(Phrase("interactions of groups: {how}", how=split["group"].replace("_", " ")))
+    return Joined(phrases, "; ")
 
 
 def _percent(share: float) -> str:
@@ -276,5 +283,5 @@ def _percent(share: float) -> str:
 
 def _moment(timestamp: int, unit: str) -> str:
     if unit == "order":
-        return f"position {timestamp:,}"
+        return Phrase("position {position:,}", position=timestamp)
     return f"{datetime.fromtimestamp(timestamp / 1000, UTC):%Y-%m-%d %H:%M} UTC"

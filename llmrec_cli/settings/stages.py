@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
-from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
+from llmrec_cli.settings.command import (
+    FIT,
+    LATEST,
+    LONGEST_LIST,
+    CacheSettings,
+    DeviceSettings,
+    PageSettings,
+    StageSettings,
+)
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
 from llmrec_cli.settings.head import ModelConfig
@@ -29,7 +37,7 @@ def _number_after(mark: str, text: str) -> float:
 
 
 @dataclass
-class PrepareConfig(StageSettings):
+class PrepareConfig(PageSettings):
     """Settings of `prepare`: raw files to prepared data."""
 
     main_input: ClassVar[str] = "dataset.interactions=clicks.csv"
@@ -50,6 +58,7 @@ class PrepareConfig(StageSettings):
     have been appended before."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("mode", among=("new", "append"))
         yield from self.dataset.problems_of_made_groups(self.split.group, self.mode)
         # A missing file is reported by the data set alone.
@@ -63,7 +72,7 @@ class PrepareConfig(StageSettings):
 
 
 @dataclass
-class PretrainConfig(DeviceSettings):
+class PretrainConfig(PageSettings, DeviceSettings):
     """Settings of `pretrain`: training a text encoder on the texts of the data."""
 
     main_input: ClassVar[str] = "prepared=data/prepared/shop"
@@ -177,7 +186,7 @@ class FinetuneConfig(CacheSettings, ModelConfig):
 
 
 @dataclass
-class EvaluateConfig(CacheSettings):
+class EvaluateConfig(PageSettings, CacheSettings):
     """Settings of `evaluate`: metrics of a recommender."""
 
     main_input: ClassVar[str] = "model=runs/finetune/latest"
@@ -186,6 +195,9 @@ class EvaluateConfig(CacheSettings):
     models: list[str] = field(default_factory=list)
     """Several models instead of `model`, compared in one report. The main metrics in metrics.json are those of the
     first model. Models that differ only by seed are reported as one."""
+    about: str = ""
+    """With several models: the model that report.html and the table on the terminal are about, by its name on the
+    leaderboard or as given in `models`; empty for the best model."""
     prepared: str = ""
     """Folder of prepared data to evaluate on; empty for the data that the (first) model was trained on."""
     split: str = "test"
@@ -254,6 +266,8 @@ class EvaluateConfig(CacheSettings):
         yield from self.check("propensity", least=0)
         if self.model and self.models:
             yield f"model={self.model}: cannot be combined with models; put it first among them"
+        if self.about and len(self.models) < 2:
+            yield f"about={self.about}: has an effect only with several models; leave it out, or set models=[<a>,<b>]"
         for entry in self.slices:
             if not re.fullmatch("(item|user|group):[^:].*", entry) or re.search(":[01]?$", entry):
                 yield (f"slices={entry}: write item:<attribute>, user:<attribute> or group:<attribute>, with :<n>, at "

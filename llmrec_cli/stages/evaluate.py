@@ -1,7 +1,7 @@
 """evaluate: recommenders to metrics.json, per_user.parquet, recommendations.parquet and report.html."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
@@ -31,7 +31,9 @@ from llmrec_cli.evaluation.metric_results import average_seeds, member_satisfact
 from llmrec_cli.evaluation.metric_suite import Measures, measure
 from llmrec_cli.evaluation.models import (
     LoadedModel,
+    baseline_label,
     build_baseline,
+    find_model,
     fitted_data,
     group_by_seed,
     load_models,
@@ -41,10 +43,13 @@ from llmrec_cli.evaluation.models import (
 from llmrec_cli.evaluation.predictions import RankedLists, common, gains, rank
 from llmrec_cli.evaluation.results import (
     EvaluationResults,
-    exposure_of,
+    about_model,
+    best_model,
     history_content,
+    main_metric,
     metrics_content,
     per_user,
+    put_first,
     recommendations,
     report_content,
 )
@@ -57,7 +62,7 @@ from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS as NEIGHBOUR_CEL
 from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.metrics.lists import Vectors
 from llmrec_cli.metrics.table import columns
-from llmrec_cli.report.candidates import candidate_notes
+from llmrec_cli.report.candidates import candidate_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
@@ -86,6 +91,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
     models = group_by_seed(load_models(cfg.models or [cfg.model], context))
     first = next(iter(models.values()))[0]
+    about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
     warn_outdated(data.manifest, run_dir)
     cfg = replace(cfg, audience=resolve_audience(cfg, first), exclude_seen=resolve_exclude_seen(cfg))
@@ -98,6 +104,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     protocol = build_protocol(cfg, data)
     run_dir.log("ranking", models=list(models), data=data.manifest["name"])
     ranked = rank_all(models, baselines, data, protocol, cfg, context)
+    baselines = {name: head for name, head in baselines.items() if baseline_label(name, models) in ranked}
     counts = candidate_counts(protocol, next(iter(ranked.values()))[0].task, cfg)
     cold = cold_users(models, baselines, ranked, data, protocol, cfg, context) if cfg.cold_users.on else None
     perturbed = rank_perturbed(models, data, protocol, cfg, context) if cfg.robustness.on else None
@@ -120,10 +127,13 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     write_json(run_dir.file("metrics.json"), content)
     write_bytes(run_dir.file("per_user.parquet"), per_user(results.models, results.task, data.items))
     write_bytes(run_dir.file("recommendations.parquet"), recommendations(results.models, results.task, data.items))
-    write_bytes(run_dir.file("report.html"), render(report_content(results, content, models, data, cfg)).encode())
-    for note in candidate_notes(content["protocol"]):
+    about = about or best_model(results)
+    shown = about_model(content, results, about, cfg)
+    page = render(report_content(put_first(results, about), shown, models, data, cfg), cfg.language)
+    write_bytes(run_dir.file("report.html"), page.encode())
+    for note in candidate_lines(content["protocol"]):
         print(printable(note), file=sys.stderr)
-    for warning in warnings(content, cutoff):
+    for warning in warnings(shown, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     headline = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
@@ -135,7 +145,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
                                 "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {cfg.split: headline}, "result": run_result(content, cfg)})
-    print(headline_table(next(iter(models)), content, cutoff))
+    print(headline_table(about, shown, cutoff))
     if cold is not None:
         print(cold_users_lines(content["cold_users"], cutoff))
     if perturbed is not None:
@@ -247,16 +257,27 @@ def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, 
     first = next(iter(models.values()))[0].recommender
     for name, head in baselines.items():
         head.fit(fitted_data(first), context)
-        label = f"{name} baseline" if name in models else name
-        flat[f"0\n{label}"] = rank(replace(first, head=head), data, protocol, cfg,
-                                   f"candidates={cfg.candidates}")
+        flat[f"0\n{baseline_label(name, models)}"] = rank(replace(first, head=head), data, protocol, cfg,
+                                                          f"candidates={cfg.candidates}")
     ranked: dict[str, list[RankedLists]] = {}
     for key, one in common(flat).items():
         ranked.setdefault(key.partition("\n")[2], []).append(one)
+    drop_repeated_baselines(ranked, models, baselines)
     task = next(iter(ranked.values()))[0].task
     context.log("held_out", split=cfg.split, num_queries=len(task.queries), num_skipped=task.num_skipped,
                 num_cold=task.num_cold, models=len(models), candidates=protocol.label)
     return ranked
+
+
+def drop_repeated_baselines(ranked: dict[str, list[RankedLists]], models: Models, baselines: Collection[str]) -> None:
+    """Drop baselines that are one of the models: the same head with the same lists. Each is named on stderr."""
+    for name in baselines:
+        label = baseline_label(name, models)
+        same = next((model for model, seed_runs in models.items() if seed_runs[0].head == name and np.array_equal(
+            ranked[model][0].lists.items_QK, ranked[label][0].lists.items_QK)), None)
+        if same is not None:
+            del ranked[label]
+            print(printable(f"baseline {name} is left out: the model {same} is the same recommender"), file=sys.stderr)
 
 
 def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models, data: PreparedData, protocol: Protocol,
@@ -283,8 +304,9 @@ def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models,
     leak_in_texts = check_named_users(data.items, task)
     first = next(iter(models))
     problems[first] += [leak_in_texts] if leak_in_texts else []
-    return EvaluationResults(models, baselines, task, rank_recommenders(metrics_of, f"ndcg@{cutoff}"), protocol.label,
-                             protocol.counts, diversity, problems, exposure_of(models[first], task, groups_of, cutoff))
+    ranking = rank_recommenders(metrics_of, main_metric(model_runs, metrics_of, cutoff))
+    return EvaluationResults(models, baselines, task, ranking, protocol.label, protocol.counts, diversity, problems,
+                             groups_of)
 
 
 def member_metrics(one: RankedLists, data: PreparedData, group_Q: np.ndarray,

@@ -67,7 +67,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
             refuse_shrunk(output, manifest)
         manifest |= {"inputs": inputs, "contents": all_hashes(sources, earlier)}
         manifest |= {"chain": earlier.chain()} if earlier else {}
-        write_audit(folder, audit, manifest)
+        write_audit(folder, audit, manifest, cfg.language)
         manifest = with_files(manifest, folder)
         write_json(folder / "manifest.json", manifest)
     print_summary(account, manifest, str(output))

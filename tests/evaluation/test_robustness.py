@@ -47,7 +47,7 @@ def tower(tiny_encoder):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")
 
     def one(*models, name="out", **settings):
         run_dir = RunDir.create("evaluate", str(tmp_path / name))

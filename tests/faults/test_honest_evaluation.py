@@ -22,7 +22,7 @@ from tests.tiny import write_tiny
 def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, counting, monkeypatch):
     def forget(counts_N):
         counts_N[:] = 0
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")
     data = counting(forget)
     for ties in ("hash", "expected"):
         done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", f"ties={ties}", f"run_dir={ties}")
@@ -41,7 +41,7 @@ def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, c
 def test_71_ties_among_sampled_candidates_are_expected_among_these_alone(llmrec, counting, monkeypatch):
     def forget(counts_N):
         counts_N[:] = 0
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")
     relevant = np.diff(counting(forget).part("test").matrix.indptr)
     done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[2]", "ties=expected", "candidates=sampled:5",
                   "run_dir=few")
@@ -53,7 +53,7 @@ def test_71_ties_among_sampled_candidates_are_expected_among_these_alone(llmrec,
 
 @pytest.mark.audited
 def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, counting, monkeypatch):
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")
     data = counting(lambda counts_N: None)
     result = {}
     for name, settings in (("all", []), ("sampled", ["candidates=sampled:5"])):

@@ -134,6 +134,42 @@ def test_values_have_the_bounds_and_shape_of_the_metrics_entry(metric, case):
         assert (defined <= metric.highest + 1e-12).all()
 
 
+def rounding_cases(generator):
+    """Inputs whose values are at the bounds of the ranges but for rounding: equal vectors, perfect lists."""
+    vector = generator.normal(size=7).astype(np.float32)
+    lengths = generator.choice([1, -1], N) * generator.uniform(0.1, 9, N)
+    vectors = (lengths[:, None] * vector).astype(np.float32)
+    same = np.repeat(vector[None], N, axis=0)
+    items = np.stack([generator.permutation(N)[:K] for _ in range(Q)])
+    yield from ((VARIETY, VectorLists(items, some, CUTOFFS)) for some in (vectors, same, sp.csr_array(same)))
+    relevant, hits = sp.csr_array(np.ones((Q, N), np.float32)), np.ones((Q, N), bool)
+    every = np.stack([generator.permutation(N) for _ in range(Q)])
+    yield WEIGHTED_RECALL, WeightedHits(hits, every, relevant, generator.random(N), [1, 5, N])
+    yield RANKING, ordered_hits(hits, np.full(Q, N), [1, 5, N])
+
+
+def test_no_metric_leaves_its_range_by_rounding():
+    left = 0
+    for seed in range(30):
+        for family, source in rounding_cases(np.random.default_rng(seed)):
+            for metric in family:
+                raw, values = values_of(metric, source), metric.values(source)
+                left += (raw < 0).sum() + (raw > metric.highest).sum()
+                assert not ((values < 0) | (values > metric.highest)).any()
+                np.testing.assert_allclose(values, raw, atol=1e-6)
+    assert left > 0, "the cases do not test rounding"
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_the_glossary_has_a_formula_a_range_and_a_use_for_every_metric(metric):
+    assert metric.formula
+    assert metric.use.startswith(("To ", "When ", "As ", "Like ", "For "))
+    assert metric.use.endswith(".")
+    line = next(line for line in markdown().splitlines() if line.startswith(f"| `{metric.column('k')}` |"))
+    assert line.count("|") == 8
+    assert f"| {metric.formula} | {metric.range} |" in line
+
+
 @pytest.mark.parametrize(("metric", "case"), [entry for entry in ENTRIES if entry.values[0].better])
 def test_the_better_direction_is_that_of_better_lists_and_predictions(metric, case):
     sign, gained = {HIGHER: 1, LOWER: -1}[metric.better], 0

@@ -216,3 +216,13 @@ def test_ties_in_time_are_shown_with_their_ordering_rule() -> None:
     assert "Equal timestamps" in page
     assert "<td>3<small>75.0%</small></td><td>1 users<small>50.0%</small></td><td>salted hash</td>" in page
     assert "Equal timestamps" not in render(make_audit(ties={}), ABOUT)
+
+
+def test_the_page_is_in_chinese_but_for_data_and_messages(tmp_path: Path) -> None:
+    write_audit(tmp_path, make_audit(warnings=[], notes=[], leakage=[]), ABOUT, "zh")
+    page = (tmp_path / "audit.html").read_text("utf-8")
+    text = html.unescape(re.sub(r"(?s)<style>.*?</style>|<title>.*?</title>|<[^>]*>", " ", page)).replace(NASTY, "")
+    for chinese in ("行的去向", "数据泄漏", "没有警告", "长尾", "每个用户的交互数"):
+        assert chinese in text
+    assert '<html lang="zh-CN">' in page
+    assert not re.findall("[a-z]{3,} [a-z]{3,}", text)

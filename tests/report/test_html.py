@@ -254,3 +254,70 @@ def test_the_title_of_a_comparison_lists_the_models_that_do_not_differ_significa
     assert title("a", "a", "b") == "EASE ranks first of 3 recommenders, but is not significantly better than iALS"
     assert title("a", "a", "a", "a") == ("EASE ranks first of 4 recommenders, but is not significantly better than "
                                          "iALS, item kNN or popularity")
+
+
+def compared(named=False, equal=False, **changes):
+    """The content of a comparison of two models, about the second one that was given."""
+    one = content()
+    rows = [{"name": "ease", "baseline": False, "letters": "a", "mean": 0.3, "ci95": [0.29, 0.31]},
+            {"name": "ials", "baseline": False, "letters": "b", "mean": 0.3 if equal else 0.2, "ci95": [0.1, 0.3]},
+            {"name": "popularity", "baseline": True, "letters": "c", "mean": 0.1, "ci95": [0.05, 0.15]}]
+    of_model = {"metrics": one.metrics["metrics"], "slices": {name: {"ndcg@10": {"mean": 0.3}} for name in SLICES},
+                "tie_rate": 0.0, "degenerate_rate": 0.0, "suspicious": []}
+    metrics = one.metrics | {"models": {"ease": of_model, "ials": of_model | {"tie_rate": 0.9, "suspicious": ["odd"]}},
+                             "leaderboard": {"metric": "ndcg@10", "rows": rows}}
+    metrics["comparisons"] |= {"ials": metrics["comparisons"]["popularity"]}
+    return replace(one, metrics=metrics, compared_models=("ease", "ials"), is_named=named, **changes)
+
+
+def test_a_comparison_says_which_model_its_sentences_warnings_and_details_are_about():
+    top = headline(compared())
+    assert top.title == "EASE ranks best of 3 recommenders"
+    assert top.sentences[1] == "Sentences and details below are about EASE, the best model by ndcg@10."
+    assert headline(compared(named=True)).sentences[1].endswith("about EASE, which about= names.")
+    assert headline(compared(equal=True)).sentences[1].endswith("The same ndcg@10 is reached by iALS.")
+    assert all("EASE" in sentence for sentence in top.sentences[2:])
+    assert "90% of the lists of ials contain items with equal scores" in top.warnings[0]
+    assert "ials: odd" in top.warnings[1]
+
+
+def drawn_without_plots(monkeypatch, one, language):
+    monkeypatch.setattr("llmrec_cli.report.html._plots", lambda *_: dict.fromkeys(
+        ("metrics", "popularity", "lengths", "trade_offs", "training"), ""))
+    return render(one, language)
+
+
+def test_every_shade_has_its_legend_and_headings_name_the_model(monkeypatch):
+    text = drawn_without_plots(monkeypatch, compared(), "en")
+    shades = set(re.findall(r'<i class="swatch (heat-[0-9])">', text))
+    assert set(re.findall(r'<td class="heat (heat-[0-9])">', text)) <= shades
+    assert len(shades) == 9
+    for heading in ("Metrics of ease", "Metrics of ease by slice", "Items recommended by ease", "Training of ease",
+                    "Example users with the lists of ease"):
+        assert f"<h2>{heading}</h2>" in text
+
+
+def test_metrics_link_to_the_glossary_with_their_definition_as_tooltip(monkeypatch):
+    text = drawn_without_plots(monkeypatch, compared(), "en")
+    tags = Visible(text).tags
+    terms = [attributes for tag, attributes in tags if tag == "a"]
+    assert {"#metric-ndcg", "#metric-coverage", "#metric-tail_share"} <= {term["href"] for term in terms}
+    assert all(f'id="{term["href"][1:]}"' in text and len(term["title"]) > 30 for term in terms)
+    assert any(tag == "details" for tag, _ in tags)
+    assert "Range: 0 to 1; higher is better." in text
+    assert ".term:focus-visible::after" in text
+
+
+def test_the_report_is_in_chinese_but_for_data_and_names(monkeypatch):
+    text = drawn_without_plots(monkeypatch, compared(), "zh")
+    assert '<html lang="zh-CN">' in text
+    shown = html.unescape(re.sub(r"(?s)<style>.*?</style>|<[^>]*>", " ", text)).replace(NASTY, "")
+    for chinese in ("EASE 在 3 个推荐器中最好", "排行榜", "ease 的细节", "归一化折损累计增益 (NDCG)",
+                    "以下说明与细节针对 EASE"):
+        assert chinese in shown
+    assert not set(re.findall("[a-z]{3,} [a-z]{3,}", shown)) - {"by hash"}
+
+
+def test_plots_draw_chinese_text_without_warnings(recwarn):
+    assert "热门名次" in plots.popularity(np.array([3, 1]), {"ease": np.array([1, 1])}, "zh")
+    assert not recwarn.list

@@ -1,6 +1,6 @@
 """Printed tables have no control characters and line up."""
 
-from llmrec_cli.report.terminal import columns, display_width, headline_table, printable
+from llmrec_cli.report.terminal import columns, display_width, headline_table, p_value, printable
 
 
 def test_terminal_escapes_in_titles_are_written_out():
@@ -36,3 +36,7 @@ def test_the_headline_table_is_plain_ascii():
     assert table.replace("\n", "").isprintable()
     assert "0.2500" in table
     assert "0.200-0.300" in table
+
+
+def test_a_small_p_value_is_never_written_as_zero():
+    assert [p_value(p) for p in (0.0, 0.00099, 0.001, 0.0449, 1.0)] == ["< .001", "< .001", "0.001", "0.045", "1.000"]

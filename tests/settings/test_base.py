@@ -172,7 +172,9 @@ def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
         tree = ast.parse(inspect.getsource(module))
         names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert {name for name in names if name.startswith("llmrec_cli") and ".settings." not in name} == set()
+        # Phrases, for settings in words on a page, import nothing of ours themselves.
+        assert {name for name in names if name.startswith("llmrec_cli") and ".settings." not in name} <= {
+            "llmrec_cli.language.phrases"}
         assert names & {"torch", "numpy", "pandas", "scipy", "transformers", "hydra", "omegaconf", "pyarrow"} == set()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
 from llmrec_cli.evaluation.predictions import RankedLists
-from llmrec_cli.evaluation.results import history_facts
+from llmrec_cli.evaluation.report_facts import history_facts
+from llmrec_cli.evaluation.results import main_metric
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.popularity import Popularity
@@ -98,7 +100,7 @@ def done(tmp_path_factory, prepared):
 def elsewhere(tmp_path, monkeypatch, done):
     """Run in an empty folder, where runs/ goes, without rendering the report, which is slow."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")
 
 
 def run(tmp_path, name="out", **settings):
@@ -121,7 +123,7 @@ def test_metrics_json_is_as_the_contract_says(done):
     low, high = metrics["metrics"]["ndcg@10"]["ci95"]
     assert low < metrics["metrics"]["ndcg@10"]["mean"] < high
     assert set(metrics["comparisons"]["popularity"]["ndcg@10"]) == {"difference", "ci95", "p", "p_holm"}
-    assert list(metrics["baselines"]) == ["popularity", "item_knn baseline"]
+    assert list(metrics["baselines"]) == ["popularity"]
 
 
 def test_metrics_equal_what_pytrec_eval_says_of_the_written_lists(done, prepared):
@@ -157,12 +159,16 @@ def test_per_user_values_average_to_the_metrics(done):
         assert np.mean(table[name].to_numpy()) == pytest.approx(metrics["metrics"][name]["mean"])
 
 
-def test_a_baseline_equal_to_the_model_differs_by_nothing(tmp_path, prepared):
+def test_a_baseline_that_is_the_model_is_left_out_and_another_fit_of_its_head_stays(tmp_path, prepared, capsys):
     """Baselines are fitted on the interactions of the model, so a baseline with the same head gives the same lists."""
     for name, fitted_on, refit in (("a", ("train",), "none"), ("b", ("train", "valid"), "train_valid")):
         model = write_model(tmp_path / f"m{name}", prepared, fitted_on=fitted_on, refit=refit)
-        compared = run(tmp_path, name, model=str(model), baselines=["item_knn"])["comparisons"]["item_knn baseline"]
-        assert all(values["difference"] == 0 and values["p"] == 1 for values in compared.values())
+        metrics = run(tmp_path, name, model=str(model), baselines=["popularity", "item_knn"])
+        assert list(metrics["baselines"]) == list(metrics["comparisons"]) == ["popularity"]
+        assert "baseline item_knn is left out: the model item_knn is the same" in capsys.readouterr().err
+    first = write_model(tmp_path / "p", prepared, "popularity", fitted_on=("train",), refit="none")
+    metrics = run(tmp_path, "c", models=[str(first), str(model)], baselines=["item_knn"])
+    assert list(metrics["baselines"]) == ["item_knn baseline"]
 
 
 def test_two_evaluations_give_the_same_numbers(tmp_path, prepared):
@@ -303,6 +309,40 @@ def test_models_are_compared_on_the_same_users_in_one_report(tmp_path, prepared,
         assert title in report
     assert "<script" not in report
     assert set(pq.read_table(tmp_path / "out" / "per_user.parquet")["model"].to_pylist()) == set(metrics["models"])
+
+
+def report_of(monkeypatch, tmp_path, name, **settings):
+    """The content of the report of an evaluation, and the content of its metrics.json."""
+    contents = []
+    monkeypatch.setattr(evaluate, "render", lambda content, language: contents.append((content, language)) or "report")
+    metrics = run(tmp_path, name, **settings)
+    return *contents[0], metrics
+
+
+def test_the_report_is_about_the_best_model_or_the_named_one_and_metrics_json_about_the_first(
+        tmp_path, prepared, monkeypatch, capsys):
+    models = [str(write_model(tmp_path / name, prepared, name)) for name in ("popularity", "item_knn")]
+    content, language, metrics = report_of(monkeypatch, tmp_path, "best", models=models, baselines=[])
+    assert (content.model, content.is_named, language) == ("item_knn", False, "en")
+    assert content.compared_models == ("item_knn", "popularity")
+    assert dict(content.facts["Model"])["Head"] == "item_knn"
+    assert content.metrics["metrics"] == metrics["models"]["item_knn"]["metrics"]
+    assert set(content.metrics["comparisons"]) == {"popularity"}
+    assert metrics["metrics"] == metrics["models"]["popularity"]["metrics"]
+    assert "p against item_knn (Holm)" in capsys.readouterr().out
+    for about in ("popularity", models[0]):
+        content, *_ = report_of(monkeypatch, tmp_path, f"named {len(about)}", models=models, baselines=[], about=about)
+        assert (content.model, content.is_named) == ("popularity", True)
+    with pytest.raises(ConfigError, match="about=item_kn: is none of the compared models, which are popularity, item_"):
+        run(tmp_path, "wrong", models=models, about="item_kn")
+
+
+@pytest.mark.parametrize(("monitors", "metric"), [(("recall@5", "recall@5"), "recall@5"), (("recall@5", ""), "ndcg@10"),
+                                                  (("recall@7", "recall@7"), "ndcg@10")])
+def test_models_are_ranked_by_the_metric_that_all_were_chosen_by(monitors, metric):
+    measured = SimpleNamespace(values={"ndcg@10": 0, "recall@5": 0})
+    models = {str(n): [SimpleNamespace(settings={"monitor": name} if name else {})] for n, name in enumerate(monitors)}
+    assert main_metric(models, {"0": measured, "1": measured}, 10) == metric
 
 
 def test_models_that_differ_by_seed_alone_are_one_with_a_spread(tmp_path, prepared):

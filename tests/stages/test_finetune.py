@@ -77,7 +77,7 @@ def test_a_refit_records_its_splits_and_the_validation_value_before_it(llmrec, s
 
 @pytest.mark.slow
 def test_a_model_names_its_data_by_its_own_name_and_not_by_latest(llmrec, prepare_tiny, monkeypatch):
-    monkeypatch.setattr(evaluate, "render", lambda content: "report")  # The real report is slow.
+    monkeypatch.setattr(evaluate, "render", lambda content, language: "report")  # The real report is slow.
     assert llmrec("prepare", *prepare_tiny).code == 0
     assert llmrec("finetune", "head=popularity", "run_dir=run").code == 0
     assert manifest("run")["data"] == {"path": "data/prepared/tiny", "name": "tiny"}

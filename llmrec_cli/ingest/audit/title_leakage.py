@@ -11,6 +11,7 @@ from ibis.expr.types import Table
 from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share
 from llmrec_cli.ingest.audit.leakage import check
 from llmrec_cli.ingest.engine import batches, size
+from llmrec_cli.language.phrases import Phrase
 
 _NAME = "held_out_titles_in_user_texts"
 MOST_PAIRS, _SHORTEST = 200_000, 4
@@ -28,9 +29,9 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
     A title counts if it has _SHORTEST characters, stands in the text as whole words (ignoring case), and is not part of
     a title of the user's training history, since those titles may be in the text.
     """
-    meaning = (f"Held-out items whose title appears in the text of their user, ignoring case. Not counted: titles "
-               f"shorter than {_SHORTEST} characters, and titles that are part of a title in the user's training "
-               f"history.")
+    meaning = Phrase("Held-out items whose title appears in the text of their user, ignoring case. Not counted: titles "
+                     "shorter than {num} characters, and titles that are part of a title in the user's training "
+                     "history.", num=_SHORTEST)
     users, items, rows = (folder.table(name) for name in ("users", "items", "interactions"))
     with_text = users.filter(users.text != "").select("user", "text")
     if not size(with_text):

@@ -37,6 +37,7 @@ def input_signature(cfg: PrepareConfig, sources: Sources, scratch: Path) -> dict
     files = {role.name: [_file(source, ours) for source in getattr(sources, role.name)]
              for role in fields(Sources) if isinstance(getattr(sources, role.name), list)}
     inputs = {"llmrec": __version__, "format": FORMAT, "code": code_hash(), "mode": cfg.mode,
+             "language": cfg.language,
              "dataset": to_plain(cfg.dataset), "split": to_plain(cfg.split),
              "files": {role: of_role for role, of_role in files.items() if of_role}}
     plain: dict[str, Any] = json.loads(json.dumps(inputs))
@@ -59,7 +60,7 @@ def code_hash() -> str:
     """Return a hash of the source code of `prepare`, which developers change between two versions."""
     package = Path(llmrec_cli.__file__).parent
     digest = hashlib.sha256()
-    page = sorted(package.glob("report/audit*"))
+    page = sorted([*package.glob("report/audit*"), *package.glob("language/*.py")])
     for file in [*sorted(package.glob("ingest/**/*.py")), *page, package / "stages" / "prepare.py"]:
         digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Phrases of HTML pages in English and Chinese."""
