@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.data.histories import (
     appended,
@@ -179,7 +180,8 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
 
 def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommender, items: Catalogue) -> Histories:
     """Return the histories with the interactions of a file as the newest; unknown users are added as new."""
-    new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value)
+    new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value,
+                                file_rules_of(recommender.manifest))
     name = f"interactions={cfg.interactions}"
     item = items.find(new.item_ids)
     is_unknown = np.flatnonzero(item < 0)
