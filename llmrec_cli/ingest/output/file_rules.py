@@ -37,9 +37,9 @@ def _rules_of(staged: StagedFiles | None, paths: Collection[Path]) -> FileRules 
     all_columns = dict.fromkeys(name for _, names in files for name in names if name)
     columns = {ours: theirs for ours, theirs in source.columns.items() if ours != theirs}
     nulls = {name: texts for name, texts in source.text_format.nulls.items() if name} if source.text_format else {}
-    has_arrays = source.explode or any(map(is_path, columns.values()))
-    return FileRules(columns, source.names or (), tuple(all_columns), source.explode, source.separator if has_arrays else "",
-                     _format_of(source), nulls)
+    separator = source.separator if source.explode or any(map(is_path, columns.values())) else ""
+    return FileRules(columns, source.names or (), tuple(all_columns), source.explode, separator, _format_of(source),
+                     nulls)
 
 
 def _format_of(source: Source) -> FormatSettings:
