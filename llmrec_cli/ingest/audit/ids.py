@@ -6,7 +6,7 @@ the second, the user should know before training, since the catalogue may contai
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ibis.expr.types import StringColumn, Table
 
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.contents import Contents, Preparation
-from llmrec_cli.ingest.engine import collect, materialise, size
+from llmrec_cli.ingest.engine import collect, materialise, scalar, size
 from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.knowledge.links import Graph
@@ -31,11 +31,14 @@ _LARGE, _TIMES, _ENOUGH = 0.05, 3, 100
 """A user is outsized above this share of the interactions and this many times the mean, given this many rows."""
 _ZERO_TIMES = 10
 _AROUND = r"[\s\"'()<>\[\]{}._?-]+"
-_NUM_EXAMPLES = 5
+_NUM_EXAMPLES, _NUM_PAIRS = 5, 3
 
 
-def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
-    """Return warnings about placeholders and outsized users from the interactions of each split by user and item."""
+def warnings(folder: Folder, per_user: Table, per_item: Table, busy_users: Collection[str] = ()) -> list[str]:
+    """Return warnings about placeholders and outsized users from the interactions of each split by user and item.
+
+    `busy_users` are users that another warning names.
+    """
     lines = []
     for kind, table in (("user", per_user), ("item", per_item)):
         sized = table.select(kind, size=table.train + table.valid + table.test)
@@ -47,7 +50,7 @@ def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
                          f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
                          f"{', ...' if rows[_NUM_EXAMPLES:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} "
                          "out")
-    return lines + _outsized(folder, per_user)
+    return lines + _outsized(folder, per_user, busy_users)
 
 
 def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any]]:
@@ -77,7 +80,7 @@ def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
     return [row for row in zero if words or row["size"] > outsized]
 
 
-def _outsized(folder: Folder, per_user: Table) -> list[str]:
+def _outsized(folder: Folder, per_user: Table, busy_users: Collection[str]) -> list[str]:
     sized = per_user.select("user", size=per_user.train + per_user.valid + per_user.test)
     [all_] = collect(sized.agg(num=sized.count(), total=sized["size"].sum())).to_pylist()
     total = int(all_["total"] or 0)  # DuckDB's sums are decimals.
@@ -88,7 +91,8 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
     names = folder.entities("user", [row["user"] for row in rows[:_NUM_EXAMPLES]])
     examples = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_NUM_EXAMPLES]]
     return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
-            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in examples]
+            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in examples
+            if user not in busy_users]
 
 
 _FEW = 0.1
@@ -98,6 +102,9 @@ _LEAST = 0.01
 _NFC = "write ids in NFC"
 _MOST = 200_000
 """Most non-ASCII ids that are compared after Unicode normalisation."""
+_CASE, _BLANKS = "in lower case", "without blanks at the ends"
+_SURE = (_CASE, _BLANKS, "without '.0', case and blanks")
+"""Forms in which any two equal ids are probably one: the warning needs no smallest share of the ids."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
 
 
@@ -144,8 +151,8 @@ def _without_zeros(text: StringColumn) -> StringColumn:
 _FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
     ("without '.0' at the end", "export ids as text or as whole numbers: a column with gaps became floating point",
      _without_zero),
-    ("in lower case", "write ids in the same case in all files", lambda text: text.lower()),
-    ("without blanks at the ends", "remove the blanks", _without_blanks),
+    (_CASE, "write ids in the same case in all files", lambda text: text.lower()),
+    (_BLANKS, "remove the blanks", _without_blanks),
     ("without leading zeros", "export ids as text: as numbers they lose leading zeros", _without_zeros),
     ("without '.0', case, blanks and leading zeros", "export ids as text, the same in all files",
      lambda text: _without_zeros(_without_zero(_without_blanks(text))).lower()))
@@ -158,52 +165,60 @@ def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
         missing = materialise(ids.anti_join(pair.expected.select("id"), "id"))
         num, num_missing = size(ids), size(missing)
         least = max(1, _LEAST * num)
-        if num_missing < least:
+        if not num_missing:
             continue
         expected = materialise(pair.expected.select("id").distinct())
         # The cause that makes most ids match is reported.
-        causes = sorted([cause for cause in _causes(missing, expected) if cause.count >= least],
-                        key=lambda cause: -cause.count)
+        causes = sorted([cause for cause in _causes(missing, expected, only_sure=num_missing < least)
+                         if cause.count >= least or cause.words in _SURE], key=lambda cause: -cause.count)
         if causes:
             yield _cause_sentence(pair, num, num_missing, causes[0])
-        elif pair.few and num - num_missing < _FEW * num:
+        elif num_missing >= least and pair.few and num - num_missing < _FEW * num:
             yield _few_sentence(pair, num, num - num_missing, missing, expected)
 
 
-def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
-    """Yield a warning when ids in the column `codes` of one table differ only by '.0', case or blanks.
+def doubled_ids(what: str, ids: Table, codes: str, where: str = "the interactions") -> Iterator[str]:
+    """Yield a warning when ids in the column `codes` of one table, of `where`, differ only by '.0', case or blanks.
 
-    This happens when one of several files was exported in another way than the rest.
+    This happens when one of several files was exported in another way than the rest, or ids were typed.
     """
     ids = ids.select(id=codes)
     if not _collisions(ids, _normalise)[0]:
         return
     num = size(ids)
     candidates = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
-             (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _normalise))]
-    collisions, example, words, remedy = max(candidates, key=lambda one: one[0])
-    if collisions >= max(1, _LEAST * num):
-        first, second = map(shown_id, example)
-        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of the interactions would equal another one {words} "
-               f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
+             (*_FORMS[:3], (_SURE[-1], "export ids as text, the same in all files", _normalise))]
+    collisions, examples, words, remedy = max(candidates, key=lambda one: one[0])
+    if collisions >= (1 if words in _SURE else max(1, _LEAST * num)):
+        listed = ", ".join(f"'{shown_id(first)}' and '{shown_id(second)}'" for first, second in examples)
+        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of {where} would equal another one {words} "
+               f"({listed}{', ...' if collisions > len(examples) else ''}), so they may be the same {what}; {remedy}")
 
 
 def _normalise(text: StringColumn) -> StringColumn:
     return _without_zero(_without_blanks(text)).lower()
 
 
-def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, tuple[str, str]]:
-    """Return how many ids become equal to another id in a form, and the first two that do."""
-    alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max())
-    alike = alike.filter((alike.num > 1) & (alike.form != ""))
-    [summary] = collect(alike.agg(num=(alike.num - 1).sum(), first=alike["first"].min(),
-                                second=alike.second.argmin(alike["first"]))).to_pylist()
-    return int(summary["num"] or 0), (summary["first"] or "", summary["second"] or "")
+def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, list[tuple[str, str]]]:
+    """Return how many ids become equal to another id in a form, and the first pairs that do.
+
+    Ids that differ in letter case count only if one of them has letters of one case: random codes such as 'aB3x' and
+    'Ab3X' are different ids.
+    """
+    plain = (ids.id == ids.id.lower()) | (ids.id == ids.id.upper())
+    alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max(),
+                                                plain=plain.any())
+    alike = alike.filter((alike.num > 1) & (alike.form != "") & alike.plain)
+    total = scalar((alike.num - 1).sum()) or 0
+    pairs = collect(alike.order_by("first").limit(_NUM_PAIRS)).to_pylist() if total else []
+    return int(total), [(row["first"], row["second"]) for row in pairs]
 
 
-def _causes(missing: Table, expected: Table) -> Iterator[Cause]:
+def _causes(missing: Table, expected: Table, only_sure: bool) -> Iterator[Cause]:
     """Yield the causes; of causes that explain equally many ids, the one to report comes first."""
     for words, remedy, form in _FORMS:
+        if only_sure and words not in _SURE:
+            continue
         ours = missing.select(ours="id", form=form(missing.id))
         theirs = expected.select(theirs="id", form=form(expected.id))
         met = ours.filter(ours.form != "").inner_join(theirs, "form")
@@ -212,6 +227,8 @@ def _causes(missing: Table, expected: Table) -> Iterator[Cause]:
                                     theirs=first.theirs.argmin(first.ours))).to_pylist()
         if matches["count"]:
             yield Cause(words, remedy, matches["count"], (matches["ours"], matches["theirs"]))
+    if only_sure:
+        return
     by_form = {unicodedata.normalize("NFC", text): text for text in _beyond_ascii(expected)}
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
@@ -254,9 +271,18 @@ def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups 
     coded, sources = contents.interactions.coded, run.interactions.sources
     return [*id_warnings(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
                                   contents.documents)),
-            *doubled_ids("users", coded.users, "user_id"), *doubled_ids("items", coded.items, "item_id"),
+            *_all_doubled("user", coded.users, contents), *_all_doubled("item", coded.items, contents),
             *list_warnings("users", coded.users, "user_id", sources),
             *list_warnings("items", coded.items, "item_id", sources)]
+
+
+def _all_doubled(kind: str, ids: Table, contents: Contents) -> Iterator[str]:
+    """Yield a warning about ids of the interactions that are doubled, or else about those of the file of the kind."""
+    warned = list(doubled_ids(f"{kind}s", ids, f"{kind}_id"))
+    rows = contents.described[kind].rows
+    yield from warned
+    if not warned and rows is not None:
+        yield from doubled_ids(f"{kind}s", rows, f"{kind}_id", f"dataset.{kind}s")
 
 
 def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[str, Descriptions],
