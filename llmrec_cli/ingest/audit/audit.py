@@ -51,7 +51,7 @@ from llmrec_cli.ingest.audit.title_leakage import held_out_titles
 from llmrec_cli.ingest.engine import collect, drop_tables
 from llmrec_cli.ingest.interactions.order import Ties
 from llmrec_cli.ingest.output.row_accounting import Account
-from llmrec_cli.ingest.output.summary import cautions, notes
+from llmrec_cli.ingest.output.summary import notes
 from llmrec_cli.ingest.output.writing import TABLES
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
@@ -146,7 +146,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     account.warnings += leaks.warnings(out["leakage"]) + health.warnings(out, split, account.counts)
     account.warnings += suspect
     account.warnings += [one.sentence() for one in ties if one.many]
-    account.caution(*cautions(account), *health.cautions(out))
+    account.caution(*health.cautions(out))
     account.notes += notes(account, unit, dataset.time_unit) + health.notes(out)
     account.notes += [one.sentence() for one in ties if one.tied and not one.many]
     return {**out, "warnings": list(account.warnings), "notes": list(account.notes)}

@@ -19,6 +19,7 @@ from llmrec_cli.ingest.engine import collect, materialise, scalar, size
 from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.knowledge.links import Graph
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
@@ -117,6 +118,7 @@ class IdPair:
     what, ids : name of the first file's ids, and a table with `id`
     where, expected : name of the ids of the other file, and a table with `id`
     few : whether few common ids are a fault by themselves
+    whole : whether the other file should have all ids, so that missing ones are worth a caution
     """
 
     what: str
@@ -124,6 +126,7 @@ class IdPair:
     where: str
     expected: Table
     few: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,8 @@ _FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
      lambda text: _without_zeros(_without_zero(_without_blanks(text))).lower()))
 
 
-def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
-    """Yield a warning for each pair of files whose ids probably should match and do not."""
+def warn_of_pairs(pairs: Iterable[IdPair], account: Account) -> None:
+    """Add a warning for each pair of files whose ids probably should match and do not."""
     for pair in pairs:
         ids = materialise(pair.ids.select("id").distinct())
         missing = materialise(ids.anti_join(pair.expected.select("id"), "id"))
@@ -172,9 +175,13 @@ def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
         causes = sorted([cause for cause in _causes(missing, expected, only_sure=num_missing < least)
                          if cause.count >= least or cause.words in _SURE], key=lambda cause: -cause.count)
         if causes:
-            yield _cause_sentence(pair, num, num_missing, causes[0])
-        elif num_missing >= least and pair.few and num - num_missing < _FEW * num:
-            yield _few_sentence(pair, num, num - num_missing, missing, expected)
+            account.warnings.append(_cause_sentence(pair, num, num_missing, causes[0]))
+        elif num_missing < least:
+            continue
+        elif pair.few and num - num_missing < _FEW * num:
+            account.warnings.append(_few_sentence(pair, num, num - num_missing, missing, expected))
+        elif pair.whole:
+            account.caution(_unknown_sentence(pair, num, num_missing, missing))
 
 
 def doubled_ids(what: str, ids: Table, codes: str, where: str = "the interactions") -> Iterator[str]:
@@ -266,14 +273,22 @@ def _few_sentence(pair: IdPair, num: int, shared: int, missing: Table, expected:
             f"differently?")
 
 
-def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> list[str]:
-    """Return warnings about ids that two files share; `rows` are the split interactions."""
+def _unknown_sentence(pair: IdPair, num: int, num_missing: int, missing: Table) -> str:
+    ids = collect(missing.order_by("id").limit(_NUM_PAIRS))["id"].to_pylist()
+    listed = ", ".join(f"'{shown_id(text)}'" for text in ids)
+    return (f"{num_missing:,} of {num:,} {pair.what} have no row in {pair.where} ({listed}"
+            f"{', ...' if num_missing > len(ids) else ''}), so they have no text; is the file complete, and as new as "
+            f"the interactions?")
+
+
+def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> None:
+    """Add warnings about ids that two files share; `rows` are the split interactions."""
     coded, sources = contents.interactions.coded, run.interactions.sources
-    return [*id_warnings(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
-                                  contents.documents)),
-            *_all_doubled("user", coded.users, contents), *_all_doubled("item", coded.items, contents),
-            *list_warnings("users", coded.users, "user_id", sources),
-            *list_warnings("items", coded.items, "item_id", sources)]
+    warn_of_pairs(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
+                           contents.documents), run.account)
+    run.account.warnings += [*_all_doubled("user", coded.users, contents), *_all_doubled("item", coded.items, contents),
+                             *list_warnings("users", coded.users, "user_id", sources),
+                             *list_warnings("items", coded.items, "item_id", sources)]
 
 
 def _all_doubled(kind: str, ids: Table, contents: Contents) -> Iterator[str]:
@@ -295,7 +310,7 @@ def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[s
     for kind, ids in logged.items():
         file_ids = described_ids[kind]
         if file_ids is not None:
-            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids)
+            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids, whole=kind == "item")
     for kind, codes in (("item", coded.items), ("user", coded.users)) if is_given else ():
         trained, held = (rows.filter(part).select(kind).distinct().inner_join(codes, kind).select(id=f"{kind}_id")
                          for part in (rows.split == 0, rows.split > 0))

@@ -1,6 +1,6 @@
 """Counts of the kept interactions, made before they are written. The audit makes all counts that need another pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibis.expr.types import Table
@@ -14,10 +14,6 @@ from llmrec_cli.ingest.interactions.order import count_ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.repeats import MERGED
-
-_MANY_UNKNOWN = 0.01
-"""Share of the items of the interactions from which on items without a row in dataset.items are a warning."""
-
 
 def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Descriptions],
           account: Account) -> None:
@@ -82,21 +78,6 @@ def _named(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]], key
     return f" ({listed}{', ...' if counts[key] > len(ids) else ''})" if ids else ""
 
 
-def _are_many_unknown(counts: Mapping[str, int]) -> bool:
-    """Return True if so many items of the interactions have no row in dataset.items that it needs a warning."""
-    with_interactions = counts["items"] - counts.get("items_without_interactions", 0)
-    return counts.get("items_not_in_file", 0) >= max(1, _MANY_UNKNOWN * with_interactions)
-
-
-def cautions(account: Account) -> Iterator[str]:
-    """Yield a warning if many items of the interactions are unknown, which may be a stale or partial catalogue."""
-    counts, number = account.counts, account.counts.get("items_not_in_file", 0)
-    if _are_many_unknown(counts):
-        yield (f"{number:,} items of the interactions have no row in dataset.items"
-               f"{_named(counts, account.examples, 'items_not_in_file')}; they stay in the data, without text; is the "
-               f"file of items complete and as new as the interactions?")
-
-
 def notes(account: Account, unit: str, chosen_unit: str) -> list[str]:
     """Return notes on the counts, one sentence each."""
     lines, counts, examples = [], account.counts, account.examples
@@ -105,7 +86,7 @@ def notes(account: Account, unit: str, chosen_unit: str) -> list[str]:
     for kind in ("item", "user"):
         if counts.get(f"{kind}s_cold"):
             lines.append(f"{counts[f'{kind}s_cold']:,} cold {kind}s: in validation or test, not in training")
-        if counts.get(f"{kind}s_not_in_file") and not (kind == "item" and _are_many_unknown(counts)):
+        if counts.get(f"{kind}s_not_in_file"):
             lines.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
                          f"they stay in the data, without text"
                          f"{_named(counts, examples, f'{kind}s_not_in_file')}")
