@@ -97,8 +97,8 @@ _FOREIGN = 0.1
 """Share of letters outside an encoder's scripts from which on it is probably the wrong encoder."""
 
 
-ADVICE = ("choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa, which learns from the "
-          "texts of the data")
+ADVICE = ("choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa, which learns "
+          "from the texts of the data")
 
 
 def foreign_script(letter_shares: Mapping[str, float], scripts: Sequence[str]) -> str:

@@ -31,8 +31,7 @@ from typing import Any
 from ibis.backends import BaseBackend
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.ingest.audit import health
-from llmrec_cli.ingest.audit import ids as placeholders
+from llmrec_cli.ingest.audit import health, placeholders
 from llmrec_cli.ingest.audit import leakage as leaks
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.audit.leakage import count, group_leakage

@@ -15,6 +15,7 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.repeats import MERGED
 
+
 def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Descriptions],
           account: Account) -> None:
     """Count interactions by split, users and items, cold users and items, and ties in time.
