@@ -32,7 +32,7 @@ def test_a_copied_model_reads_the_files_of_a_german_shop(llmrec):
     write("neu.csv", "Artikel|Bezeichnung\nneu1|Schöner Stuhl 3\n")
     write("kunden.csv", "Kunde\nJörg1\n")
     done = llmrec("recommend", "model=elsewhere", "items=neu.csv", "interactions=heute.csv", "queries=kunden.csv",
-                  "candidates=artikel.csv", "k=3", "output=out.jsonl", "exclude_seen=false", "history=latest")
+                  "candidates=artikel.csv", "k=3", "output=out.jsonl", "exclude_seen=false")
     assert done.code == 0, done.err
     rows = [json.loads(line) for line in Path("out.jsonl").read_text("utf-8").splitlines()]
     assert {row["user_id"] for row in rows} == {"Jörg1"}

@@ -56,7 +56,7 @@ def dirty_shop(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     "interactions are in the future (2024-02-0",
     "today is 2024-02-07); the cause may be a wrong clock or a wrong dataset.timestamp_format; "
     "dataset.newest=2024-02-07 leaves them out",
-    "clicks.csv has the time 1970-01-01T00:00:00Z",
+    " has the time 1970-01-01T00:00:00Z",
     "clicks.csv: 2 rows rejected (listed in rejects.parquet): their time, for example '-1', cannot be read, or is "
     "before 1970 or after 2100",
     "4 of 64 items of the interactions have no row in dataset.items ('ghost0', 'ghost1', 'ghost2', ...), so they have "
