@@ -15,10 +15,10 @@ from llmrec_cli.ingest.readers.timestamps import OUT_OF_RANGE
 from llmrec_cli.settings.typed_lists import list_setting
 
 _HOUR, _DAY = 3_600_000, 86_400_000
-_FEWEST, _TIMES = 100, 20
-"""A busy user has at least so many interactions, and so many times the median of all users: in data of a few hours, or
-of music, every user may have more interactions than there are hours."""
-_NUM_EXAMPLES = 5
+_FEWEST, _TIMES = 500, 20
+"""A busy user has more than so many interactions, and than so many times the median of all users: in data of a few
+days, or of music, people may have more interactions than there are hours."""
+_NUM_EXAMPLES, _MOST_LISTED = 5, 20
 
 
 def warn_of_suspicious_rows(coded: CodedRows, rows: Table, unit: str, far: list[FarRows], account: Account) -> None:
@@ -64,14 +64,14 @@ def _warn_of_busy(coded: CodedRows, rows: Table, unit: str, first: int, last: in
     found = collect(busy.order_by(ibis.desc("num"), "user_id").select("user_id", "num")).to_pylist()
     total, share_of = int(all_["total"]), sum(row["num"] for row in found)
     account.busy_users |= {row["user_id"] for row in found}
+    listed = [row["user_id"] for row in found[:_MOST_LISTED]]
+    them = f"the busiest {_MOST_LISTED}" if len(found) > _MOST_LISTED else "them" if found[1:] else "it"
     examples = ", ".join(f"'{row['user_id']}' ({row['num']:,})" for row in found[:_NUM_EXAMPLES])
-    several = len(found) > 1
     account.warnings.append(
-        f"{len(found):,} user{'s have' if several else ' has'} more interactions than the data has hours ({hours:,}, "
+        f"{len(found):,} user{'s have' if found[1:] else ' has'} more interactions than the data has hours ({hours:,}, "
         f"from {format_time(first, unit)} to {format_time(last, unit)}), {share_of:,} of {total:,} rows "
         f"({share_of / total:.0%}): {examples}{', ...' if found[_NUM_EXAMPLES:] else ''}; programs such as crawlers "
-        f"look like this; {list_setting('dataset.drop_users', [row['user_id'] for row in found])} leaves "
-        f"{'them' if several else 'it'} out")
+        f"look like this; {list_setting('dataset.drop_users', listed)} leaves {them} out")
 
 
 def warn_of_rejected_times(files: list[str], rejects: Rejects, account: Account) -> None:
