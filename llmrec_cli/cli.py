@@ -1,18 +1,25 @@
 """The command line: command table, dispatch, exit codes. Imports nothing heavy."""
 
+import gc
 import os
+import re
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmrec_cli import __version__
 from llmrec_cli import distributed as processes
-from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, is_out_of_memory
+from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, in_time, is_out_of_memory
+from llmrec_cli.log_lines import time_lines
+
+if TYPE_CHECKING:
+    from llmrec_cli.run_dir import Job
 
 SUMMARIES = {
     "prepare": "raw files -> prepared data: checked, filtered and split",
@@ -20,10 +27,18 @@ SUMMARIES = {
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
+    "runs": "the runs so far: results, state, size; `runs prune` removes old ones",
     "init": "your files -> a settings file for prepare, drafted from their first rows",
 }
+SHORT_FORMS = {"runs": {"prune": "prune=true", "--best": "best=true"}}
+"""Words of a command that stand for a setting."""
+# Words that other tools use for a command.
+_SYNONYMS = {"train": "finetune", "fit": "finetune", "tune": "finetune", "test": "evaluate", "predict": "recommend",
+             "rank": "recommend", "import": "prepare", "load": "prepare", "preprocess": "prepare"}
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
+
+_HELP = ("-h", "--help", "help")
 
 _USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
 
@@ -34,17 +49,22 @@ commands, the first five in the order of use:
 
 options:
   llmrec <command> --help      print the inputs, outputs and main settings of a command
+  llmrec <command> --help head list the options of a setting
   llmrec <command> --help head=ease
                                print the settings of an option, with defaults and ranges for tuning
   llmrec <command> --cfg job   print the complete configuration and stop
   llmrec <command> --multirun  run once per value, for example seed=1,2,3, and compare the runs
+  llmrec <command> settings=<file>.yaml
+                               use the settings in a YAML file, below those of the command line; one file for all
+                               commands, each takes its own
   llmrec <command> --config-dir=<folder>
                                use your own options and experiments in YAML files, <folder>/head/<name>.yaml,
                                <folder>/experiment/<name>.yaml, ... (runs no code)
   llmrec <command> plugins=[<package>]
                                use heads, losses, encoders, ... of your own Python package (runs its code)
   llmrec --version             print the version
-  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
+  llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)", zsh likewise;
+                               in fish llmrec -sc install=fish | source
 
 example:
   llmrec prepare dataset=movielens_100k && llmrec finetune && llmrec evaluate
@@ -61,6 +81,7 @@ def main() -> None:
         # Closed by the caller (`>&-`): discard the output instead of failing.
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    time_lines()
     try:
         with processes.only_first_prints():
             code = run(arguments)
@@ -69,10 +90,12 @@ def main() -> None:
         # The reader of stdout is gone: discard the rest, so that Python does not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        if processes.is_first():
-            print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print_notes(error, "interrupted")
         code = 128 + signal.SIGINT
+    except SystemExit as error:
+        print_notes(error)
+        raise
     except LlmrecError as error:
         code = report_error(error, arguments)
     except (RuntimeError, MemoryError) as error:
@@ -84,6 +107,13 @@ def main() -> None:
     sys.exit(code)
 
 
+def print_notes(error: BaseException, otherwise: str = "") -> None:
+    """Print the notes of an interruption to stderr, or the text `otherwise`."""
+    text = "\n".join(getattr(error, "__notes__", [])) or otherwise
+    if text and processes.is_first():
+        print(text, file=sys.stderr)
+
+
 def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
     """Print an error, unless another process has printed one, and return its exit code."""
     if processes.is_first_to_report():
@@ -93,32 +123,38 @@ def report_error(error: LlmrecError, arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in _HELP:
+        if arguments[1:] and arguments[1] in SUMMARIES:
+            return run([*arguments[1:], "--help"])
         print(_USAGE, end="")
         return 0
     if arguments[0] in ("-V", "--version"):
         print(f"llmrec {__version__}")
         return 0
     if arguments[0] in ("-sc", "--shell-completion"):
-        from llmrec_cli.help import complete
+        from llmrec_cli.completion import complete
 
-        return complete(arguments[1:])
-    command, rest = arguments[0], list(arguments[1:])
+        return complete(arguments[1:], [*OPTIONS, "--help"])
+    command, rest = arguments[0], expand_short_forms(arguments[0], arguments[1:])
     if command not in SUMMARIES:
         from llmrec_cli.settings.base import nearest
 
+        if command.partition("=")[0] in OPTIONS:
+            raise ConfigError(f"{command}: the command comes first, llmrec <command> {' '.join(arguments[:2])}")
         kind = "option" if command.startswith("-") else "command"
         names = [*SUMMARIES, "--help", "--version"]
-        raise ConfigError(f"{command}: no such {kind}{nearest(command, names)}; choose one of {', '.join(names)}")
+        meant = f" (did you mean '{_SYNONYMS[command]}'?)" if command in _SYNONYMS else nearest(command, names)
+        first = "; the command comes first: llmrec <command> key=value" if "=" in command else ""
+        raise ConfigError(f"{command}: no such {kind}{meant}; choose one of {', '.join(names)}{first}")
     if any(word.startswith("plugins=") for word in rest):
         # Before anything reads the tables of options: help, name completion and composing.
         from llmrec_cli.plugins import load_plugins
 
         rest = load_plugins(rest)
-    if "-h" in rest or "--help" in rest:
+    if set(_HELP) & set(rest):
         from llmrec_cli.help import help_text, options_help
 
-        options, typed = divide([word for word in rest if word not in ("-h", "--help")])
+        options, typed = divide([word for word in rest if word not in _HELP])
         print(options_help(command, typed, config_dir(options)) or help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
@@ -134,6 +170,11 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def expand_short_forms(command: str, words: Sequence[str]) -> list[str]:
+    """Return the words after a command, with those that stand for a setting replaced by it."""
+    return [SHORT_FORMS.get(command, {}).get(word, word) for word in words]
+
+
 def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the options (with their values) and the settings; raise ConfigError for an unknown option."""
     options, settings, rest = [], [], list(arguments)
@@ -144,15 +185,25 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             settings.append(word)
             continue
         if name not in OPTIONS:
-            from llmrec_cli.settings.base import nearest
-
-            raise ConfigError(f"{word}: no such option{nearest(name, [*OPTIONS, '--help'])}")
+            raise ConfigError(f"{word}: no such option{_meant(word, rest)}")
         options.append(word)
         if OPTIONS[name] and "=" not in word:
             if not rest:
                 raise ConfigError(f"{word}: expects a value")
             options.append(rest.pop(0))
     return options, settings
+
+
+def _meant(word: str, after: Sequence[str]) -> str:
+    """Return what was probably meant by an option that does not exist: a setting with dashes, or the nearest option."""
+    from llmrec_cli.keys import names_of, parse_key
+    from llmrec_cli.settings.base import nearest
+
+    key = parse_key(word.lstrip("-").replace("-", "_"))
+    if any(key.path[0] in names_of(command) for command in SUMMARIES):
+        value = key.value or next((value for value in after[:1] if "=" not in value and key.value is None), "<value>")
+        return f"; settings have no dashes, write {key.text}={value}"
+    return nearest(word.partition("=")[0], [*OPTIONS, "--help"])
 
 
 def option(options: Sequence[str], *names: str) -> str | None:
@@ -174,16 +225,21 @@ def config_dir(options: Sequence[str]) -> str | None:
 
 
 def print_config(command: str, typed: Sequence[str], folder: str | None, what: str, several: bool) -> int:
-    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems."""
+    """Print the composed configuration as YAML, even if incomplete, and then raise ConfigError with its problems.
+
+    Settings that are only missing, such as the input files, are a note: the configuration is printed to see them.
+    """
     from llmrec_cli.config import compose, compose_runs, describe
 
     if what != "job":
         raise ConfigError(f"--cfg {what}: not supported; write --cfg job")
     print(describe(command, typed, folder, several), end="", flush=True)
-    if several:
-        compose_runs(command, typed, folder)
-    else:
-        compose(command, typed, folder)
+    try:
+        (compose_runs if several else compose)(command, typed, folder)
+    except ConfigError as error:
+        if not all(": missing; " in problem for problem in error.problems):
+            raise
+        print(f"note: `llmrec {command}` would stop: {'; '.join(error.problems)}", file=sys.stderr)
     return 0
 
 
@@ -194,15 +250,18 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     before it.
     """
     from llmrec_cli.config import compose_runs
+    from llmrec_cli.run_dir import Job
 
     planned = compose_runs(command, typed, folder)
+    by_seed = all(re.fullmatch("seed=[0-9]+", run.label) for run in planned)
     done: list[Path] = []
     try:
         for number, run in enumerate(planned):
             if processes.is_first():
                 print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.label)}{run.label}",
                       file=sys.stderr)
-            done.append(run_stage(command, run.settings, number))
+            name = run.label.replace("=", "") if by_seed else str(number)
+            done.append(run_stage(command, run.settings, Job(number, name)))
     finally:
         if len(done) > 1 and processes.is_first():
             from llmrec_cli.report.multirun import print_comparison
@@ -211,16 +270,17 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
     return 0
 
 
-def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
+def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
     """Run a stage in a new run directory and return it; only the first of several processes has one."""
     from llmrec_cli.run_dir import NoRunDir, RunDir
+    from llmrec_cli.run_start import close_run, open_run, tracking_of
 
     signal.signal(signal.SIGTERM, _terminated)
     if not settings.has_run_dir:
         run_in(NoRunDir(), command, settings)
         return Path(os.devnull)
     processes.join(command)
-    resume = getattr(settings, "resume", "")
+    resume, started = getattr(settings, "resume", ""), time.monotonic()
     if not processes.is_first():
         # Closing a finished run, and reporting problems with resuming, is left to the first process.
         if not (resume and RunDir(Path(resume)).is_finished):
@@ -240,66 +300,23 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
             return Path(os.devnull)
         with tracking_of(settings, run_dir):
             run_in(run_dir, command, settings)
-        run_dir.log("finished", command=command)
-    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+        seconds = time.monotonic() - started
+        run_dir.log("finished", command=command, seconds=round(seconds, 1))
+    print(f"{command}: wrote {run_dir.path} in {in_time(seconds)}", file=sys.stderr)
     return run_dir.path
-
-
-def close_run(command: str, folder: Path) -> bool:
-    """Close a run that was killed after its work and return True; return False for any other run."""
-    from llmrec_cli.atomic_files import lock
-    from llmrec_cli.run_dir import LOCK, RunDir
-
-    run_dir = RunDir(folder)
-    with lock(run_dir.file(LOCK), f"the run in {folder}"):
-        if not run_dir.is_finished or run_dir.is_closed:
-            return False
-        run_dir.clear()
-        run_dir.close(command)
-        run_dir.log("finished", command=command)
-    print(f"{command}: {folder} was complete when it was interrupted; nothing to train", file=sys.stderr)
-    return True
 
 
 def run_in(run_dir: Any, command: str, settings: Any) -> None:
     """Run a stage. It is imported here, since this takes seconds and configuration errors must be reported at once."""
-    import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
-
-
-@contextmanager
-def open_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
-    """Lock the run directory, write the configuration and the environment into it, and yield it."""
-    from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
-    from llmrec_cli.plain_yaml import dump_yaml
-    from llmrec_cli.plugins import packages_of
-    from llmrec_cli.run_dir import CONFIG, ENVIRONMENT, LATEST, LOCK, RUNS, RunDir, environment
-    from llmrec_cli.settings.base import to_plain
-
-    resume = getattr(settings, "resume", "")
-    # Checked before the work: it would be lost if the link to the newest run could not be set at the end.
-    require_link(RUNS / command / LATEST)
-    run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
-    with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
-        run_dir.clear()
-        if not resume:
-            run_dir.refuse_other(command)
-        # The saved config does not contain the folder of the run, so that a run can be moved and resumed elsewhere.
-        plain = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
-        write_bytes(run_dir.file(CONFIG), dump_yaml(plain).encode())
-        packages = packages_of(settings)
-        write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
-        run_dir.log("started", command=command)
-        yield run_dir
-
-
-def tracking_of(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
-    """Return a context manager that sends the run's log to its experiment tracker, if the command has one."""
-    tracker = getattr(settings, "tracker", None)
-    if tracker is None:
-        return nullcontext()
-    from llmrec_cli.training import tracking
-
-    return tracking.track_run(tracker, run_dir, settings)
+    collects = gc.isenabled()
+    # The garbage collector would go through the new modules again and again, a tenth of the time of importing them.
+    gc.disable()
+    try:
+        stage = import_module(f"llmrec_cli.stages.{command}")
+    finally:
+        if collects:
+            gc.enable()
+    stage.run(settings, run_dir)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:

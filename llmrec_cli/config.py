@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.keys import MODEL_CONFIG_GROUPS, config_groups_of, names_of
 from llmrec_cli.option_files import (
     choices,
     configs_dir,
@@ -26,7 +27,7 @@ from llmrec_cli.option_files import (
     options_without_file,
     values_over_options,
 )
-from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, names_of, to_changes, unknown
+from llmrec_cli.overrides import Change, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.plugins import PACKAGE, require_loaded
 from llmrec_cli.references import resolve_references
@@ -105,13 +106,19 @@ def apply_changes(command: str, changes: Sequence[Change], problems: list[str]) 
                 problems.append(f"{change.text}: there is no such setting to leave out")
             else:
                 del node[last]
-        elif change.action == "set":
+        elif change.action == "set" and _has_effect(change, options):
             node = _mapping_at(plain, parents, make=True)
             assert node is not None
             value = copy.deepcopy(change.value)
             both = isinstance(value, dict) and isinstance(node.get(last), dict)
             node[last] = merge(node[last], value) if both else value
     return plain
+
+
+def _has_effect(change: Change, options: Mapping[str, Change]) -> bool:
+    """Return False for a value in a settings file that belongs to an option other than the one in use."""
+    chosen = options.get(change.path[0])
+    return not change.option or chosen is None or chosen.text.partition("=")[2] == change.option
 
 
 def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[str, Any] | None:
@@ -128,7 +135,15 @@ def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[
 
 def compose_defaults(command: str) -> dict[str, Any]:
     """Return the default configuration of a command, unchecked."""
-    return copy.deepcopy(_composed_by_hydra(command))
+    compose_once = _composed_by_hydra if config_groups_of(command) else _composed_without_groups
+    return copy.deepcopy(compose_once(command))
+
+
+@functools.cache
+def _composed_without_groups(command: str) -> dict[str, Any]:
+    """Return the defaults of a command without config groups, as Hydra would, which takes longer than a short run."""
+    content = read_yaml(configs_dir() / f"{command}.yaml")
+    return merge(defaults(COMMANDS[command]), {key: value for key, value in content.items() if key != "defaults"})
 
 
 @functools.cache
@@ -151,18 +166,30 @@ def _is_resumed(command: str, typed: Sequence[str]) -> bool:
 
 def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], problems: Sequence[str]) -> Any:
     """Return the settings for a composed config, or raise ConfigError with `problems` and the config's own problems."""
-    options = {change.path[0]: change.text.partition("=")[2] for change in changes
-               if change.action in ("choose", "replace")}
+    choices_made = [change for change in changes if change.action in ("choose", "replace")]
+    typed_head = any(change.path == ("head",) and not change.origin for change in choices_made)
+    # A settings file serves several heads: with a head from the command line, what that head does not use is left out.
+    options = {change.path[0]: change.text.partition("=")[2] for change in choices_made
+               if not (change.origin and typed_head)}
     try:
         settings = to_settings(command, resolve_references(plain), options)
     except ConfigError as error:
         # Readable settings are checked even if others are not, so that one attempt reports everything. Settings of
         # the default option in place of an unknown one are not reported.
         unread = tuple(f"{problem.partition('=')[0]}." for problem in problems)
-        raise ConfigError([*problems, *(p for p in error.problems if not p.startswith(unread))]) from error
+        found = [_with_place(p, changes) for p in error.problems if not p.startswith(unread)]
+        raise ConfigError([*problems, *found]) from error
     if problems:
         raise ConfigError(list(problems))
     return settings
+
+
+def _with_place(problem: str, changes: Sequence[Change]) -> str:
+    """Return a problem with the file and line of its value, if the value is from a settings file."""
+    places = {".".join(change.path): change.origin for change in changes if change.action != "delete"}
+    keys = [key for key in places if problem.startswith(tuple(f"{key}{after}" for after in "=:[."))]
+    origin = places[max(keys, key=len)] if keys else ""
+    return f"{origin}: {problem}" if origin else problem
 
 
 def resumed_settings(command: str, typed: Sequence[str]) -> Any:

@@ -72,6 +72,11 @@ def remove(temporary: Path) -> None:
             temporary.unlink()
 
 
+def is_scratch(path: Path) -> bool:
+    """Return True for the name of a scratch folder made by `make_temporary`."""
+    return re.fullmatch(r"\..+\.[a-z0-9_]{8}\.scratch", path.name) is not None and not path.is_symlink()
+
+
 def list_temporaries(path: Path, *what: str) -> list[Path]:
     """Return the temporary folders (for `part` files) next to `path`, sorted by name; links are skipped."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.({'|'.join(what)})")

@@ -8,57 +8,20 @@ import ast
 import dataclasses
 import functools
 import inspect
-import os
-import re
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.metrics.table import METRICS, sentence
-from llmrec_cli.option_files import choices, merge, option_values, values_over_options
-from llmrec_cli.overrides import config_groups_of, to_changes
+from llmrec_cli.option_files import choices, choices_of, merge, option_values, values_over_options
+from llmrec_cli.overrides import to_changes
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
-
-
-def complete(arguments: Sequence[str]) -> int:
-    """Run `llmrec -sc install=bash` (print a script) or `llmrec -sc query=bash` (called by that script)."""
-    if len(arguments) != 1 or arguments[0].partition("=")[0] not in ("install", "uninstall", "query"):
-        raise ConfigError("-sc: write install=bash, install=zsh or install=fish (or uninstall=...)")
-    command = next(iter(COMMANDS))
-    if arguments[0].startswith("query="):
-        line = os.environ.get("COMP_LINE", "")
-        words = line.split()[1:]
-        if not words or (len(words) == 1 and not line.endswith(" ")):
-            print(" ".join(name for name in COMMANDS if name.startswith("".join(words))))
-            return 0
-        command = words[0]
-        if command not in COMMANDS:
-            return 0
-        # Hydra's own settings are removed: hydra.searchpath=[pkg://<module>] would import a module.
-        os.environ["COMP_LINE"] = re.sub(r"(?<=\s)[+~]*hydra\S*\s", "", line.replace(command, "", 1))
-    _hydra(command, arguments[0])
-    return 0
-
-
-def _hydra(command: str, request: str) -> None:
-    import hydra
-
-    from llmrec_cli.config import register_schemas
-    from llmrec_cli.option_files import configs_dir
-
-    def nothing(_: object) -> None:
-        """Never called: Hydra handles the request itself."""
-
-    register_schemas()
-    sys.argv = ["llmrec", "-sc", request]
-    hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=command)(nothing)()
-
 
 ABOUT = {
     "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst), or a public data set",
@@ -84,7 +47,7 @@ ABOUT = {
                   "optim.batch_size", "optim.precision", "entities", "monitor", "audience", "refit", "tune.trials",
                   "tune.timeout_s", "head.search", "tracker", "device", "seed", "resume"],
                  ["llmrec finetune head=two_tower encoder=minilm peft=lora adversarial=fgm",
-                  "llmrec finetune head=fusion head.members.ease.features.text=8",
+                  "llmrec finetune head=fusion head.members.ease.features.text=4",
                   "llmrec finetune head=two_tower peft=frozen tune.trials=30 head.search.dropout.high=0.5",
                   "llmrec finetune head=content head.features.tuned=true peft=embedding_adapter",
                   "llmrec finetune head=ease head.l2=100,200,400 --multirun",
@@ -106,6 +69,11 @@ ABOUT = {
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
                    "llmrec recommend query.members=[13,181,655] reasons=true"]),
+    "runs": ("runs/<command>/<run>: logs and manifests",
+             "a table of the runs, newest first, or output=; with prune=true it removes run folders",
+             ["command", "data", "best", "output", "prune", "keep", "dry_run", "published"],
+             ["llmrec runs command=finetune data=shop --best", "llmrec runs output=runs.csv",
+              "llmrec runs prune keep=20 dry_run=false"]),
     "init": ("the first rows of files of interactions, items, users and groups, in any format and language",
              "a settings file (output=) with roles, columns, formats, times, events, texts and attributes",
              ["files", "output", "name"],
@@ -116,7 +84,7 @@ ABOUT = {
 def help_text(command: str, summary: str) -> str:
     """Return the help of a command."""
     reads, writes, keys, examples = ABOUT[command]
-    composed = compose_defaults(command)
+    composed, settings = compose_defaults(command), COMMANDS[command]
     lines = [f"llmrec {command}: {summary}", "", f"reads:   {reads}", f"writes:  {writes}", "", "settings:"]
     for key in keys:
         lines += _setting(command, key, composed)
@@ -125,7 +93,9 @@ def help_text(command: str, summary: str) -> str:
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "settings of every command:",
-              *_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>.", 34),
+              *(_entry("run_dir=", "Folder of the run; empty for runs/<command>/<time>_<head>-<data>.", 34)
+                if settings.has_run_dir else ()),
+              *_entry("settings=", f"{field_doc(COMMANDS[command], 'settings')}", 34),
               *_entry("debug=false", "true: print a traceback with every error.", 34),
               *_entry("plugins=[]", "Your own Python packages that add options, for example plugins=[my_package].", 34),
               *_entry("experiment=", f"Saved settings of an experiment: {', '.join(choices('experiment'))}.", 34),
@@ -143,13 +113,25 @@ def _about_options(command: str) -> Iterator[str]:
 def options_help(command: str, typed: Sequence[str], config_dir: str | None = None) -> str:
     """Return the help of each option that a command line chooses, such as head=ease; empty if it chooses none.
 
-    Raises ConfigError for settings and options that the command does not have.
+    For the name of a config group alone, such as head, it lists the options. Raises ConfigError for settings and
+    options that the command does not have.
     """
+    groups = config_groups_of(command)
+    named, typed = [word for word in typed if word in groups], [word for word in typed if word not in groups]
     if problems := to_changes(command, typed, config_dir)[1]:
         raise ConfigError(problems)
-    groups = config_groups_of(command)
+    lists = [_list_of_options(command, group, config_dir) for group in named]
     chosen = [word.partition("=")[::2] for word in typed if "=" in word and word.partition("=")[0] in groups]
-    return "\n".join(_option_help(command, group, name, config_dir) for group, name in chosen)
+    return "\n".join([*lists, *(_option_help(command, group, name, config_dir) for group, name in chosen)])
+
+
+def _list_of_options(command: str, group: str, config_dir: str | None) -> str:
+    """Return the options of a config group that the command can use, each with a sentence."""
+    lines = [f"llmrec {command} {group}=<name>:", ""]
+    for name in choices_of(command, group, config_dir):
+        cls = CONFIG_GROUPS[group][str(option_values(group, name, config_dir)["kind"])]
+        lines += _entry(name, " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()), 24)
+    return "\n".join([*lines, "", f"settings of one option: llmrec {command} --help {group}=<name>"]) + "\n"
 
 
 def _option_help(command: str, group: str, name: str, config_dir: str | None) -> str:
@@ -205,7 +187,7 @@ def _metrics() -> Iterator[str]:
 def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
     if key in config_groups_of(command):
         value = composed[key]["kind"]
-        meaning = f"{_meaning(command, key, composed)} Choose one of {', '.join(choices(key))}."
+        meaning = f"{_meaning(command, key, composed)} Choose one of {', '.join(choices_of(command, key))}."
     else:
         value = composed
         for part in key.split("."):

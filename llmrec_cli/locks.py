@@ -72,3 +72,24 @@ def is_abandoned(temporary: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def is_held(file: Path) -> bool:
+    """Return True if a process holds the lock file; False if not, or if this cannot be determined.
+
+    An empty file is not tried, since its lock was given back, and trying could get into the way of a new holder.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

@@ -54,6 +54,12 @@ def choices(group: str, config_dir: str | None = None) -> list[str]:
     return sorted({*CONFIG_GROUPS.get(group, ()), *(file.stem for folder in folders for file in folder.glob("*.yaml"))})
 
 
+def choices_of(command: str, group: str, config_dir: str | None = None) -> list[str]:
+    """Return the options of a config group that a command can use."""
+    table = CONFIG_GROUPS[group]
+    return [name for name in choices(group, config_dir) if name not in table or table[name].fits_command(command)]
+
+
 def options_without_file(group: str) -> list[str]:
     """Return the options of a config group without a file in llmrec; their values are the defaults of their
     dataclass."""
@@ -115,6 +121,12 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
         why = "is a circle" if schema in (*above, name) else f"no such {group}{nearest(str(schema), options)}"
         raise ConfigError(f"{file}: defaults: {str(schema)[:100]}: {why}; {how}")
     return merge(option_values(group, schema, config_dir, (*above, name)), content)
+
+
+def default_options(command: str) -> dict[str, str]:
+    """Return the default option of each config group of a command, as its own file names it."""
+    entries = _read(configs_dir() / f"{command}.yaml", None).get("defaults", [])
+    return {group: str(name) for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
 
 
 def values_over_options(command: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def read_yaml(file: Path, check: Check | None = None) -> Any:
 
     `check` yields further problems, given the root of the tree and the text.
     """
-    return parse_yaml(_content(file), str(file), check)
+    return parse_yaml(read_bytes(file), str(file), check)
 
 
 def parse_yaml(content: bytes | str, name: str, check: Check | None = None) -> Any:
@@ -82,6 +82,15 @@ def text_of(node: yaml.Node) -> str | None:
     return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
+def value_of(node: yaml.Node) -> Any:
+    """Return the value of a node that `check` was given."""
+    loader: Any = _loader()("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def line_of(node: yaml.Node) -> int:
     """Return the first line of a node, counted from 1."""
     return node.start_mark.line + 1
@@ -103,7 +112,8 @@ def nodes(root: yaml.Node) -> Iterator[yaml.Node]:
             stack += reversed(node.value)
 
 
-def _content(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
+    """Return the bytes of a regular file within the limit, or raise YamlError or OSError."""
     # Non-blocking: opening a pipe without a writer would never return.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

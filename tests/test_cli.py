@@ -1,19 +1,25 @@
 """The command line: commands, help, options, exit codes, and what goes to stdout and stderr."""
 
+import dataclasses
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
+from llmrec_cli.completion import completions
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
-from llmrec_cli.help import ABOUT, complete, options_help
+from llmrec_cli.help import ABOUT, options_help
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.option_files import choices
-from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.stages import COMMANDS
@@ -57,7 +63,7 @@ def test_every_example_of_the_help_composes():
         for example in examples:
             _, command, *typed = shlex.split(example)
             if "--multirun" not in typed:
-                assert compose(command, typed) is not None
+                assert compose(command, cli.expand_short_forms(command, typed)) is not None
 
 
 def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
@@ -165,6 +171,29 @@ def test_cfg_job_prints_an_invalid_config_too_then_its_problems(llmrec):
     assert "optim.epochs=0" in done.err
 
 
+@pytest.mark.parametrize(("command", "missing"), [
+    ("prepare", "dataset.interactions: missing; set dataset.interactions"),
+    ("recommend", "queries: missing; set queries=all")])
+def test_cfg_job_of_a_command_without_its_input_prints_the_defaults_and_a_note(llmrec, command, missing):
+    done = llmrec(command, "--cfg", "job")
+    assert done.code == 0
+    assert yaml.safe_load(done.out)["debug"] is False
+    assert done.err.startswith(f"note: `llmrec {command}` would stop: {missing}")
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("split=given", "split=given: needs dataset.train and dataset.test or dataset.valid"),
+    ("dataset.train=t.csv", "dataset.train: has an effect only with split=given, not with split=random"),
+    ("mode=append dataset.cluster_users=true", "mode=append: dataset.cluster_users=true clusters all users anew"),
+    ("split.group=random dataset.synthetic_groups=random", "split.group=random: has no effect on synthetic groups"),
+    ("dataset.item_text={title", "dataset.item_text={title: unbalanced '{'; write a column as {name}")])
+def test_cfg_job_shows_the_problems_that_a_run_of_prepare_would_stop_at(llmrec, typed, expected):
+    done = llmrec("prepare", "dataset.interactions=x.csv", *typed.split(), "--cfg", "job")
+    assert done.code == 2
+    assert yaml.safe_load(done.out)["dataset"]["interactions"] == "x.csv"
+    assert done.err.startswith(f"llmrec: configuration error: {expected}")
+
+
 def test_multirun_runs_once_for_each_value(llmrec, tmp_path, tiny_prepared):
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "seed=1,2", "--multirun",
                   "run_dir=runs/sweep")
@@ -197,14 +226,14 @@ def test_a_multirun_ends_at_the_first_run_that_fails_with_its_exit_code_and_keep
     assert "run 3 of 4: prepared=nowhere seed=1" in done.err
     assert "run 4 of 4" not in done.err
     assert "2 runs, ndcg@10 on validation" in done.out
-    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["0", "1", "2"]
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["0", "1"]
 
 
 @pytest.mark.slow
 def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepared, prepare_tiny):
     done = llmrec("prepare", *prepare_tiny, "dataset.name=one,two", "split=random", "-m", "run_dir=p")
     assert done.code == 0, done.err
-    assert re.search(r"two .* p/1 ", done.out)
+    assert re.search(r"^two +p/1$", done.out, re.MULTILINE)
     llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "run_dir=run")
     done = llmrec("evaluate", "model=run", "ties=hash,expected", "num_bootstrap=100", "baselines=[]", "-m", "run_dir=e")
     assert done.code == 0, done.err
@@ -312,18 +341,48 @@ def test_exit_codes_are_one_per_kind():
 
 @pytest.mark.parametrize(("line", "expected"), [
     ("llmrec ", set(COMMANDS)), ("llmrec pre", {"prepare", "pretrain"}),
-    ("llmrec nonsense ", set()), ("llmrec finetune head=ea", {"head=ease"}),
-    ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate=", "optim.ema="})])
-def test_completion_knows_commands_choices_and_keys(monkeypatch, capsys, line, expected):
-    monkeypatch.setenv("COMP_LINE", line)
-    monkeypatch.setenv("COMP_POINT", str(len(line)))
-    monkeypatch.setattr("sys.argv", ["llmrec"])
-    complete(["query=bash"])
-    assert set(capsys.readouterr().out.split()) == expected
+    ("llmrec nonsense ", set()), ("", set()), ("llmrec", set()), ("llmrec finetune head=ea", {"head=ease"}),
+    ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate=", "optim.ema="}),
+    ("llmrec finetune head=ease head.features.t", {"head.features.text=", "head.features.tuned=",
+                                                   "head.features.two_hops="}),
+    ("llmrec finetune head=ease,pop", {"head=ease,popularity"}), ("llmrec finetune dataset=", set()),
+    ("llmrec pretrain encoder=", {f"encoder={name}" for name in ("hf", "minilm", "pretrained", "scratch")}),
+    ("llmrec finetune -", {"--cfg", "--help"}),
+    ("llmrec evaluate robustness=", {"robustness=true", "robustness=false"}),
+    ("llmrec prepare settings=sh", {"settings=shop.yaml"}), ("llmrec prepare dataset.interactions=[a,sh",
+                                                             {"dataset.interactions=[a,shop.yaml"}),
+    ("llmrec recommend query.text='slow fict", set()), ("llmrec prepare dataset.attributes.类目=c", set()),
+    ("llmrec finetune nonsense.x", set()), ("llmrec help fi", {"finetune"})])
+def test_completion_knows_commands_choices_keys_and_files(tmp_path, monkeypatch, line, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.yaml").touch()
+    assert set(completions(line, ["--cfg", "--help"])) == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_completion_offers_every_setting_of_a_command_and_nothing_else(command):
+    keys = {word.rstrip("=.") for word in completions(f"llmrec {command} ")}
+    assert keys == {f.name for f in dataclasses.fields(COMMANDS[command])} | {"experiment"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_installs_a_script_for_the_shell(monkeypatch, capsys, shell):
-    monkeypatch.setattr("sys.argv", ["llmrec"])
-    assert complete([f"install={shell}"]) == 0
-    assert "COMP_LINE" in capsys.readouterr().out
+def test_completion_installs_a_script_for_the_shell(llmrec, shell):
+    done = llmrec("-sc", f"install={shell}")
+    assert (done.code, done.err) == (0, "")
+    assert f"-sc query={shell}" in done.out
+    assert llmrec("-sc", f"uninstall={shell}").code == 0
+
+
+@pytest.mark.slow
+def test_the_script_of_bash_can_be_piped_and_completes(tmp_path):
+    starter = tmp_path / "llmrec"
+    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m llmrec_cli "$@"\n')
+    starter.chmod(0o755)
+    script = """llmrec -sc install=bash | cat > script && source script
+        COMP_LINE='llmrec finetune head=ea'; COMP_POINT=${#COMP_LINE}; COMP_WORDS=(llmrec finetune head = ea)
+        COMP_WORDBREAKS=$' \\t\\n=:' _llmrec; echo "${COMPREPLY[@]}"; llmrec -sc install=zsh | head -n 1"""
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PATH": path, "PYTHONPATH": str(Path(cli.__file__).parents[1])}, check=True)
+    assert done.stdout == "ease\n#compdef llmrec\n"
+    assert done.stderr == ""

@@ -1,5 +1,6 @@
 """Composing: a command line becomes checked settings, or all its problems are reported at once."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.config import compose
+from llmrec_cli.config import Run, compose, compose_runs
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_changes
 from llmrec_cli.references import resolve_references
@@ -17,6 +18,7 @@ from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.settings.stages import COMMANDS
+from tests.some_slow import some_slow
 
 
 def problems(command, *typed, config_dir=None):
@@ -116,6 +118,72 @@ def test_column_maps_take_one_name_at_a_time_or_a_mapping():
     assert one.dataset.columns == whole.dataset.columns == {"user_id": "uid", "item_id": "sku"}
 
 
+NAMES = ["类目", "商品 编号", "カテゴリ", "분류 이름", "الفئة", "Категория", "Größe", "Straße (cm)", "Product Name",
+         "user.id", "items[].sku", "a=b", "it's", '5"-screen', '"quoted"', "'single'", "x:y", "x: y", "a, b",
+         "${seed}", "C:\\x", "#1", "007", "null", "kind", "-", "a..b"]
+
+
+@pytest.mark.parametrize("several", some_slow([False, True]), ids=["one run", "multirun"])
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_column_or_an_event_can_be_a_key_and_a_value(name, several):
+    in_key = "'" + name.replace("'", "''") + "'"
+    in_mapping = json.dumps(name, ensure_ascii=False)
+    typed = ["dataset.interactions=x.csv", f"dataset.attributes.{in_key}=text", f"dataset.event_weights.{in_key}=2",
+             f"dataset.user_attributes={{{in_mapping}: list, other: number}}", f"dataset.columns.item_id={name}",
+             f"dataset.user_columns={{user_id: {in_mapping}}}", "dataset.users=u.csv"]
+    if several:  # Commas separate values, so a value may be in quotes.
+        typed[4] = f'dataset.columns.item_id="{name}"'
+    (run,) = compose_runs("prepare", typed) if several else [Run(compose("prepare", typed), "")]
+    dataset = run.settings.dataset
+    assert (dataset.attributes, dataset.event_weights) == ({name: "text"}, {name: 2.0})
+    assert dataset.user_attributes == {name: "list", "other": "number"}
+    assert dataset.user_columns == {"user_id": name}
+    assert dataset.columns["item_id"] == name
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("{浏览: 1, 购买: 5}", {"浏览": 1, "购买": 5}), ("{浏览:1,购买:5}", {"浏览": 1, "购买": 5}), ("{}", {}),
+    ("{add to cart: 2, page.view: -0.5}", {"add to cart": 2, "page.view": -0.5}), ("{x:y: 1e-1}", {"x:y": 0.1}),
+    ("{'it''s': 1, \"\\u6d4f\": 2}", {"it's": 1, "浏": 2})])
+def test_event_weights_are_a_mapping_of_any_names(typed, expected):
+    found = compose("prepare", ["dataset.interactions=x.csv", f"dataset.event_weights={typed}"]).dataset.event_weights
+    assert found == expected
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("{浏览：1，购买：5}", "write the ASCII characters ':' and ',' instead of '：' and '，'"),
+    ("{a: 1, a: 2}", "names 'a' twice; remove one of them"), ("{a: x}", "event_weights.a=x: expected a number")])
+def test_a_mapping_that_cannot_be_read_is_refused_with_the_remedy(typed, expected):
+    assert expected in problems("prepare", "dataset.interactions=x.csv", f"dataset.event_weights={typed}")[0]
+
+
+def test_columns_whose_names_begin_alike_are_both_kept():
+    typed = ["dataset.interactions=x.csv", "dataset.attributes.user=category", "dataset.attributes.user.id=number"]
+    assert compose("prepare", typed).dataset.attributes == {"user": "category", "user.id": "number"}
+    typed += ["~dataset.attributes.user.id"]
+    assert compose("prepare", typed).dataset.attributes == {"user": "category"}
+
+
+def test_a_double_quoted_name_keeps_its_quotes_unless_it_needs_them():
+    typed = ["dataset.interactions=x.csv", 'dataset.attributes."a"=list', 'dataset.attributes."b c"=list',
+             'dataset.attributes."d.e"=list', "dataset.attributes.'\"f g\"'=list"]
+    assert list(compose("prepare", typed).dataset.attributes) == ['"a"', "b c", "d.e", '"f g"']
+
+
+def test_a_single_number_is_a_list_of_one():
+    assert compose("evaluate", ["k=10"]).k == [10]
+    assert compose("evaluate", ["cold_users=true", "cold_users.first=3"]).cold_users.first == [3]
+    assert [run.settings.k for run in compose_runs("evaluate", ["k=5,[10,20]"])] == [[5], [10, 20]]
+    assert problems("evaluate", "k=true") == ["k=True: expected whole numbers, 10 or [5,10]"]
+
+
+@pytest.mark.parametrize(("command", "typed", "remedy"), [
+    ("evaluate", "models=runs/a,runs/b", "write models=[runs/a,runs/b]"),
+    ("recommend", "query.history=50,172", "write query.history=[50,172]")])
+def test_several_texts_without_brackets_are_refused_not_read_as_one(command, typed, remedy):
+    assert remedy in problems(command, typed)[0]
+
+
 def test_a_setting_may_have_the_name_of_another_commands_config_group():
     assert compose("evaluate", ["split=valid"]).split == "valid"
 
@@ -128,7 +196,7 @@ def test_all_mistakes_are_reported_together():
     assert messages == [
         "sed: `llmrec finetune` has no such setting (did you mean 'seed'?)",
         "foo: `llmrec finetune` has no such setting",
-        "split: `llmrec finetune` has no such setting",
+        "split: `llmrec finetune` has no such setting; it is a setting of `llmrec prepare` and `llmrec evaluate`",
         "head.members.ease.l3: unknown key (did you mean 'l2'?)",
         "optim.learning_rate=nan: must be a finite number",
         "optim.epochs=x: expected a whole number",
@@ -167,7 +235,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_
     ("finetune", "encoder=hf", "encoder.path: missing; set encoder.path=<folder of a Hugging Face model>"),
     ("evaluate", "k=[]", "k=[]: list lengths must be at least 1"),
     ("evaluate", "k=[5,0]", "k=[5, 0]: list lengths must be at least 1"),
-    ("evaluate", "k=5", "k=5: expected a list"),
+    ("evaluate", "k=five", "k=five: expected whole numbers, 10 or [5,10]"),
     ("evaluate", "k=[a,b]", "k[0]=a: expected a whole number"),
     ("evaluate", "split=train", "split=train: choose one of test, valid"),
     ("evaluate", "resume=x", "resume: `llmrec evaluate` has no such setting"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.cli import SUMMARIES, config_dir, divide
+from llmrec_cli.cli import SUMMARIES, config_dir, divide, expand_short_forms
 from llmrec_cli.config import compose_runs
 from tests.some_slow import some_slow
 
@@ -37,10 +37,11 @@ MEANT = {" ... ": " dataset=files dataset.interactions=clicks.csv ", "<metric>@<
                                             for page in PAGES for line in dict.fromkeys(commands_of(page))])
 def test_every_printed_command_composes(page, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.yaml").write_text("dataset: {interactions: clicks.csv}\n")
     for placeholder, example in MEANT.items():
         line = line.replace(placeholder, example)
     _, command, *words = shlex.split(line, comments=True)
-    options, typed = divide([word for word in words if word != "--help"])
+    options, typed = divide([word for word in expand_short_forms(command, words) if word != "--help"])
     assert compose_runs(command, typed, config_dir(options))
 
 
@@ -74,6 +75,15 @@ def test_the_heads_that_the_page_names_tune_the_whitening(llmrec, tiny_prepared,
                   "encoder=tfidf", "optim.epochs=1", f"prepared={tiny_prepared}", "device=cpu")
     assert done.code == 0, done.err
     assert re.search(r"trial 2/2.* encoder\.whitening=", done.err)
+
+
+def test_the_settings_file_of_the_page_composes_for_every_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "data/README.md").read_text("utf-8"), re.M | re.S)
+    (tmp_path / "shop.yaml").write_text(block, "utf-8")
+    for command in SUMMARIES:
+        more = ["queries=all"] if command == "recommend" else []
+        assert len(compose_runs(command, ["settings=shop.yaml", *more])) == 1
 
 
 TARGETS = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text("utf-8").splitlines()

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 from llmrec_cli.config import apply_changes, compose, register_schemas
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.keys import config_groups_of
 from llmrec_cli.option_files import choices, configs_dir
-from llmrec_cli.overrides import Change, config_groups_of
+from llmrec_cli.overrides import Change
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 

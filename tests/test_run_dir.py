@@ -28,7 +28,7 @@ from llmrec_cli.atomic_files import (
     write_json,
 )
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
-from llmrec_cli.run_dir import RunDir, commit, environment, latest
+from llmrec_cli.run_dir import Job, RunDir, commit, environment, latest
 from tests.some_slow import some_slow
 
 HOLD = """
@@ -57,14 +57,16 @@ def test_two_runs_in_one_second_get_folders_of_their_own(monkeypatch):
     monkeypatch.setattr(module.time, "strftime", lambda _: "2030-01-01_00-00-00")
     assert [RunDir.create("finetune").path.name for _ in range(3)] == [
         "2030-01-01_00-00-00", "2030-01-01_00-00-00.1", "2030-01-01_00-00-00.2"]
-    assert RunDir.create("finetune", job=4).path.name == "2030-01-01_00-00-00_4"
+    assert RunDir.create("finetune", job=Job(4, "4")).path.name == "2030-01-01_00-00-00_4"
+    assert RunDir.create("finetune", job=Job(1, "seed7"), label="ease-shop").path.name == (
+        "2030-01-01_00-00-00_ease-shop_seed7")
 
 
 def test_a_chosen_folder_may_exist_but_not_hold_a_run():
     Path("mine").mkdir()
     run = RunDir.create("finetune", "mine")
     assert run.path == Path("mine")
-    assert RunDir.create("finetune", "mine", job=3).path == Path("mine/3")
+    assert RunDir.create("finetune", "mine", job=Job(3, "3")).path == Path("mine/3")
     write_bytes(run.file("config.yaml"), b"")
     write_json(run.file("inputs.json"), {})
     with pytest.raises(ConfigError, match=r"run_dir=mine: already contains a run.*resume=mine"):

@@ -3,12 +3,14 @@
 benchmarks/startup.py measures the time.
 """
 
+import gc
 import json
 import subprocess
 import sys
 
 import pytest
 
+from llmrec_cli import cli
 from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 
@@ -53,6 +55,28 @@ def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "kind: ease" in done.stdout
+
+
+def test_the_garbage_collector_waits_for_imports_only(monkeypatch):
+    states = []
+
+    class Stage:
+        @staticmethod
+        def run(*_):
+            states.append(gc.isenabled())
+
+    monkeypatch.setattr(cli, "import_module", lambda _: states.append(gc.isenabled()) or Stage)
+    cli.run_in(None, "finetune", None)
+    assert states == [False, True]
+
+
+@pytest.mark.slow
+def test_one_list_of_a_model_without_texts_imports_only_what_it_needs(tmp_path, monkeypatch, tiny_prepared):
+    monkeypatch.chdir(tmp_path)
+    imported(f"from llmrec_cli.cli import run; run(['finetune', 'head=ease', 'prepared={tiny_prepared}'])")
+    modules = imported("from llmrec_cli.cli import run; run(['recommend', 'query.user_id=u0'])")
+    assert "torch" in modules
+    assert modules & {"transformers", "pandas", "ibis", "duckdb", "hydra", "rich", "peft", "sympy"} == set()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.tables import Column, read_columns, require_order
+from llmrec_cli.data.tables import Column, read_columns, require_order, to_numpy
 from llmrec_cli.pinned import PinnedFolder
 
 
@@ -74,6 +74,6 @@ def read_documents(files: PinnedFolder, num_items: int) -> Documents | None:
         return None
     table = read_columns(files, "documents.parquet", {"item": Column("integer", 0, num_items - 1),
                                                       "text": Column("text")})
-    item = table["item"].to_numpy()
+    item = to_numpy(table["item"])
     require_order({"item": item}, str(files.path / "documents.parquet"), files.remedy)
     return Documents(item, np.array([*table["text"].to_pylist(), None], object)[:-1])

@@ -1,6 +1,6 @@
 """Rules by which `prepare` read the files of a role. They are kept in prepared data and in models, for later files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -60,6 +60,12 @@ def file_rules_of(manifest: Mapping[str, Any]) -> dict[str, FileRules]:
 def rules_for(rules: Mapping[str, FileRules] | None, *roles: str) -> list[FileRules]:
     """Return the rules of some roles, as far as there are any, in this order."""
     return [rules[role] for role in roles if role in rules] if rules else []
+
+
+def prepared_columns(rules: Iterable[FileRules]) -> tuple[str, ...]:
+    """Return the names of all columns in the prepared files; a part of these files has them too, also without effect.
+    """
+    return tuple(dict.fromkeys(name for one in rules for name in one.all_columns))
 
 
 def are_file_rules(value: Any) -> bool:

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions, last_of_each
-from llmrec_cli.data.tables import LARGEST, Column, read_columns
+from llmrec_cli.data.tables import LARGEST, Column, read_columns, to_numpy
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 
@@ -90,7 +90,7 @@ def read_members(files: PinnedFolder, name: str, num_users: int,
     table = read_columns(files, name, {"group": Column("integer", 0, limit), "group_id": Column("text"),
                                        "user": Column("integer", 0, num_users - 1)})
     file, remedy = files.path / name, files.remedy
-    group, user = table["group"].to_numpy(), table["user"].to_numpy()
+    group, user = to_numpy(table["group"]), to_numpy(table["user"])
     num_groups = int(group.max(initial=-1)) + 1 if known is None else len(known)
     if known is None and len(np.unique(group)) != num_groups:
         raise ArtifactError(f"{file}: column 'group' skips numbers below {num_groups}; {remedy}")

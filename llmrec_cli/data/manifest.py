@@ -211,6 +211,9 @@ def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
     restore(path)
     # A link is looked at twice: its old version may have been removed while it was followed.
     if not path.is_dir() and not (path.is_symlink() and path.is_dir()):
+        if path.is_file():
+            raise ConfigError(f"prepared={path}: is a file; prepare it first, `llmrec prepare dataset.interactions="
+                              f"{path}`, and set prepared=data/prepared/<name>")
         raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
     files, file = PinnedFolder(path, REMEDY), path / "manifest.json"
     manifest = parse_json(files.read("manifest.json"), file, REMEDY)

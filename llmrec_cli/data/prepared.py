@@ -42,7 +42,7 @@ from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import least_positive, open_prepared, other_sizes, outdated
-from llmrec_cli.data.tables import Column, column_names, read_columns, require_order
+from llmrec_cli.data.tables import Column, column_names, read_columns, require_order, to_numpy
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
@@ -207,7 +207,7 @@ def read_own_column(files: PinnedFolder, kind: str, name: str) -> np.ndarray:
 def attribute_matrix(column: pa.ChunkedArray) -> tuple[sp.csr_array, list[str]]:
     """Return lists of `column=value` as a 0/1 matrix (num_rows, num_attributes) and the names of its columns."""
     lists = column.combine_chunks()
-    offsets = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    offsets = to_numpy(lists.offsets) - lists.offsets[0].as_py()
     names, codes = np.unique(np.array(lists.flatten().to_pylist(), object), return_inverse=True)
     matrix = sp.csr_array((np.ones(len(codes), np.float32), codes.ravel(), offsets), shape=(len(lists), len(names)))
     matrix.sum_duplicates()
@@ -225,17 +225,17 @@ def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items
     table = read_columns(files, name, {
         who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
         "value": Column("number"), "timestamp": Column("integer"), "split": Column("text", among=SPLITS)})
-    value = table["value"].to_numpy().astype(np.float32)
+    value = to_numpy(table["value"]).astype(np.float32)
     if least is not None and len(value) and (smallest := float(value.min())) < least:
         raise ArtifactError(f"{files.path / name}: column 'value' has {smallest:g}, which is not a positive by "
                             f"dataset.min_value; {files.remedy}")
-    interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
-                                table["timestamp"].to_numpy(), num_users, num_items)
+    interactions = Interactions(to_numpy(table[who]), to_numpy(table["item"]), value,
+                                to_numpy(table["timestamp"]), num_users, num_items)
     require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(files.path / name),
                   files.remedy)
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
-    return interactions, codes[names.indices.to_numpy()]
+    return interactions, codes[to_numpy(names.indices)]
 
 
 def _among(split: np.ndarray, names: tuple[str, ...]) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmrec_cli.pace import timed_parts
+
 
 class Ragged:
     """Positions of many sequences in packed storage.
@@ -63,6 +65,14 @@ def buckets(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
         count = max(1, batch_tokens // max(1, int(lengths[order[start]])))
         yield order[start:start + count]
         start += count
+
+
+def timed_buckets(lengths: np.ndarray, batch_tokens: int, title: str) -> Iterator[np.ndarray]:
+    """Yield the rows of `buckets`, and print how long the texts take where it is more than seconds."""
+    parts = list(buckets(lengths, batch_tokens))
+    # Padded tokens, the first row of a bucket being the longest.
+    amounts = [float(len(rows) * max(1, int(lengths[rows[0]]))) for rows in parts]
+    yield from timed_parts(title, "texts", parts, amounts, [len(rows) for rows in parts])
 
 
 def chunks(tokenizer: Any, text: str, room: int) -> list[str]:

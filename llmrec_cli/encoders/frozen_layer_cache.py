@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import torch
 
 from llmrec_cli.atomic_files import whole_folder, write_json
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.encoders.batching import PackedTokens, buckets
+from llmrec_cli.encoders.batching import PackedTokens, timed_buckets
 from llmrec_cli.encoders.layer_split import Between
 from llmrec_cli.encoders.text_encoder import TextEncoder
 
@@ -130,7 +130,7 @@ class FrozenLayerCache:
         vectors = torch.empty(self.num_distinct, self.encoder.embedding_size, device=self.device)
         mode = self.encoder.training
         self.encoder.train(False)
-        for rows in self._buckets():
+        for rows in self._buckets("encoding with the trained layers"):
             vectors[rows] = self.encoder.upper(*self._batch(rows)).float()
         self.encoder.train(mode)
         return vectors[self.distinct_of]
@@ -158,16 +158,17 @@ class FrozenLayerCache:
     @torch.no_grad()
     def _run_lower(self, dtype: torch.dtype) -> torch.Tensor:
         hidden = torch.zeros(self.tokens.ragged.size + 1, self.encoder.hidden_size, dtype=dtype, device=self.device)
-        for rows in self._buckets():
+        for rows in self._buckets("encoding with the frozen layers"):
             ids_RT, mask_RT = self.tokens.batch(rows)
             places_RT, _ = self.tokens.ragged.places(rows)
             with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
                 hidden[places_RT[mask_RT]] = self.encoder.lower(ids_RT, mask_RT)[mask_RT].to(dtype)
         return hidden
 
-    def _buckets(self) -> list[torch.Tensor]:
+    def _buckets(self, title: str) -> Iterator[torch.Tensor]:
         lengths, limit = self.tokens.ragged.host_lengths, self.encoder.settings.batch_tokens
-        return [torch.from_numpy(rows).to(self.device) for rows in buckets(lengths, limit)]
+        for rows in timed_buckets(lengths, limit, title):
+            yield torch.from_numpy(rows).to(self.device)
 
 
 def _sample_tokens(places_RT: torch.Tensor, mask_RT: torch.Tensor, num: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers.masking_utils import create_bidirectional_mask
 
 from llmrec_cli.errors import ConfigError
 
@@ -31,6 +30,9 @@ class Layers:
 
     def run(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Return the output of the layers `start` to `stop` (exclusive), (R, T, D)."""
+        # Only here: it loads transformers and torch's compiler, which a model that encodes no text does not need.
+        from transformers.masking_utils import create_bidirectional_mask
+
         mask = create_bidirectional_mask(config=self.model.config, inputs_embeds=hidden_RTD,
                                          attention_mask=mask_RT.long())
         for layer in self.layers[start:stop]:

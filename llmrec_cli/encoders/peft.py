@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.layer_split import AboveAll, BelowAll, BelowVirtualTokens, Between, Cut, Layers, find_layers
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from llmrec_cli.encoders.adalora import RankBudget
     from llmrec_cli.encoders.embedding_adapter import EmbeddingMap
 
-_LINEAR = (nn.Linear, Conv1D)  # GPT-2's linear layers are Conv1D.
 _NO_PREFIX = ("t5", "mt5", "umt5", "modernbert", "distilbert")
 """Architectures that accept no external keys and values, tested with peft 0.21 and transformers 5.23."""
 
@@ -253,16 +251,24 @@ def layer_cut(model: Any, settings: LayerPeftSettings) -> Cut:
 
 def linear_layers(model: Any, cut: Cut) -> list[str]:
     """Return the names of the linear layers above the cut."""
+    kinds = (nn.Linear, _conv1d())  # GPT-2's linear layers are Conv1D.
     if not isinstance(cut, Between):
-        return [name for name, module in model.named_modules() if isinstance(module, _LINEAR)]
+        return [name for name, module in model.named_modules() if isinstance(module, kinds)]
     layers: Layers = cut.layers
     return [f"{layers.name}.{n}.{name}" for n in range(cut.first, len(layers.layers))
-            for name, module in layers.layers[n].named_modules() if isinstance(module, _LINEAR)]
+            for name, module in layers.layers[n].named_modules() if isinstance(module, kinds)]
 
 
 def has_conv1d(model: Any, names: list[str]) -> bool:
     """Return True if one of the named layers is a Conv1D, whose weights are transposed."""
-    return any(isinstance(model.get_submodule(name), Conv1D) for name in names)
+    return any(isinstance(model.get_submodule(name), _conv1d()) for name in names)
+
+
+def _conv1d() -> Any:
+    # Only here: transformers takes a second to load, and a model that encodes no text does not need it.
+    from transformers.pytorch_utils import Conv1D
+
+    return Conv1D
 
 
 def merge_adapters(model: Any) -> Any:

@@ -17,7 +17,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.encoders.base import Encoder, identity_of
-from llmrec_cli.encoders.batching import PackedTokens, buckets, chunks, padding_id, tokenize, tokenize_pairs
+from llmrec_cli.encoders.batching import (
+    PackedTokens,
+    buckets,
+    chunks,
+    padding_id,
+    timed_buckets,
+    tokenize,
+    tokenize_pairs,
+)
 from llmrec_cli.encoders.hugging_face import is_decoder
 from llmrec_cli.encoders.locate import Source
 from llmrec_cli.encoders.modules import Modules, Training
@@ -120,7 +128,7 @@ class TextEncoder(nn.Module, Encoder[T]):
             packed = PackedTokens(self.tokenize(list(distinct), entity), self.padding_id, self.device)
             mode = self.training
             self.train(False)
-            for rows in buckets(packed.ragged.host_lengths, self.settings.batch_tokens):
+            for rows in timed_buckets(packed.ragged.host_lengths, self.settings.batch_tokens, "encoding"):
                 ids_RT, mask_RT = packed.batch(torch.from_numpy(rows).to(self.device))
                 vectors[rows] = self(ids_RT, mask_RT).float().cpu().numpy()
             self.train(mode)

@@ -56,7 +56,7 @@ def _groups_of(recommender: Recommender) -> Groups | None:
                   known_groups.synthetic)
 
 
-_IGNORED_SETTINGS = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
+_IGNORED_SETTINGS = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment", "settings"}
 """Settings of a run that do not change the trained model. The data is compared by its fingerprint."""
 _MAX_DIFFERENCES = 3
 """Maximum number of settings in a model's name; with more differences the name is the run's folder."""

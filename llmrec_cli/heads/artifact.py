@@ -33,13 +33,13 @@ from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.tables import LATEST, Column, column_names, read_columns
 from llmrec_cli.data.tensors import INTEGER, TensorReader
 from llmrec_cli.encoders.export import bundle, check_encoders, identities, resolved
-from llmrec_cli.errors import ArtifactError
+from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, require_loaded
-from llmrec_cli.run_dir import RunDir, latest
+from llmrec_cli.run_dir import RunDir, latest, model_in
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, ModelConfig
@@ -166,8 +166,15 @@ def _positives_of(data: PreparedData) -> dict[str, Any]:
 def model_folder(reference: str, setting: str = "model") -> Path:
     """Return the model folder that `model=` names: a model folder, a run's folder, or the newest run."""
     path = latest("finetune", reference, setting)
-    inside = RunDir(path).model
-    return inside if inside.is_dir() else path
+    if (inside := model_in(path)) != path:
+        return inside
+    if (path / "interactions.parquet").is_file():
+        raise ConfigError(f"{setting}={reference}: is prepared data, not a model; give it with prepared={reference}, "
+                          f"and set {setting}=<finetune run>, or leave it out for runs/finetune/latest")
+    if RunDir(path).encoder.is_dir():
+        raise ConfigError(f"{setting}={reference}: is a run of `llmrec pretrain`, which has an encoder and no model; "
+                          f"train one with `llmrec finetune encoder=pretrained encoder.path={reference}`")
+    return path
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.memory import measure_memory_growth, require_memory
+from llmrec_cli.heads.shared.fit_progress import fit_in_sight
 from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.settings.head import ModelConfig
 
@@ -21,7 +22,8 @@ def fit(config: ModelConfig, data: TrainingData, context: Context, quiet: bool =
     if not quiet:
         print(f"head={config.head.kind}: fitting takes about {in_bytes(needed)} of memory", file=sys.stderr)
     started = time.monotonic()
-    memory_growth = measure_memory_growth(lambda: head.fit(data, context))
+    memory_growth = measure_memory_growth(
+        lambda: fit_in_sight(head, f"head={config.head.kind}", data, context, quiet))
     context.log("fitted", head=config.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
                 memory_taken=memory_growth, trained_of_encoder=_count_trained_encoder_parameters(head))
     cut = CutHistories(head.history_limit)

@@ -82,7 +82,7 @@ def prepared_from(cfg: PrepareConfig, sources: Sources, earlier: EarlierData | N
     """Check that settings and files fit together, stage the files, and run the engine during the `with` block."""
     settings = cfg.dataset
     check_split_settings(sources, cfg.split)
-    refuse_synthetic_conflicts(sources, settings, cfg.split, cfg.mode)
+    refuse_synthetic_conflicts(sources, settings, cfg.split.group, cfg.mode)
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     refuse_group_texts(sources, settings)

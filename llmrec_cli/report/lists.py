@@ -1,4 +1,4 @@
-"""Lists of recommendations: files in Parquet, JSONL or CSV, and tables on a terminal.
+"""Files of recommendation lists in Parquet, JSONL or CSV.
 
 Parquet and JSONL hold ids and titles exactly. In CSV a title that a spreadsheet would run as a formula gets a single
 quote before it. Ids are not escaped by default, since other programs match them. Escaping can be undone: a value that
@@ -7,26 +7,20 @@ added quote.
 """
 
 import json
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llmrec_cli.atomic_files import whole_file, writing
 from llmrec_cli.data.catalogue import Catalogue
-from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import Answers
 
 _SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()),
@@ -144,83 +138,3 @@ class _Csv(ListWriter):
 
 
 _WRITERS: dict[str, Callable[[Path, pa.Schema], ListWriter]] = {".parquet": _Parquet, ".jsonl": _Jsonl, ".csv": _Csv}
-
-
-_NUM_LATEST = 3
-"""Number of the newest history items in a heading."""
-_MAX_MEMBERS = 8
-"""Maximum number of members named per group."""
-_WIDTH = 10_000
-"""Width without a terminal, so that nothing is cut."""
-_SOURCES = {"model": "from the known history of the user or group",
-            "history": "from a history given in the query, or of a new user",
-            "group": "from the members and the group's joint interactions", "text": "from the query text",
-            "popularity": "the most popular items, because no history, profile or text can be used"}
-
-
-def show_lists(answers: Answers, items: Catalogue) -> None:
-    """Print a table per query to stdout, with control codes only on a terminal."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(force_terminal=terminal, width=None if terminal else _WIDTH, emoji=False, highlight=False)
-    # Captured, since rich handles a closed pipe with an exit of its own.
-    with console.capture() as captured:
-        for query in range(len(answers.sources)):
-            console.print(_heading(answers, query, items))
-            console.print(_table(answers, query, items))
-            console.print()
-    print(captured.get(), end="")
-
-
-def _table(answers: Answers, query: int, items: Catalogue) -> Table | str:
-    places = np.flatnonzero(answers.lists.items_QK[query] >= 0)
-    if not len(places):
-        return "  no items left to recommend"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, justify in (("#", "right"), ("title", "left"), ("item_id", "left"), ("score", "right")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    if answers.reasons is not None:
-        table.add_column("because", overflow="fold")
-    # Popularity scores are counts.
-    digits = 0 if answers.sources[query] == "popularity" else 3
-    for place in places:
-        item = answers.lists.items_QK[query, place]
-        table.add_row(str(place + 1), _plain(items.titles[item]), _plain(items.ids[item]),
-                      f"{answers.lists.scores_QK[query, place]:.{digits}f}",
-                      *([] if answers.reasons is None else [_because(answers.reasons[query][place])]))
-    return table
-
-
-def _because(reasons: list[dict[str, Any]]) -> str:
-    """Return the reasons of a list place, one per line: members' contributions, largest first, then the others."""
-    contributions = sorted((one for one in reasons if one["kind"] in ("member", "history")),
-                           key=lambda one: -one["amount"])
-    others = [one for one in reasons if one["kind"] not in ("member", "history")]
-    more = f", {len(contributions) - _MAX_MEMBERS} more" if len(contributions) > _MAX_MEMBERS else ""
-    parts = [", ".join(_plain(one["text"]) for one in contributions[:_MAX_MEMBERS]) + more] if contributions else []
-    return "\n".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
-
-
-def _heading(answers: Answers, query: int, items: Catalogue) -> str:
-    """Return the heading of a list: the query, the source of the list, and the newest history."""
-    queries, source = answers.queries, str(answers.sources[query])
-    name, user, text = queries.ids[query], queries.user_ids[query], queries.texts[query]
-    history = queries.history[[query]].indices
-    together = queries.groups
-    parts = [_plain(name)] if name not in (user, "query") else []
-    parts += [f"user {_plain(user)}"] if user else []
-    parts += [f"“{_plain(text)}”"] if text else []
-    if together is not None and together.is_group[query]:
-        members = [_plain(together.members.ids[member]) for member in together.rows[[query]].indices]
-        more = f" and {len(members) - _MAX_MEMBERS} more" if len(members) > _MAX_MEMBERS else ""
-        parts += [f"group of {', '.join(members[:_MAX_MEMBERS])}{more}" if members else "a group without known members"]
-    made_from = _SOURCES[source] + (", and from the query text" if answers.with_text[query] else "")
-    lines = [f"[bold]{' · '.join(parts) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {made_from}"]
-    if len(history):
-        newest = " · ".join(_plain(items.titles[item]) for item in history[::-1][:_NUM_LATEST])
-        more = f" and {len(history) - _NUM_LATEST:,} more" if len(history) > _NUM_LATEST else ""
-        lines.append(f"  [dim]latest items:[/dim] {newest}{more}")
-    return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    return escape(printable(str(text)))

@@ -1,22 +1,17 @@
 """Comparison table of the runs of `--multirun`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from llmrec_cli.atomic_files import read_json
+from llmrec_cli.plain_text import columns
 from llmrec_cli.plain_yaml import read_yaml
-from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import CONFIG, RunDir
 
 _NUM_METRICS = 4
-_MOST_COLUMNS = 1000
-"""Width of a table in a file or a pipe."""
 
 
 def print_comparison(command: str, runs: Sequence[Path]) -> None:
@@ -28,16 +23,11 @@ def print_comparison(command: str, runs: Sequence[Path]) -> None:
                  and len({str(config[key]) for config in configs}) > 1]
     results = [_results(command, run, config) for run, config in zip(runs, configs, strict=True)]
     title = f"{len(runs)} runs" + (f", {configs[0]['monitor']} on validation" if command == "finetune" else "")
-    table = Table(title=title)
-    for name in (*differing, *results[0]):
-        table.add_column(Text(name), justify="left" if name in (*differing, "run") else "right")
-    for config, result in zip(configs, results, strict=True):
-        # As Text, so that a value such as [red] is not read as markup.
-        table.add_row(*(Text(printable(str(cell))) for cell in (*(config[key] for key in differing), *result.values())))
-    console = Console(stderr=command == "recommend")
-    if not console.is_terminal:
-        console.width = _MOST_COLUMNS  # No terminal: names must not be cut.
-    console.print(table)
+    header = [*differing, *results[0]]
+    rows = [[str(cell) for cell in (*(config[key] for key in differing), *result.values())]
+            for config, result in zip(configs, results, strict=True)]
+    align = "".join("l" if name in (*differing, "run") else "r" for name in header)
+    print(f"{title}\n{columns(header, rows, align)}", file=sys.stderr if command == "recommend" else sys.stdout)
 
 
 def _results(command: str, run: Path, config: dict[str, Any]) -> dict[str, str]:

@@ -1,41 +1,12 @@
 """Terminal output: plain text without control codes, on a terminal and in a pipe alike."""
 
-import unicodedata
-from collections.abc import Sequence
 from typing import Any
 
 from llmrec_cli.metrics.table import columns as metric_columns
+from llmrec_cli.plain_text import columns, display_width, printable
 from llmrec_cli.report.candidates import query_count
 
-_JOINERS = "\u200c\u200d"
-"""Invisible characters that some scripts and emoji need."""
-_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories that can move the cursor, reverse the text direction or break a line."""
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters escaped: ESC as \\x1b, a line break as \\n."""
-    return "".join(c if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE
-                   else c.encode("unicode_escape").decode() for c in text)
-
-
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as text, the first column left-aligned and the others right-aligned."""
-    table = [[printable(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(display_width(row[n]) for row in table) for n in range(len(header))]
-    lines = []
-    for row in table:
-        cells = [" " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cell + space if n == 0 else space + cell
-                               for n, (cell, space) in enumerate(zip(row, cells, strict=True))).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def display_width(text: str) -> int:
-    """Return the width of a text in terminal cells; East Asian wide characters take two, combining ones none."""
-    return sum(0 if unicodedata.combining(c) or c in _JOINERS else
-               2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+__all__ = ["columns", "display_width", "headline_table", "printable"]
 
 
 def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:

@@ -25,13 +25,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
-from llmrec_cli.data.file_rules import FileRules, rules_for
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError, format_count
-from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.requests.files import Rows, line_of, read_ids, read_rows
-from llmrec_cli.requests.prepared_format import prepared_columns
 from llmrec_cli.requests.queries import RawQueries
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import RecommendConfig
@@ -139,12 +137,16 @@ def _items(text: str, where: str) -> list[str]:
 
 def _is_published(path: Path) -> bool:
     """Return True if the first line of a .txt file is in AGREE's format."""
+    from llmrec_cli.ingest.readers.lines import lines
+
     first = next((line.strip() for line in lines(Source(path)) if line.strip()), "")
     return re.match(r"\([^(),]+,[^(),]+\)", first) is not None
 
 
 def _published(source: Source) -> Iterator[_Row]:
     """Yield the rows of a file in AGREE's format."""
+    from llmrec_cli.ingest.readers.lines import lines
+
     for number, line in enumerate(lines(source), start=1):
         if not line.strip():
             continue

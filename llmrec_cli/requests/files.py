@@ -7,18 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from llmrec_cli.atomic_files import temporary_folder
 from llmrec_cli.data.file_rules import FileRules
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.output.row_accounting import print_sentence
-from llmrec_cli.ingest.readers.lines import lines
-from llmrec_cli.ingest.readers.rejects import SHOWN
 from llmrec_cli.ingest.readers.sources import Source, find
-from llmrec_cli.ingest.readers.staging import stage
-from llmrec_cli.requests.prepared_format import prepared_format
 from llmrec_cli.settings.base import nearest
+
+_OTHERWISE = {"queries": "name a file, or write queries=all for all users or groups"}
+"""Advice for a setting whose file does not exist."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,15 @@ def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, 
     Columns in `ours` come first, then all others, then the paths `inside` arrays and objects. `rules` say how `prepare`
     read its files, and `mapped` which columns may have the names of these files (`prepared_format`).
     """
-    paths = find(pattern, key)
+    # Only here: DuckDB and ibis take half a second to load, and a query on the command line needs no file.
+    import pyarrow.parquet as pq
+
+    from llmrec_cli.ingest.output.row_accounting import print_sentence
+    from llmrec_cli.ingest.readers.rejects import SHOWN
+    from llmrec_cli.ingest.readers.staging import stage
+    from llmrec_cli.requests.prepared_format import prepared_format
+
+    paths = find(pattern, key, otherwise=_OTHERWISE.get(key, ""))
     formats = [prepared_format(path, rules, ours, mapped, inside) for path in paths]
     for note in dict.fromkeys(note for one in formats for note in one.notes):
         print_sentence(note)
@@ -119,6 +123,8 @@ def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str, rules:
 
     The field may be the id alone or a list that contains it. In a .txt file, the first line with the id is returned.
     """
+    from llmrec_cli.ingest.readers.lines import lines
+
     paths = find(pattern, key)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         for path in paths:
@@ -136,6 +142,8 @@ def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str, rules:
 
 def read_ids(pattern: str, key: str, column: str) -> list[str]:
     """Return the ids in a file: its column `column`, or one id a line in a .txt file."""
+    from llmrec_cli.ingest.readers.lines import lines
+
     paths = find(pattern, key)
     if not all(".txt" in path.suffixes[-2:] for path in paths):
         return read_rows(pattern, key, (column,)).ids(column)

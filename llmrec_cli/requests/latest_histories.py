@@ -8,6 +8,7 @@ Shapes: U users and N items, G groups.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,10 +31,12 @@ from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.heads.artifact import Recommender
-from llmrec_cli.requests.new_interactions import NewInteractions, read_new_interactions
 from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.command import FIT, LATEST
 from llmrec_cli.settings.recommend import RecommendConfig
+
+if TYPE_CHECKING:
+    from llmrec_cli.requests.new_interactions import NewInteractions
 
 _REMEDY = "prepare it again, or set history=fit"
 
@@ -180,6 +183,9 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
 
 def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommender, items: Catalogue) -> Histories:
     """Return the histories with the interactions of a file as the newest; unknown users are added as new."""
+    # Only here: ibis takes half a second to load.
+    from llmrec_cli.requests.new_interactions import read_new_interactions
+
     new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value,
                                 file_rules_of(recommender.manifest))
     name = f"interactions={cfg.interactions}"
@@ -217,7 +223,7 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
     return _merge(replace(histories, users=users, label=LATEST), newer, when, row, new, name)
 
 
-def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.csr_array, new: NewInteractions,
+def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.csr_array, new: "NewInteractions",
            name: str) -> Histories:
     """Merge `newer` into the histories by the rule for duplicates of the model's data.
 
@@ -248,7 +254,7 @@ def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: s
     return _append(histories, filter_entries(merged, enters), filter_entries(when, enters))
 
 
-def _refuse_repeated(new: NewInteractions, place: int) -> None:
+def _refuse_repeated(new: "NewInteractions", place: int) -> None:
     """Raise DataError for a repeated pair, which dataset.duplicates=error does not allow."""
     raise DataError(f"{new.rows.where(int(new.row[place]))}: user '{new.user_ids[place]}' already has an "
                     f"interaction with item '{new.item_ids[place]}', and the model's data was prepared with "

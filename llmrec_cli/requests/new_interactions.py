@@ -14,7 +14,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from llmrec_cli.data.file_rules import FileRules, rules_for
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.interactions.filters import resolved_policy
@@ -29,7 +29,6 @@ from llmrec_cli.ingest.readers.timestamps import (
 )
 from llmrec_cli.ingest.readers.value_advice import decimal_point_advice
 from llmrec_cli.requests.files import Rows, read_rows
-from llmrec_cli.requests.prepared_format import prepared_columns
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 _KEY = "interactions"

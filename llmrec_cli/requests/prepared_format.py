@@ -4,7 +4,7 @@ A file in llmrec's own names, or in the usual format, is read too: of the ways t
 of the columns is taken, and on a tie that of `prepare`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,12 +52,6 @@ def prepared_format(path: Path, rules: Sequence[FileRules], ours: Sequence[str],
             one = _matched(source, nulls, ours)
             best = one if one.score > best.score else best
     return best
-
-
-def prepared_columns(rules: Iterable[FileRules]) -> tuple[str, ...]:
-    """Return the names of all columns in the prepared files; a part of these files has them too, also without effect.
-    """
-    return tuple(dict.fromkeys(name for one in rules for name in one.all_columns))
 
 
 def _ways(plain: Source, rules: Sequence[FileRules], mapped: Sequence[str]) -> Iterator[tuple[Source, Nulls]]:

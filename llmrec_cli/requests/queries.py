@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec_cli.data.catalogue import Catalogue
-from llmrec_cli.data.file_rules import FileRules, rules_for
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.requests.files import read_rows
-from llmrec_cli.requests.prepared_format import prepared_columns
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import QuerySettings
 

@@ -94,6 +94,11 @@ class OptionSettings(Settings):
     """Package of plugins=[...] that registered the option; empty for options of llmrec."""
 
     @classmethod
+    def fits_command(cls, command: str) -> bool:
+        """Return True if the command can use the option, so that its help offers it."""
+        return True
+
+    @classmethod
     def examples(cls) -> dict[str, list[str]]:
         """Return configurations that `llmrec_cli.testing` tests the option with: name -> overrides as on the command
         line.
@@ -116,16 +121,20 @@ def implementation_of(settings: OptionSettings | type[OptionSettings]) -> Any:
                           f"{type(settings).__name__}, cannot be imported ({error}); fix the package") from error
 
 
-def option(group: str, default: str | None = None, optional: bool = False) -> Any:
-    """Declare a field that holds one option of a config group."""
-    metadata = {"group": group, "default": default, "optional": optional}
+def option(group: str, default: str | None = None, optional: bool = False, implied: bool = False) -> Any:
+    """Declare a field that holds one option of a config group.
+
+    With `implied`, settings in a settings file without the option's name belong to the default option.
+    """
+    metadata = {"group": group, "default": default, "optional": optional, "implied": implied}
     return field(default=None, metadata=metadata) if optional else field(metadata=metadata, kw_only=True)
 
 
-def nearest(name: str, names: typing.Iterable[Any], context: str = "did you mean") -> str:
-    """Return ` (did you mean 'x'?)` for the name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, [str(n) for n in names], n=1, cutoff=0.5)
-    return f" ({context} '{close[0]}'?)" if close else ""
+def nearest(name: str, names: typing.Iterable[Any], context: str = "did you mean", cutoff: float = 0.5) -> str:
+    """Return ` (did you mean 'x'?)` for the name closest to `name`, whatever its case, or an empty string."""
+    by_lower = {str(n).lower(): str(n) for n in reversed(list(names))}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f" ({context} '{by_lower[close[0]]}'?)" if close else ""
 
 
 def defaults(cls: type[Settings]) -> dict[str, Any]:
@@ -152,6 +161,9 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+_LISTS = {int: "expected whole numbers, 10 or [5,10]", float: "expected numbers, 0.5 or [0.5,1]"}
+
+
 class Builder:
     """Turns plain data into settings dataclasses and collects the problems."""
 
@@ -164,7 +176,9 @@ class Builder:
         if cls.shorthand and isinstance(data, (str, bool)):
             data = {cls.shorthand: data}
         if not isinstance(data, Mapping):
-            return self._note(path, data, "expected a mapping of settings")
+            inside = ", ".join(f.name for f in dataclasses.fields(cls))
+            return self._note(path, data, f"expected a mapping of settings; write {path}.<setting>=<value> with one of "
+                                          f"{inside}")
         names = {f.name: f for f in dataclasses.fields(cls)}
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
@@ -228,12 +242,13 @@ class Builder:
             return self._value(member, value, where)
         if origin is list:
             if not isinstance(value, (list, tuple)):
-                return self._note(where, value, "expected a list, [a,b,c]")
+                return self._note(where, value, _LISTS.get(args[0], "expected a list, [a,b,c]"))
             entries = [self._value(args[0], v, f"{where}[{n}]") for n, v in enumerate(value)]
             return None if None in entries else entries
         if origin is dict:
             if not isinstance(value, Mapping):
-                return self._note(where, value, "expected a mapping, {name: value}")
+                return self._note(where, value, f"expected a mapping; write '{where}={{<name>: <value>, <name>: "
+                                                f"<value>}}', in quotes, since the shell would divide it")
             if args[1] is str:
                 value = dict(_flat(value))
             values = {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}

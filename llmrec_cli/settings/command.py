@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import Settings
 
 LONGEST_LIST = 100_000
@@ -18,19 +19,30 @@ LATEST, FIT = "latest", "fit"
 class StageSettings(Settings):
     """Settings of every command."""
 
+    main_input: ClassVar[str] = ""
+    """Setting and example of the command's input, which a word without an equals sign probably is."""
     has_run_dir: ClassVar[bool] = True
     """False for a command that has no run directory."""
     words: ClassVar[str] = ""
     """Setting whose values may be given without a key, as the files of `llmrec init a.csv b.csv`; empty for none."""
     run_dir: str = ""
-    """Folder of the run; empty for runs/<command>/<time>."""
+    """Folder of the run; empty for runs/<command>/<time>_<head>-<data>."""
     debug: bool = False
     """Show a traceback with every error."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """settings=<file>.yaml, or settings=[<file>,<file>]: values below the command line and above the defaults, in YAML,
+    under the keys of the command line; each command takes its own. Of several files the later wins. Saved with the
+    SHA-256 of each file."""
 
     @property
     def only_prints(self) -> bool:
         """True if the run only prints its result, so that it can run without a run directory."""
         return False
+
+    @property
+    def subject(self) -> RunSubject:
+        """Head or encoder and data of the run, which name its folder."""
+        return RunSubject()
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Data sets: input files of interactions, items and users, and the filters on their rows."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -188,10 +189,32 @@ class DatasetSettings(OptionSettings):
                    f"leave out one of the two")
         if not self.list_separator:
             yield "list_separator=: must be at least one character"
+        for key in ("item_text", "user_text", "group_text"):
+            if brace := re.search(r"[{}]", re.sub(r"\{\{|\}\}|\{[^{}]*\}", "", getattr(self, key))):
+                yield (f"{key}={getattr(self, key)}: unbalanced '{brace[0]}'; write a column as {{name}}, and a "
+                       f"literal brace twice")
         for key in ("attributes", "user_attributes", "group_attributes"):
             for column, type_name in getattr(self, key).items():
                 if type_name not in _ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={type_name}: choose one of {', '.join(_ATTRIBUTE_TYPES)}"
+
+    def split_problems(self, split_kind: str) -> Iterator[str]:
+        """Yield the problems of the files with split=<split_kind>, with the keys of the command line."""
+        return iter(())
+
+    def problems_of_made_groups(self, group_split: str, mode: str) -> Iterator[str]:
+        """Yield the problems of groups made of users with split.group and mode, with the keys of the command line."""
+        if not self.synthetic_group_rule:
+            return
+        making, groups = "dataset.cluster_users=true clusters all users anew", "clusters of users"
+        if not self.cluster_users.on:
+            making = f"dataset.synthetic_groups={self.synthetic_groups} makes groups from all users and interactions"
+            groups = "synthetic groups"
+        if mode == "append":
+            yield f"mode=append: {making}, so the groups would change each time; prepare all files with mode=new"
+        if group_split:
+            yield (f"split.group={group_split}: has no effect on {groups}, whose interactions are split like their "
+                   f"members'; remove the setting")
 
     @property
     def time_unit(self) -> str:
@@ -314,6 +337,15 @@ class FilesSettings(DatasetSettings, FormatSettings):
                 yield f"formats.{role}: no such files{nearest(role, FILE_KEYS)}; choose among {', '.join(FILE_KEYS)}"
             elif not self.names_files(role):
                 yield f"formats.{role}: has no effect without dataset.{role}=<file>"
+
+    def split_problems(self, split_kind: str) -> Iterator[str]:
+        named = [key for key in ("train", "valid", "test") if getattr(self, key) is not None]
+        if split_kind != "given":
+            if named:
+                yield f"dataset.{named[0]}: has an effect only with split=given, not with split={split_kind}"
+        elif "train" not in named or len(named) < 2 or self.interactions is not None:
+            yield ("split=given: needs dataset.train and dataset.test or dataset.valid (or both), without "
+                   "dataset.interactions; to split a single file choose another split")
 
     def format_of(self, role: str) -> FormatSettings:
         """Return the format that the settings give to the files of a role, one of FILE_KEYS."""

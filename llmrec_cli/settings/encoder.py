@@ -32,6 +32,10 @@ class EncoderSettings(OptionSettings):
     projection: int | None = None
     """Number of principal components that the vectors are reduced to, at least 1; null keeps full vectors."""
 
+    @classmethod
+    def fits_command(cls, command: str) -> bool:
+        return cls.has_layers if command == "pretrain" else not cls.begins_at_random
+
     def vector_size(self) -> int:
         """Return the length of a vector, as far as it follows from the settings."""
         return self.raw_size() if self.projection is None else self.projection

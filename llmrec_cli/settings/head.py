@@ -206,6 +206,10 @@ class ModelConfig(Settings):
                 if settings is not None and part not in without for key, value in settings.items()}
 
     def problems(self) -> Iterator[str]:
+        if self.encoder is not None and self.encoder.begins_at_random and self.head.has_effect("encoder"):
+            kind = self.encoder.kind
+            yield (f"encoder={kind}: has random weights; run `llmrec pretrain encoder={kind}` first, and then choose "
+                   f"encoder=pretrained")
         if self.head.combines:
             return
         uses = self.head.uses()

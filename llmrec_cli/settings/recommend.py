@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings
 
@@ -57,6 +58,7 @@ class QuerySettings(Settings):
 class RecommendConfig(CacheSettings):
     """Recommendation lists for queries."""
 
+    main_input: ClassVar[str] = "queries=all"
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None
@@ -101,6 +103,11 @@ class RecommendConfig(CacheSettings):
     def only_prints(self) -> bool:
         return not self.output.path and not self.run_dir
 
+    @property
+    def subject(self) -> RunSubject:
+        """The model."""
+        return RunSubject(models=[self.model])
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("k", least=1, most=LONGEST_LIST)
@@ -113,7 +120,7 @@ class RecommendConfig(CacheSettings):
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
         if self.queries is None and inline in ([], ["query_id"]):
-            yield ("queries: no query given; set queries=all, queries=<file>, query.user_id=<id>, "
+            yield ("queries: missing; set queries=all, queries=<file>, query.user_id=<id>, "
                    "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
                    "query.members=[<user>,<user>]")
         yield from self.check("on_unknown", among=("ignore", "error"))

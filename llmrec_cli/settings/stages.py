@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmrec_cli.metrics.table import MONITORED
+from llmrec_cli.run_subject import RunSubject
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
-from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.recommend import RecommendConfig
+from llmrec_cli.settings.runs import RunsConfig
 from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
 _MOST_QUANTILES = 1000
@@ -30,7 +32,8 @@ def _number_after(mark: str, text: str) -> float:
 class PrepareConfig(StageSettings):
     """Settings of `prepare`: raw files to prepared data."""
 
-    dataset: Any = option("dataset", "files")
+    main_input: ClassVar[str] = "dataset.interactions=clicks.csv"
+    dataset: Any = option("dataset", "files", implied=True)
     """Data set: files for your own data, or a public data set."""
     split: Any = option("split", "random")
     """Rule that holds out interactions for validation and test."""
@@ -48,12 +51,22 @@ class PrepareConfig(StageSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
+        yield from self.dataset.problems_of_made_groups(self.split.group, self.mode)
+        # A missing file is reported by the data set alone.
+        if not any("missing; " in problem for problem in self.dataset.problems()):
+            yield from self.dataset.split_problems(self.split.kind)
+
+    @property
+    def subject(self) -> RunSubject:
+        """The data set."""
+        return RunSubject(data=self.dataset.name)
 
 
 @dataclass
 class PretrainConfig(DeviceSettings):
     """Settings of `pretrain`: training a text encoder on the texts of the data."""
 
+    main_input: ClassVar[str] = "prepared=data/prepared/shop"
     prepared: str = ""
     """Folder of prepared data; empty for data/prepared/latest."""
     encoder: Any = option("encoder", "minilm")
@@ -74,12 +87,17 @@ class PretrainConfig(DeviceSettings):
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         yield from self._problems_of_encoder()
 
+    @property
+    def subject(self) -> RunSubject:
+        """The encoder and the prepared data."""
+        return RunSubject(self.encoder.kind, prepared=self.prepared)
+
     def _problems_of_encoder(self) -> Iterator[str]:
         """Yield the problems of encoder settings that do not work with pretraining."""
         if not isinstance(self.encoder, TransformerSettings):
             if isinstance(self.encoder, EncoderSettings):
-                yield (f"encoder={self.encoder.kind}: has no trainable layers; choose minilm, hf, "
-                       f"pretrained or scratch")
+                yield (f"encoder={self.encoder.kind}: has no trainable layers; choose one of "
+                       f"{', '.join(name for name, each in ENCODERS.items() if each.fits_command('pretrain'))}")
             return
         for key, usual in (("whitening", 0), ("projection", None)):
             if getattr(self.encoder, key) != usual:
@@ -98,6 +116,7 @@ class PretrainConfig(DeviceSettings):
 class FinetuneConfig(CacheSettings, ModelConfig):
     """Settings of `finetune`: training a recommender."""
 
+    main_input: ClassVar[str] = "prepared=data/prepared/shop"
     prepared: str = ""
     """Folder of prepared data; empty for data/prepared/latest."""
     monitor: str = "ndcg@10"
@@ -146,6 +165,11 @@ class FinetuneConfig(CacheSettings, ModelConfig):
                    f"out")
 
     @property
+    def subject(self) -> RunSubject:
+        """The head and the prepared data."""
+        return RunSubject(self.head.kind, prepared=self.prepared)
+
+    @property
     def config(self) -> ModelConfig:
         """The model config: the head and the config groups that it is trained with."""
         return ModelConfig(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
@@ -156,6 +180,7 @@ class FinetuneConfig(CacheSettings, ModelConfig):
 class EvaluateConfig(CacheSettings):
     """Settings of `evaluate`: metrics of a recommender."""
 
+    main_input: ClassVar[str] = "model=runs/finetune/latest"
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     models: list[str] = field(default_factory=list)
@@ -215,6 +240,11 @@ class EvaluateConfig(CacheSettings):
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
 
+    @property
+    def subject(self) -> RunSubject:
+        """The models."""
+        return RunSubject(models=self.models or [self.model])
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
@@ -273,5 +303,6 @@ class InitConfig(StageSettings):
             yield f"output={self.output}: must end in .yaml"
 
 
-COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
-            "evaluate": EvaluateConfig, "recommend": RecommendConfig, "init": InitConfig}
+COMMANDS: dict[str, type[StageSettings]] = {
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig, "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig, "runs": RunsConfig, "init": InitConfig}

@@ -97,6 +97,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     groups_of = {name: values_of(data, "item", name, f"exposure={name}") for name in cfg.exposure}
 
     protocol = build_protocol(cfg, data)
+    run_dir.log("ranking", models=list(models), data=data.manifest["name"])
     ranked = rank_all(models, baselines, data, protocol, cfg, context)
     counts = candidate_counts(protocol, next(iter(ranked.values()))[0].task, cfg)
     cold = cold_users(models, baselines, ranked, data, protocol, cfg, context) if cfg.cold_users.on else None
@@ -131,8 +132,10 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if num_delisted := content["protocol"].get("num_delisted"):
         print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with delisted "
               f"items, which `recommend` leaves out", file=sys.stderr)
-    run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
-                                "metrics": {"test" if cfg.split == "test" else "valid": headline}})
+    folders = [str(model.folder.resolve()) for seed_runs in models.values() for model in seed_runs]
+    run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
+                                "data_fingerprint": data.manifest["fingerprint"],
+                                "metrics": {cfg.split: headline}, "result": run_result(content, cfg)})
     print(headline_table(next(iter(models)), content, cutoff))
     if cold is not None:
         print(cold_users_lines(content["cold_users"], cutoff))
@@ -141,6 +144,13 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if knowledge is not None:
         print(knowledge_lines(knowledge, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
+
+
+def run_result(content: dict[str, Any], cfg: EvaluateConfig) -> dict[str, Any]:
+    """Return the result for the list of runs: the main metric of the first model."""
+    metric = f"ndcg@{main_cutoff(cfg.k)}"
+    measured = content["metrics"][metric]
+    return {"metric": metric, "split": cfg.split, "value": measured["mean"], "ci95": measured.get("ci95")}
 
 
 def memory_of(cfg: EvaluateConfig) -> int:

@@ -9,11 +9,13 @@ from typing import Any
 from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ConfigError, DataError, in_time
 from llmrec_cli.evaluation.leak_checks import find_validation_leaks, missing_validation_notes
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
+from llmrec_cli.metrics.significance import mean_interval
+from llmrec_cli.pace import WORTH_A_LINE
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.heldout import no_groups
 from llmrec_cli.scoring.validation import validation_of
@@ -46,8 +48,11 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     started = time.monotonic()
 
     config, tuning = _tune(cfg, data, context, run_dir)
+    began_fit = time.monotonic()
     head = fit(config, data.training("train"), context, quiet=bool(tuning))
-    value = None if validation is None else validation(head.score)
+    fit_seconds = time.monotonic() - began_fit
+    values_Q = None if validation is None else validation.values(head.score)
+    value = None if values_Q is None else float(values_Q.mean())
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
     checks = _check_validation(config, head, value, data, context)
 
@@ -57,6 +62,9 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         config = head.tuned_config()
         # Free the first head before the refit: both at once need twice the memory.
         del head
+        if fit_seconds > WORTH_A_LINE:
+            print(f"refit={cfg.refit}: fitting again with the chosen settings, on {' and '.join(fitted_on)}; the first "
+                  f"fit took {in_time(fit_seconds)}", file=sys.stderr)
         head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
@@ -65,7 +73,9 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                              "audience": audience} | tuning | checks
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
     _save_trained_encoders(head, run_dir)
-    run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
+    result = {} if values_Q is None else {"result": {"metric": cfg.monitor, "split": "valid", "value": value,
+                                                     "ci95": mean_interval(values_Q)}}
+    run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts, **result})
     # Checkpoints are only for resuming.
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:

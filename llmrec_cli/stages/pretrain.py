@@ -9,7 +9,6 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.export import identities
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.modules import Training
-from llmrec_cli.errors import ConfigError
 from llmrec_cli.evaluation.pretraining import PretrainingResults, metrics_of, show, write_report
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
@@ -25,9 +24,6 @@ from llmrec_cli.training.probe import build_probe, run_probe
 
 def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     """Train the encoder on the corpus, measure it on held-out texts before and after, save it."""
-    if not cfg.encoder.has_layers:
-        raise ConfigError(f"encoder={cfg.encoder.kind}: has no transformer to pretrain; choose encoder=minilm, hf, "
-                          f"pretrained or scratch")
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = {} if cfg.encoder.begins_at_random else identities(cfg.encoder)
@@ -39,6 +35,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     task: Task = implementation_of(cfg.objective)(cfg.objective, cfg.encoder, training, cfg.seed, device)
     # Check disk space before the long steps.
     require_room(run_dir.checkpoints, 2 * checkpoint_size(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
+    run_dir.log("pretraining", texts=len(task.train.texts), held_out=len(task.held_out.texts))
     probe = build_probe(training, cfg.objective.holdout_share, cfg.seed)
     before, probe_before = task.held_out.measure(cfg.seed), run_probe(probe, task.encoder) if probe else None
 
@@ -67,6 +64,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     seconds = round(time.monotonic() - started, 1)
     write_report(run_dir, results, metrics, cfg, data, seconds)
     run_dir.finish("pretrain", {"encoder": "encoder", "data_fingerprint": data.manifest["fingerprint"],
-                                "seconds": seconds, **metrics})
+                                "seconds": seconds, **metrics,
+                                "result": {"metric": f"{cfg.objective.kind} loss", "split": "held out",
+                                           "value": after.loss, "lower": True}})
     remove_checkpoints(run_dir.checkpoints)
     show(results, metrics)

@@ -24,12 +24,12 @@ from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
-from llmrec_cli.report.lists import ItemColumns, list_table, list_writer, show_lists
+from llmrec_cli.report.lists import ItemColumns, list_table, list_writer
+from llmrec_cli.report.printed_lists import show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
 from llmrec_cli.requests.candidates import AllowedItems, allowed_items
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
-from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import IdChecker, RawQueries, inline_query, raw_queries, read_queries
 from llmrec_cli.requests.reasons import reasons
 from llmrec_cli.requests.resolve import UnknownIds, resolve
@@ -113,6 +113,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         counts.num_left_out = len(histories.users) - len(queries)
+    run_dir.log("answering", queries=len(queries))
     printed_queries = queries if cfg.output.path else queries.rows(0, min(len(queries), _PRINTED_LISTS))
     answer_blocks = answer_all(cfg, extended, histories, allowed, printed_queries, counts)
     if not is_first():
@@ -133,8 +134,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
             "delisted_items": int((~extended.listed_N).sum()) if cfg.delisted == "drop" else 0}
-    facts = {"model": str(folder), "output": cfg.output.path or None, **provenance(recommender), **used,
-             **counts.entries}
+    facts = {"model": str(folder), "models": [str(folder.resolve())], "output": cfg.output.path or None,
+             **provenance(recommender), **used, **counts.entries}
     if cfg.output.path:
         lists = Path(cfg.output.path)
         write_json(Path(f"{lists}.manifest.json"),
@@ -173,10 +174,15 @@ def add_new_items_and_users(cfg: RecommendConfig, recommender: Recommender) -> E
     texts, rules = recommender.manifest.get("texts"), file_rules_of(recommender.manifest)
     extended = ExtendedRecommender(recommender, recommender.items, recommender.users, recommender.listed_N)
     if cfg.users:
+        from llmrec_cli.requests.new_items import new_users
+
         new = new_users(cfg.users, texts, recommender.users, rules)
         extended.users = recommender.users.extended(new.catalogue)
         print_notes(*new.notes)
     if cfg.items:
+        # Only where they are needed: the readers of files take half a second to load.
+        from llmrec_cli.requests.new_items import new_items
+
         new = new_items(cfg.items, texts, recommender.items, cfg.on_unknown == "error", rules)
         print_notes(*new.notes)
         # Items in the file count as listed again.

@@ -32,7 +32,7 @@ from llmrec_cli.training.checkpoint import (
 from llmrec_cli.training.context import Length, TrainContext, TrainResult
 from llmrec_cli.training.ema import Ema
 from llmrec_cli.training.optim import Rates, build_optimizer, learning_rate_share, set_learning_rate
-from llmrec_cli.training.progress import Curves, Display, open_display
+from llmrec_cli.training.progress import Curves, Display, open_display, resident_memory
 from llmrec_cli.training.signals import Interrupts, Stopped
 from llmrec_cli.training.step import Gradients, Loss, Shrink, Split
 
@@ -121,7 +121,8 @@ class _Loop:
             validate: Callable[[], float] | None) -> None:
         """Run the remaining epochs."""
         progress, total = self.progress, self.length.num_epochs * self.length.steps(self.settings.accumulate)
-        with open_display(self.context.title, self.length.num_epochs, total, progress.step) as display:
+        with open_display(self.context.title, self.length.num_epochs, total, progress.step,
+                          self._memory_in_use) as display:
             while progress.epoch < self.length.num_epochs and not self._is_exhausted():
                 self._epoch(batches, display)
                 value = None if validate is None else self._validate(validate)
@@ -198,6 +199,11 @@ class _Loop:
             self.weights.best = {name: p.detach().clone() for name, p in self.parameters.items()}
         progress.values.append(value)
 
+    def _memory_in_use(self) -> int:
+        """Return the bytes that training uses on its device."""
+        device = self.context.device
+        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident_memory()
+
     def _peak(self) -> float:
         """Return the configured learning rate, or the highest default of the trained modules."""
         rate = self.settings.learning_rate
@@ -217,7 +223,8 @@ class _Loop:
     def _stop(self) -> NoReturn:
         """End the run after a signal."""
         self._save()
-        self.context.log("interrupted", step=self.progress.step, signal=self.interrupts.number)
+        self.context.log("interrupted", step=self.progress.step, signal=self.interrupts.number,
+                         epoch=min(self.progress.epoch + 1, self.length.num_epochs), epochs=self.length.num_epochs)
         self.interrupts.exit()
 
     def _log(self, event: str, when: dict[str, int], **values: float) -> None:

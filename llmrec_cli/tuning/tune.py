@@ -193,12 +193,11 @@ class _Search:
         reasons |= {key: why for key, why in unused.items() if key in ranges}
         for key, why in reasons.items():
             print(f"{self.name}: {key} is not tuned: {why}", file=sys.stderr)
-        self.context.log("search", part=self.name, settings=[key for key in ranges if key not in reasons],
-                         left_out=reasons)
         space = {key: tried for key, tried in ranges.items() if key not in reasons}
         if not space:
             raise DataError(f"tune.trials={self.settings.trials}: {self.name} has nothing to tune on this data: "
                             + "; ".join(f"{key}: {why}" for key, why in reasons.items()))
+        self.context.log("search", part=self.name, settings=list(space), left_out=reasons)
         return space
 
     def _trial(self, place: int) -> None:

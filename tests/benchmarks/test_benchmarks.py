@@ -73,7 +73,8 @@ RUNS = [
         [rf"item_knn +base( +{NUMBER}){{4}}", r"scaling\.svg",
          *(rf"{step} {setting} +{NUMBER} s, +{NUMBER} processor s, +{NUMBER} GiB" for step, setting in (
              ("prepare", r"dataset\.name=bench"), ("finetune", "head=item_knn"), ("evaluate", r"baselines=\S+")))]),
-    Toy("startup.py", ["1"], [rf"{name}( +{NUMBER}){{3}}" for name in ("llmrec --help", "composing .*", "a typo .*")]),
+    Toy("startup.py", ["1"], [rf"{name}( +{NUMBER}){{4}}" for name in ("llmrec --help", "composing .*", "a typo .*",
+                                                                    "ten items .*")]),
     Toy("table.py", ["movielens_1m", "<folder>", "dataset.path=<movielens>", "--model", "ease"],
         [r"movielens_1m: test, mean over splits \[42\]", rf"ease +{NUMBER} +{NUMBER}"]),
     Toy("finetune/run.py", ["<prepared>", "0.01", "seeds' recipe: pairs, padded to 128, batch 16",

@@ -1,5 +1,6 @@
 """The text encoder gives the vectors of transformers and sentence-transformers, wherever the model is split."""
 
+import re
 import resource
 
 import numpy as np
@@ -205,3 +206,9 @@ def test_a_saved_encoder_loads_with_sentence_transformers(folders, tmp_path):
     vectors = sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(
         [*SENTENCES, "", "the moon " * 50])
     assert abs(vectors - encoder.encode([*SENTENCES, "", "the moon " * 50])).max() < 1e-5
+
+
+def test_encoding_many_texts_says_how_many_and_how_long(folders, monkeypatch, capsys):
+    monkeypatch.setattr("llmrec_cli.pace.WORTH_A_LINE", -1.0)
+    load(folders["bert"]).encode([*TEXTS, *TEXTS])
+    assert re.fullmatch(rf"(.*\n)?encoding: {len(set(TEXTS))} texts took [0-9.]+ s\n", capsys.readouterr().err)

@@ -50,7 +50,7 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     assert done.out.startswith("ndcg@10 on validation: 0.")
     assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
                         r"note: head=item_knn: the values of interactions .*; head.weight=value weights by them\n"
-                        r"finetune: wrote run\n", done.err)
+                        r"finetune: wrote run in [0-9.]+ s\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
     assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
     assert [e["event"] for e in events("run") if e["event"] != "values_unused"] == [

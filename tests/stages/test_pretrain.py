@@ -11,7 +11,7 @@ import transformers
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.encoder import HuggingFaceSettings, PretrainedSettings, ScratchSettings, TfIdfSettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings, PretrainedSettings, ScratchSettings
 from llmrec_cli.settings.objective import (
     CausalLanguageModelSettings,
     ContrastiveSettings,
@@ -219,11 +219,6 @@ def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kil
                           torch.device("cpu")).encode(TEXTS)
     assert np.isfinite(result).all()
     assert whole.file("report.html").stat().st_size > 10_000
-
-
-def test_an_encoder_without_a_transformer_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(ConfigError, match="encoder=tfidf: has no transformer to pretrain"):
-        pretrained(tmp_path / "nothing", tmp_path / "run", encoder=TfIdfSettings())
 
 
 def test_going_on_with_other_data_is_refused(prepared, tmp_path):

@@ -481,8 +481,8 @@ def problems() -> Iterator[Any]:
 
 
 def test_asking_for_nobody_says_what_to_set(problems: Any) -> None:
-    assert "queries: no query given; set queries=all" in problems()
-    assert "no query given" in problems(query={"query_id": "a"})
+    assert "queries: missing; set queries=all" in problems()
+    assert "queries: missing" in problems(query={"query_id": "a"})
     assert problems(queries="all") == problems(query={"text": "war"}) == problems(query={"history": ["1"]}) == ""
     assert "cannot be combined with query.text" in problems(queries="all", query={"text": "war"})
     assert "k=0: must be at least 1" in problems(queries="all", k=0)

@@ -57,7 +57,7 @@ def test_9_10_a_signal_ends_the_step_with_a_checkpoint_and_the_run_goes_on_to_th
         run(model, log, loss, validate=lambda: quality(model))
     assert getattr(ended.value, "code", 143) == 143
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000006", "step-000007"]
-    assert events[-1] == ("interrupted", {"step": 7, "signal": int(number)})
+    assert events[-1] == ("interrupted", {"step": 7, "signal": int(number), "epoch": 2, "epochs": 4})
     whole, resumed = Model(), Model()
     expected = run(whole, TrainContext(CPU, 1), validate=lambda: quality(whole))
     assert run(resumed, TrainContext(CPU, 1, resume_from=tmp_path), validate=lambda: quality(resumed)) == expected

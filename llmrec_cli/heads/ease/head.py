@@ -20,10 +20,13 @@ from llmrec_cli.errors import ConfigError, ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.ease.solvers import Dual, Primal, Rows
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
+from llmrec_cli.heads.shared.item_kernel import operations_per_second
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import EaseSettings, ModelConfig
 
+_MEASURED_OPERATIONS = 1e10
+"""Operations of a solve from which its time is predicted; fewer take less than a few seconds anywhere."""
 _L2_PER_INTERACTION = 5.0
 """Default ridge penalty per interaction of the average item."""
 
@@ -78,6 +81,13 @@ class Ease(Head):
                 Dual.estimate_memory(np.diff(sparse_RN.indptr), num_items, num_dense))
         # The encoder stays open during the solve.
         return features_memory(weights, self.config, data) + form
+
+    def estimate_seconds(self, data: TrainingData, device: torch.device) -> float:
+        """Return the time of the solve, from the measured speed of matrix products; 0 for small data."""
+        num_items, num_rows = len(data.items), len(data.users)
+        form = Primal if self._primal(num_items, num_rows) else Dual
+        operations = form.estimate_operations(num_items, num_rows)
+        return operations / operations_per_second(device) if operations > _MEASURED_OPERATIONS else 0.0
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""

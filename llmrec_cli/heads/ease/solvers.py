@@ -85,6 +85,11 @@ class Primal:
         dense = 4 * num_items * (num_dense + min(num_items, BLOCK_ITEMS)) if num_dense else 0
         return 4 * num_items**2 + max(gram_memory(int(count_N.sum()), num_rows, num_items), dense)
 
+    @staticmethod
+    def estimate_operations(num_items: int, num_rows: int) -> float:
+        """Return the operations of `fit` in units of a matrix product's: Cholesky factor and inverse run slower."""
+        return 1.5 * num_items**3
+
     def scores(self, history_QN: Any) -> np.ndarray:
         """Return history x weights, float32 (Q, N)."""
         return self.weights.product(sp.csr_array(history_QN)).numpy()
@@ -163,6 +168,11 @@ class Dual:
     def _through(self, some_BR: np.ndarray) -> np.ndarray:
         some = torch.from_numpy(np.ascontiguousarray(some_BR, np.float64)).to(self.inverse_RR.device)
         return (some @ self.inverse_RR).cpu().numpy()
+
+    @staticmethod
+    def estimate_operations(num_items: int, num_rows: int) -> float:
+        """Return the operations of `fit` in units of a single-precision matrix product's; most are for the diagonal."""
+        return 4.0 * num_rows**2 * (num_rows + num_items)
 
     def scores(self, history_QN: Any) -> np.ndarray:
         """Return history x weights, float32 (Q, N)."""

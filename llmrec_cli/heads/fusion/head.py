@@ -21,6 +21,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion.fast_validation import CELLS, WeightedMetric, depth_for, gather, sample_queries
 from llmrec_cli.heads.fusion.weights import SearchResult, Weights, learn, limit_for, share_of_long
+from llmrec_cli.heads.shared.fit_progress import fit_in_sight
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
@@ -127,6 +128,11 @@ class Fusion(Head):
         candidates = 2 * min(queries * width, CELLS) * (4 * members + 11)
         return candidates + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
+    @property
+    def reports_progress(self) -> bool:
+        """True: the members do."""
+        return True
+
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return the members' sentences, each with the member's name."""
         return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]
@@ -141,7 +147,7 @@ class Fusion(Head):
                             "learned; prepare with split.valid=0.1, or give a number each, "
                             "head.weights={" + ", ".join(f"{name}: 1" for name in self.members) + "}")
         for name, member in self.members.items():
-            member.fit(data, context.inside(name))
+            fit_in_sight(member, name, data, context.inside(name))
         self.cold_N = data.interactions.item_counts == 0
         if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)

@@ -20,6 +20,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, LinearPrior, Observed, Penalty, Ridge
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.pace import timed_parts
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.ials import IalsSettings
 
@@ -79,6 +80,11 @@ class Ials(Head):
         return training if features is None or not features.used else training + features_memory(
             features, self.config, data) + 3 * factors
 
+    @property
+    def reports_progress(self) -> bool:
+        """True: every iteration counts."""
+        return True
+
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""
         settings, interactions = self.settings, data.interactions
@@ -119,7 +125,7 @@ class Ials(Head):
         y_ND = (torch.randn((len(items), size), generator=draw) * _START_SCALE / size**0.5).to(device)
         x_UD = torch.zeros((len(users), size), device=device)
         penalties_N1 = item_penalty(items)[:, None]
-        for iteration in range(self.settings.iterations):
+        for iteration in timed_parts("ials", "iterations", range(self.settings.iterations)):
             # From zero factors, one step is too short to be worth the items' step after it.
             Ridge(y_ND, items, weight, self.penalty).improve(by_user, x_UD, 2 if iteration == 0 else 1)
             means_ND = None if prior is None else prior.means()

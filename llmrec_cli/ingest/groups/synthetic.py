@@ -30,42 +30,19 @@ from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.dataset import DatasetSettings
-from llmrec_cli.settings.split import SplitSettings
 
 _CELLS = 1 << 24
 """Approximate number of similarities in memory at a time."""
 
 
-def refuse_synthetic_conflicts(sources: Sources, settings: DatasetSettings, split: SplitSettings, mode: str) -> None:
+def refuse_synthetic_conflicts(sources: Sources, settings: DatasetSettings, group_split: str, mode: str) -> None:
     """Raise ConfigError for settings and files that contradict groups made of users."""
-    refuse_cluster_conflicts(sources, settings, split.group, mode)
-    kind = settings.synthetic_groups
-    if not kind:
-        return
-    if sources.members:
-        raise ConfigError(f"dataset.synthetic_groups={kind}: the data set has groups of its own "
-                          f"({sources.members[0].path}); remove the setting")
-    if mode == "append":
-        raise ConfigError(f"mode=append: dataset.synthetic_groups={kind} makes groups from all users and interactions, "
-                          f"so they would change each time; prepare all files with mode=new")
-    if split.group:
-        raise ConfigError(f"split.group={split.group}: has no effect on synthetic groups, whose interactions are split "
-                          f"like their members'; remove the setting")
-
-
-def refuse_cluster_conflicts(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
-    """Raise ConfigError for settings and files that contradict clusters as groups."""
-    if not settings.cluster_users.on:
-        return
-    if sources.members:
-        raise ConfigError(f"dataset.cluster_users=true: the data set has groups of its own "
-                          f"({sources.members[0].path}); remove the setting")
-    if mode == "append":
-        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would change "
-                          "each time; prepare all files with mode=new")
-    if group:
-        raise ConfigError(f"split.group={group}: has no effect on clusters of users, whose interactions are split like "
-                          f"their members'; remove the setting")
+    if sources.members and settings.synthetic_group_rule:
+        key = "cluster_users=true" if settings.cluster_users.on else f"synthetic_groups={settings.synthetic_groups}"
+        raise ConfigError(f"dataset.{key}: the data set has groups of its own ({sources.members[0].path}); remove the "
+                          f"setting")
+    if problems := list(settings.problems_of_made_groups(group_split, mode)):
+        raise ConfigError(problems)
 
 
 def synthetic_groups(connection: BaseBackend, coded: CodedRows, settings: DatasetSettings, scratch: Path) -> Groups:

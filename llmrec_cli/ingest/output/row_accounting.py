@@ -1,13 +1,9 @@
 """Numbers of rows read, dropped by reason, and kept: counted while reading, printed at the end."""
 
 import re
-import unicodedata
+import sys
 from dataclasses import dataclass, field
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llmrec_cli.data.filter_reasons import FILTER_REASONS
 from llmrec_cli.errors import DataError, format_count
@@ -18,6 +14,7 @@ from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_point_advice
+from llmrec_cli.plain_text import columns, printable
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _MOST_ADVISED = 0.05
@@ -151,35 +148,24 @@ def refuse_warnings(account: Account, strict: bool) -> None:
 
 
 def print_sentence(sentence: str) -> None:
-    """Print a sentence to stderr."""
-    Console(stderr=True, soft_wrap=True).print(escape(sentence), highlight=False)
+    """Print a sentence, or lines, to stderr."""
+    print("\n".join(map(printable, sentence.split("\n"))), file=sys.stderr)
 
 
 def print_summary(account: Account, manifest: dict[str, Any], folder: str) -> None:
     """Print warnings, the table of row counts, and notes to stderr."""
     counts = manifest["counts"]
-    console = Console(stderr=True, soft_wrap=True)
     for sentence in account.warnings:
-        console.print(f"[bold]WARNING: {escape(_plain(sentence))}[/bold]", highlight=False)
-    table = Table(title=f"prepared '{escape(manifest['name'])}' in {escape(folder)}", title_justify="left")
-    for name, justify in (("interactions", "left"), ("rows", "right"), ("why", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name, key, why in _ROWS:
-        if key in counts and (counts[key] or key in _ALWAYS):
-            table.add_row(name, f"{counts[key]:,}", why)
-    console.print(table)
-    console.print(f"{counts['users']:,} users, {counts['items']:,} items; fingerprint {manifest['fingerprint'][:16]}",
-                  highlight=False)
+        print_sentence(f"WARNING: {printable(sentence)}")
+    print_sentence(f"prepared '{manifest['name']}' in {folder}")
+    rows = [(name, f"{counts[key]:,}", why) for name, key, why in _ROWS
+            if key in counts and (counts[key] or key in _ALWAYS)]
+    print_sentence(columns(("interactions", "rows", "why"), rows, align="lrl"))
+    print_sentence(f"{counts['users']:,} users, {counts['items']:,} items; fingerprint {manifest['fingerprint'][:16]}")
     for sentence in account.notes:
-        console.print(f"- {escape(_plain(sentence))}", highlight=False)
+        print_sentence(f"- {printable(sentence)}")
     if "audit.html" in manifest["files"]:
-        console.print(f"splits, popularity, texts and leakage checks: {escape(folder)}/audit.html", highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Return `text` with control characters escaped, since sentences quote ids and texts from the data."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-                   else c.encode("unicode_escape").decode() for c in text)
+        print_sentence(f"splits, popularity, texts and leakage checks: {folder}/audit.html")
 
 
 _ALWAYS = ("read", "interactions", "train", "valid", "test")

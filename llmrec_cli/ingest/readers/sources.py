@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.texts.templates import columns_of
+from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 from llmrec_cli.settings.formats import FormatSettings
 
@@ -171,16 +172,11 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
         kind = replace(kind, given=settings.format_of(key), format_key=f"dataset.formats.{key}")
         return [replace(kind, path=p, split=split, names=tuple(header) or None) for p in paths]
 
+    if problems := list(settings.split_problems(split_kind)):
+        raise ConfigError(problems)
     splits = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
-    if split_kind == "given":
-        if "train" not in splits or len(splits) < 2 or settings.interactions is not None:
-            raise ConfigError("split=given: needs dataset.train and dataset.test or dataset.valid (or both), without "
-                              "dataset.interactions; to split a single file choose another split")
-        interactions = [source for key in splits for source in of(key, key, settings.header)]
-    else:
-        if splits:
-            raise ConfigError(f"dataset.{splits[0]}: has an effect only with split=given, not with split={split_kind}")
-        interactions = of("interactions", header=settings.header)
+    interactions = ([source for key in splits for source in of(key, key, settings.header)]
+                    or of("interactions", header=settings.header))
     divided = [key for key in ("train", "valid", "test") if getattr(settings, f"group_{key}") is not None]
     by_group = [s for key in divided for s in of(f"group_{key}", key)] or of("group_interactions")
     for_items = {**settings.columns, **settings.item_columns}
@@ -233,7 +229,7 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
             raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
         matches = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
         if not matches:
-            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern"
+            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern{_meant(name, key)}"
                             f"{otherwise and '; ' + otherwise}")
         paths += matches
     resolved = [p.resolve() for p in paths]
@@ -241,3 +237,12 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
         if resolved.count(real) > 1:
             raise ConfigError(f"{key}: {path} is named twice, so its rows would count twice; name it once")
     return paths
+
+
+def _meant(name: str, key: str) -> str:
+    """Return what was probably meant by the name of a file that does not exist."""
+    if "," in name:
+        return f"; several files are a list, {key}=[{name}]"
+    folder = Path(name).parent
+    names = sorted(file.name for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    return nearest(Path(name).name, names, cutoff=0.7)

@@ -11,7 +11,7 @@ import pytest
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.clusters.user_clusters import cluster_users, read_training
-from llmrec_cli.ingest.groups.synthetic import members_of, refuse_cluster_conflicts
+from llmrec_cli.ingest.groups.synthetic import members_of, refuse_synthetic_conflicts
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.cluster_users import ClusterUsersSettings
 from llmrec_cli.settings.dataset import FilesSettings
@@ -139,5 +139,5 @@ def test_clusters_are_refused_beside_other_groups(tmp_path: Path) -> None:
     (Sources([]), "", "append", "mode=append: dataset.cluster_users=true")])
 def test_settings_incompatible_with_clusters_are_refused(sources: Sources, group: str, mode: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        refuse_cluster_conflicts(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
-    refuse_cluster_conflicts(sources, FilesSettings(), group, mode)
+        refuse_synthetic_conflicts(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
+    refuse_synthetic_conflicts(sources, FilesSettings(), group, mode)
