@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmrec_cli.data.file_rules import ROLES, are_file_rules
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.folders import restore
 from llmrec_cli.pinned import PinnedFolder, is_inside, retried
@@ -134,6 +135,7 @@ def problems(manifest: Any, facts: Mapping[str, Fact]) -> list[str]:
 _RULES = record(template=TEXT, attributes=_NAMES, columns=_NAMES, list_separator=TEXT, max_length=integer(1),
                 strip_html=optional(_TRUTH), edges=optional(_EDGES))
 """Rules that make titles, texts and attributes of items, or users, from columns."""
+_FILE_RULES = Fact(f"a mapping of {', '.join(ROLES)} to rules for reading files", are_file_rules)
 _TEXT_RULES = optional(record(item=_RULES, user=_RULES), null=True)
 PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
@@ -145,6 +147,7 @@ PREPARED: dict[str, Fact] = {
     "values": optional(among("", *VALUE_KINDS)), "has_values": optional(_TRUTH, null=True),
     "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(_MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
+    "file_rules": optional(_FILE_RULES),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
 """Requirements on the keys of the manifest of prepared data that are read."""
 _POSITIVES = record(min_value=optional(_NUMBER, null=True), event_weights=optional(Fact(
@@ -161,7 +164,8 @@ MODEL: dict[str, Fact] = {
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, _TEXTS.test))),
     "listed": optional(_TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
                                                  memberships=optional(integer(0)))),
-    "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
+    "refit": optional(TEXT), "file_rules": optional(_FILE_RULES),
+    "audience": optional(among("users", "groups")), "files": FILES}
 """Requirements on the keys of the manifest of a model that are read."""
 
 

@@ -141,7 +141,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
-                    "positives": _positives_of(data),
+                    "positives": _positives_of(data), "file_rules": data.manifest.get("file_rules") or {},
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
                     "sizes": sizes,
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},

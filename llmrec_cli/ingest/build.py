@@ -28,7 +28,7 @@ def build_tables(run: Preparation) -> Tables:
     contents = read_contents(run)
     divided, groups = divide(run, contents)
     tables = number_tables(run, contents, divided, groups)
-    run.account.warnings += check_ids(run, contents, divided.rows, groups)
+    check_ids(run, contents, divided.rows, groups)
     count_interactions(divided.rows, contents.interactions.unit, {"user": tables.users, "item": tables.items},
     contents.described,
           run.account)

@@ -16,8 +16,8 @@ Shapes: Q queries, N items.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.sources import Source, find
@@ -36,6 +37,8 @@ from llmrec_cli.settings.recommend import RecommendConfig
 _KEY = "candidates"
 _OWNERS = ("user_id", "group_id", "query_id")
 """Columns with the owner of a row."""
+_MAPPED = ("user_id", "group_id", "item_id")
+"""Columns that may have their name in the prepared files."""
 # Ids written as numbers keep the digits they were written with.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 _PAIR = re.compile(r"\(([^(),]+),([^(),]+)\)\s*(.*)")
@@ -51,17 +54,22 @@ class _Row:
     where: str
 
 
-def read_candidates(path: str, owners: Sequence[str] = _OWNERS) -> Candidates:
+def read_candidates(path: str, owners: Sequence[str] = _OWNERS,
+                    rules: Mapping[str, FileRules] | None = None) -> Candidates:
     """Read the candidates from the file, or the files of a pattern, in the setting `candidates`.
 
-    `owners` are the allowed owner columns. A column without effect is refused.
+    `owners` are the allowed owner columns. A column without effect is refused, unless the file is one of items or
+    interactions as `prepare` read it, by `rules`.
     """
     paths = find(path, _KEY)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         if any(_is_published(path) for path in paths):
             return _lists(owners[0], [row for path in paths for row in _published(Source(path))])
         return _for_all(read_ids(path, _KEY, "item_id"))
-    rows = read_rows(path, _KEY, (*_OWNERS, "item_id", "negatives"))
+    prepared = rules_for(rules, "items", "interactions")
+    rows = read_rows(path, _KEY, (*_OWNERS, "item_id", "negatives"), rules=prepared, mapped=_MAPPED)
+    ignored = set(prepared_columns(prepared)) - {*_OWNERS, "item_id", "negatives"}
+    rows = replace(rows, columns={name: values for name, values in rows.columns.items() if name not in ignored})
     owner = _owner(rows, owners)
     if not owner:
         return _for_all([row.items[0] for row in _pairs(rows, "")])
@@ -198,10 +206,12 @@ class AllowedItems:
         return None if self.own is None or self.row_Q is None else self.own[self.row_Q[start:stop]]
 
 
-def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, listed_N: np.ndarray) -> AllowedItems:
+def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, listed_N: np.ndarray,
+                  rules: Mapping[str, FileRules] | None = None) -> AllowedItems:
     """Return what the settings `candidates` and `delisted` allow.
 
-    `items` are the model's and those that were added, `listed_N` (bool) says which the catalogue still has.
+    `items` are the model's and those that were added, `listed_N` (bool) says which the catalogue still has, and `rules`
+    how `prepare` read its files.
     """
     allowed = AllowedItems()
     if cfg.delisted == "drop" and not listed_N.all():
@@ -213,18 +223,19 @@ def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, l
             raise DataError("recommend.delisted=drop: none of the model's items is in the catalogue that the data was "
                             "prepared with; check that both use the same item ids, or set recommend.delisted=keep")
     if cfg.candidates:
-        _add_candidates(allowed, cfg, queries, items)
+        _add_candidates(allowed, cfg, queries, items, rules)
     return allowed
 
 
-def _add_candidates(allowed: AllowedItems, cfg: RecommendConfig, queries: RawQueries, items: Catalogue) -> None:
+def _add_candidates(allowed: AllowedItems, cfg: RecommendConfig, queries: RawQueries, items: Catalogue,
+                    rules: Mapping[str, FileRules] | None) -> None:
     # The held-out item of a published file is also a candidate here, since recommend holds nothing out.
-    candidates = read_candidates(cfg.candidates)
+    candidates = read_candidates(cfg.candidates, rules=rules)
     lengths = np.diff(candidates.offsets)
     item_ids = np.concatenate([candidates.items, candidates.targets[candidates.targets != ""]])
     list_of = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), np.flatnonzero(candidates.targets != "")])
     item = items.find(item_ids)
-    _note_unknown(allowed, cfg, item_ids, item)
+    _note_unknown(allowed, cfg, item_ids, item, rules)
     is_known = item >= 0
     if not candidates.column:
         is_candidate = np.zeros(len(items), bool)
@@ -265,7 +276,8 @@ def _note_owners(allowed: AllowedItems, cfg: RecommendConfig, column: str, owner
                              f"{format_count(len(unused), unused)}")
 
 
-def _note_unknown(allowed: AllowedItems, cfg: RecommendConfig, item_ids: np.ndarray, item: np.ndarray) -> None:
+def _note_unknown(allowed: AllowedItems, cfg: RecommendConfig, item_ids: np.ndarray, item: np.ndarray,
+                  rules: Mapping[str, FileRules] | None) -> None:
     """Note ids that the model does not know, or raise DataError."""
     unknown = list(dict.fromkeys(item_ids[item < 0]))
     if not unknown:
@@ -276,7 +288,8 @@ def _note_unknown(allowed: AllowedItems, cfg: RecommendConfig, item_ids: np.ndar
                         f"{format_count(len(unknown), unknown)}; check that the ids are from the model's catalogue, "
                         f"or add new items with items=<file>")
     if cfg.on_unknown == "error":
-        place = line_of(cfg.candidates, "candidates", ("item_id", "negatives"), unknown[0])
+        place = line_of(cfg.candidates, "candidates", ("item_id", "negatives"), unknown[0],
+                        rules_for(rules, "items", "interactions"))
         raise DataError(f"{place}: '{unknown[0]}' is not an item of the model, one of {len(unknown):,} unknown ids in "
                         f"the file; add them with items=<file>, or leave out on_unknown=error")
     allowed.notes.append(f"{what}ids ignored, not items of the model: {format_count(len(unknown), unknown)}; "

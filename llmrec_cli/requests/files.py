@@ -3,11 +3,12 @@
 The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .zst. Ids are always text.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmrec_cli.atomic_files import temporary_folder
+from llmrec_cli.data.file_rules import FileRules
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.settings.base import nearest
@@ -24,12 +25,14 @@ class Rows:
     ----------
     paths : the files; `file` (index into paths) and `line` locate each row
     columns : name -> its values, None where a row has none
+    prepared_names : our name of a column -> the name that it had in the prepared files
     """
 
     paths: list[Path]
     file: list[int]
     line: list[int]
     columns: dict[str, list[str | None]]
+    prepared_names: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.line)
@@ -58,7 +61,10 @@ class Rows:
     def filled(self, column: str) -> list[str]:
         """Return a column in which every row has a value, or raise DataError with the first empty row."""
         if column not in self.columns:
-            raise DataError(f"{self.paths[0]}: no column '{column}'; there are {', '.join(self.columns)}; rename the "
+            before = self.prepared_names.get(column)
+            prepared = f", nor '{before}' as in the prepared files" if before else ""
+            raise DataError(f"{self.paths[0]}: no column '{column}'{prepared}; there are {', '.join(self.columns)}; "
+                            f"rename the "
                             f"column that holds it{nearest(column, self.columns)}")
         values = self.texts(column)
         for row, value in enumerate(values):
@@ -77,10 +83,12 @@ class Rows:
                                 f"{remedy}")
 
 
-def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = ()) -> Rows:
+def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = (),
+              rules: Sequence[FileRules] = (), mapped: Sequence[str] | None = None) -> Rows:
     """Read the rows of the file, or the files of a pattern, in the setting `key`.
 
-    Columns in `ours` come first, then all others, then the paths `inside` arrays and objects.
+    Columns in `ours` come first, then all others, then the paths `inside` arrays and objects. `rules` say how `prepare`
+    read its files, and `mapped` which columns may have the names of these files (`prepared_format`).
     """
     # Only here: DuckDB and ibis take half a second to load, and a query on the command line needs no file.
     import pyarrow.parquet as pq
@@ -88,10 +96,14 @@ def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, 
     from llmrec_cli.ingest.output.row_accounting import print_sentence
     from llmrec_cli.ingest.readers.rejects import SHOWN
     from llmrec_cli.ingest.readers.staging import stage
+    from llmrec_cli.requests.prepared_format import prepared_format
 
     paths = find(pattern, key, otherwise=_OTHERWISE.get(key, ""))
+    formats = [prepared_format(path, rules, ours, mapped, inside) for path in paths]
+    for note in dict.fromkeys(note for one in formats for note in one.notes):
+        print_sentence(note)
     with temporary_folder() as folder:
-        staged = stage([_source(path, inside) for path in paths], folder / "rows.parquet", (), ours, rest=True)
+        staged = stage([one.source for one in formats], folder / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
             examples = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
@@ -102,14 +114,11 @@ def read_rows(pattern: str, key: str, ours: tuple[str, ...], inside: tuple[str, 
             print_sentence(note)
         table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
-    return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)
+    names = {ours: theirs for one in rules for ours, theirs in one.columns.items()}
+    return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns, names)
 
 
-def _source(path: Path, inside: tuple[str, ...] = ()) -> Source:
-    return Source(path, columns_key="", paths=inside)  # No setting maps columns here.
-
-
-def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str:
+def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str, rules: Sequence[FileRules] = ()) -> str:
     """Return file and line, for an error message, of the first row that has the id `value` in one of `columns`.
 
     The field may be the id alone or a list that contains it. In a .txt file, the first line with the id is returned.
@@ -119,10 +128,10 @@ def line_of(pattern: str, key: str, columns: tuple[str, ...], value: str) -> str
     paths = find(pattern, key)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         for path in paths:
-            for number, line in enumerate(lines(_source(path)), 1):
+            for number, line in enumerate(lines(Source(path, columns_key="")), 1):
                 if value == line.rstrip("\r\n") or value in line.split():
                     return f"{path}: line {number}"
-    rows = read_rows(pattern, key, columns)
+    rows = read_rows(pattern, key, columns, rules=rules)
     for row in range(len(rows)):
         for column in columns:
             text = rows.texts(column)[row]
@@ -138,7 +147,7 @@ def read_ids(pattern: str, key: str, column: str) -> list[str]:
     paths = find(pattern, key)
     if not all(".txt" in path.suffixes[-2:] for path in paths):
         return read_rows(pattern, key, (column,)).ids(column)
-    ids = [stripped for path in paths for line in lines(_source(path)) if (stripped := line.rstrip("\r\n"))]
+    ids = [text for path in paths for line in lines(Source(path, columns_key="")) if (text := line.rstrip("\r\n"))]
     if not ids:
         raise DataError(f"{key}={pattern}: is empty; it needs one {column} a line")
     return ids

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.data.histories import (
     appended,
@@ -185,7 +186,8 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
     # Only here: ibis takes half a second to load.
     from llmrec_cli.requests.new_interactions import read_new_interactions
 
-    new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value)
+    new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value,
+                                file_rules_of(recommender.manifest))
     name = f"interactions={cfg.interactions}"
     item = items.find(new.item_ids)
     is_unknown = np.flatnonzero(item < 0)

@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import ibis
 import numpy as np
+import pyarrow as pa
 
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.interactions.filters import resolved_policy
-from llmrec_cli.ingest.readers.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
+from llmrec_cli.ingest.readers.timestamps import (
+    NUMBER,
+    OUT_OF_RANGE,
+    are_dates,
+    in_era,
+    milliseconds_of,
+    parse,
+    unit_of,
+)
 from llmrec_cli.ingest.readers.value_advice import decimal_point_advice
 from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -57,16 +69,18 @@ class NewInteractions:
         return positive
 
 
-def read_new_interactions(path: str, positives: Mapping[str, Any], usual_value: float) -> NewInteractions:
+def read_new_interactions(path: str, positives: Mapping[str, Any], usual_value: float,
+                          rules: Mapping[str, FileRules] | None = None) -> NewInteractions:
     """Read the interactions in the file, with values and merging rule as in the model's data.
 
     `positives` are the settings of `prepare`: min_value, event_weights, duplicates and has_values. If the data has
-    values but no event weights, rows of a file without values get `usual_value`.
+    values but no event weights, rows of a file without values get `usual_value`. `rules` say how `prepare` read its
+    files; the other columns of these files are ignored.
     """
-    rows = read_rows(path, _KEY, _COLUMNS)
-    rows.refuse_unused(_KEY, (*_COLUMNS, *_OF_PREPARED),
-                       "it has user_id, item_id, value, timestamp and event; leave the "
-                                                      "column out")
+    prepared = rules_for(rules, "interactions")
+    rows = read_rows(path, _KEY, _COLUMNS, rules=prepared)
+    rows.refuse_unused(_KEY, (*_COLUMNS, *_OF_PREPARED, *prepared_columns(prepared)),
+                       "it has user_id, item_id, value, timestamp and event; leave the column out")
     ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     weights = positives.get("event_weights") or {}
     # Data without a value column has 1 per row, or counts with dataset.duplicates=sum.
@@ -74,7 +88,7 @@ def read_new_interactions(path: str, positives: Mapping[str, Any], usual_value: 
     values = _values(rows, weights, 1.0 if counts else usual_value)
     # Rows without a value are positive; min_value applies to rows with a value.
     least = positives.get("min_value") if weights or "value" in rows.columns else None
-    times, are_moments = _times(rows) if "timestamp" in rows.columns else (None, False)
+    times, are_moments = _times(rows, prepared) if "timestamp" in rows.columns else (None, False)
     order = np.arange(len(rows)) if times is None else _in_order(times, ids)
     policy = resolved_policy(positives.get("duplicates") or "auto", weights)
     return NewInteractions(ids["user_id"][order], ids["item_id"][order], values[order],
@@ -104,9 +118,13 @@ def _in_order(times: np.ndarray, ids: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.lexsort((item_hash_ranks(pairs), times))
 
 
-def _times(rows: Rows) -> tuple[np.ndarray, bool]:
+def _times(rows: Rows, rules: Sequence[FileRules]) -> tuple[np.ndarray, bool]:
     """Return the timestamps, int64, and True if they are moments (milliseconds since 1970), False for an order."""
     texts = rows.texts("timestamp")
+    for unit in (one.time for one in rules if one.time):
+        times = _in_unit(rows, texts, unit)
+        if times is not None:
+            return times, unit != "order"
     numeric = [bool(_NUMBER.match(text)) for text in texts]
     for row, text in enumerate(texts):
         if comma := decimal_point_advice(text):
@@ -126,6 +144,26 @@ def _times(rows: Rows) -> tuple[np.ndarray, bool]:
         raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}', read as {unit}, {OUT_OF_RANGE}; repair "
                         f"the row or leave it out")
     return times, unit != "order"
+
+
+def _in_unit(rows: Rows, texts: Sequence[str], unit: str) -> np.ndarray | None:
+    """Return the timestamps in the unit or pattern of the prepared files, int64; None if none of them fits it.
+
+    Raises DataError for the first that does not fit if others do.
+    """
+    connection = ibis.duckdb.connect()
+    try:
+        table = connection.create_table("texts", pa.table({"row": range(len(texts)), "text": pa.array(texts)}))
+        parsed = collect(table.select("row", time=parse(table.text, unit)).order_by("row"))["time"].to_pylist()
+    finally:
+        connection.disconnect()
+    if all(time is None for time in parsed):
+        return None
+    if None in parsed:
+        row = parsed.index(None)
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}' is not a time in '{unit}', as others of the "
+                        f"file and those of the prepared files are; repair the row or leave it out")
+    return np.array(parsed, np.int64)
 
 
 def _unit(rows: Rows, numbers: Sequence[float], texts: Sequence[str]) -> str:

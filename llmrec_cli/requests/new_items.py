@@ -1,13 +1,14 @@
 """New items and users for a model, with texts and attributes made like the model's own."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import FileRules, rules_for
 from llmrec_cli.data.prepared import attribute_matrix
 from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.ingest.readers.sources import is_path
@@ -33,13 +34,13 @@ class NewCatalogue:
 
 
 def new_items(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
-              refuse_known: bool = False) -> NewCatalogue:
+              refuse_known: bool = False, rules: Mapping[str, FileRules] | None = None) -> NewCatalogue:
     """Return the items in the file `items=` that the model does not know.
 
     `texts` is the entry `texts` of the model's manifest. The model keeps its own texts for items that it knows; with
-    `refuse_known` such items raise DataError.
+    `refuse_known` such items raise DataError. `rules` say how `prepare` read its files.
     """
-    rows, rules, notes = _read(named, "item", texts)
+    rows, text_rules, notes = _read(named, "item", texts, rules)
     ids = rows.ids("item_id")
     place = catalogue.find(np.array(ids, object))
     known_rows, fresh = np.flatnonzero(place >= 0), np.flatnonzero(place < 0)
@@ -51,7 +52,7 @@ def new_items(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
         known = format_count(len(known_rows), [ids[n] for n in known_rows])
         notes.append(f"items={named}: the model already knows {known} of "
                      f"{len(ids):,} items and keeps their features from training; train again if they have changed")
-    new = _catalogue(rows, [ids[n] for n in fresh], fresh.tolist(), "item", rules)
+    new = _catalogue(rows, [ids[n] for n in fresh], fresh.tolist(), "item", text_rules)
     mute = int((new.texts == "").sum())
     if mute:
         notes.append(f"items={named}: {mute:,} of {len(fresh):,} new items have no text, so only their attributes "
@@ -59,14 +60,15 @@ def new_items(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
     return NewCatalogue(new, notes, place[known_rows])
 
 
-def new_users(named: str, texts: dict[str, Any] | None, catalogue: Catalogue) -> NewCatalogue:
+def new_users(named: str, texts: dict[str, Any] | None, catalogue: Catalogue,
+              rules: Mapping[str, FileRules] | None = None) -> NewCatalogue:
     """Return the users in the file `users=` that the model does not know.
 
     Their texts are made with the model's template, without {history}, since new users have no history. If the template
     names no columns, the texts are those in the file's column `text`.
     """
-    rows, rules, notes = _read(named, "user", texts)
-    if rules.template is None and "text" not in rows.columns:
+    rows, text_rules, notes = _read(named, "user", texts, rules)
+    if text_rules.template is None and "text" not in rows.columns:
         raise DataError(f"users={named}: these users have no text, and the model scores new users by their text: "
                         f"add a column 'text', or prepare and train with dataset.user_text=<template of columns>")
     ids = rows.ids("user_id")
@@ -75,23 +77,25 @@ def new_users(named: str, texts: dict[str, Any] | None, catalogue: Catalogue) ->
     if len(fresh) < len(ids):
         notes.append(f"users={named}: the model already knows {len(ids) - len(fresh):,} of {len(ids):,} users and uses "
                      f"their history")
-    new = _catalogue(rows, [ids[n] for n in fresh], fresh.tolist(), "user", rules)
-    if rules.template is None:
-        clean, texts_of_rows = strip_html if rules.strip_html else str, rows.texts("text")
-        new.texts[:] = [clean(texts_of_rows[n]).strip()[:rules.max_length] for n in fresh]
+    new = _catalogue(rows, [ids[n] for n in fresh], fresh.tolist(), "user", text_rules)
+    if text_rules.template is None:
+        clean, texts_of_rows = strip_html if text_rules.strip_html else str, rows.texts("text")
+        new.texts[:] = [clean(texts_of_rows[n]).strip()[:text_rules.max_length] for n in fresh]
     return NewCatalogue(new, notes, place[place >= 0])
 
 
-def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, TextRules, list[str]]:
+def _read(named: str, kind: str, texts: dict[str, Any] | None,
+          rules: Mapping[str, FileRules] | None) -> tuple[Rows, TextRules, list[str]]:
     """Return the rows with the column names of the text rules, the rules, and notes about missing columns."""
     if texts is None:
         raise ArtifactError(f"{kind}s={named}: the model has no text rules, since its data was prepared by an older "
                             f"llmrec; prepare the data and train again")
     text_facts = texts[kind]
     inside = tuple(name for name in (*columns_of(text_facts["template"]), *text_facts["attributes"]) if is_path(name))
-    rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"), inside)
+    of_kind = rules_for(rules, f"{kind}s", "interactions")[:1]
+    rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"), inside, of_kind)
     aliases = {theirs: ours for theirs, ours in text_facts["columns"].items() if ours not in rows.columns}
-    rows = Rows(rows.paths, rows.file, rows.line, {aliases.get(name, name): v for name, v in rows.columns.items()})
+    rows = replace(rows, columns={aliases.get(name, name): values for name, values in rows.columns.items()})
     # A new user has no training history, and an item none at all.
     historic = kind == "user" and HISTORY in columns_of(text_facts["template"])
     template_columns = [name for name in columns_of(text_facts["template"]) if not (historic and name == HISTORY)]

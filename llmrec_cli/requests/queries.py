@@ -7,11 +7,13 @@ that contain a '|' need the JSON list.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.requests.files import read_rows
@@ -110,10 +112,16 @@ class IdChecker:
                                 f"on_unknown=error")
 
 
-def read_queries(path: str, strict: IdChecker | None = None) -> RawQueries:
-    """Read the queries in the file of the setting `queries`; with `strict`, unknown ids are errors."""
-    rows = read_rows(path, "queries", _COLUMNS)
-    unknown = [name for name in rows.columns if name not in _COLUMNS]
+def read_queries(path: str, strict: IdChecker | None = None,
+                 rules: Mapping[str, FileRules] | None = None) -> RawQueries:
+    """Read the queries in the file of the setting `queries`; with `strict`, unknown ids are errors.
+
+    The file may be a file of users as `prepare` read it, by `rules`: its other columns are then ignored.
+    """
+    prepared = rules_for(rules, "users", "interactions")
+    rows = read_rows(path, "queries", _COLUMNS, rules=prepared, mapped=("user_id", "group_id"))
+    ignored = prepared_columns(rules_for(rules, "users"))
+    unknown = [name for name in rows.columns if name not in _COLUMNS and name not in ignored]
     if unknown:
         raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], _COLUMNS)}; queries have "
                         f"{', '.join(_COLUMNS)}; rename the column or leave it out")

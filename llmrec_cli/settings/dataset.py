@@ -149,7 +149,9 @@ class DatasetSettings(OptionSettings):
     """File(s) with text and item_id or entity_id: any number of documents per item, in any language. Documents about an
     entity are assigned to items through the links."""
     audit: str = "warn"
-    """warn | strict: effect of warnings of the data audit. warn prints them, strict stops the run."""
+    """warn | strict: effect of warnings of the data audit. warn prints them, strict stops the run, except for warnings
+    that data without a fault may have: unknown items, rejected times, texts in a script that encoder=minilm does not
+    know."""
 
     def problems(self) -> Iterator[str]:
         if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name.startswith("."):

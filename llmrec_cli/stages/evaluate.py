@@ -11,6 +11,7 @@ import numpy as np
 
 from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import stop_unless_first
@@ -216,8 +217,8 @@ def build_protocol(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
                                   int(cfg.candidates.partition(":")[2]), cfg.seed)
     refuse_missing_file(cfg)
     audience = audience_of(data, cfg.audience, cfg.split)
-    return file_candidates(data, audience, read_candidates(cfg.candidates, (f"{audience.kind}_id", "query_id")),
-                           cfg.candidates)
+    candidates = read_candidates(cfg.candidates, (f"{audience.kind}_id", "query_id"), file_rules_of(data.manifest))
+    return file_candidates(data, audience, candidates, cfg.candidates)
 
 
 def refuse_missing_file(cfg: EvaluateConfig) -> None:
@@ -236,7 +237,8 @@ def refuse_test_rows_for_knowledge(cfg: EvaluateConfig) -> None:
     if not cfg.knowledge.on or cfg.split == "valid" or not is_file(cfg.candidates):
         return
     refuse_missing_file(cfg)
-    if read_candidates(cfg.candidates).by_row:
+    facts = read_facts(model_folder((cfg.models or [cfg.model])[0]))
+    if read_candidates(cfg.candidates, rules=file_rules_of(facts)).by_row:
         raise ConfigError(f"candidates={cfg.candidates}: cannot be combined with knowledge=true, because each row of "
                           f"the file is about one interaction of split={cfg.split}, and knowledge=true measures on "
                           f"validation; leave out one of the two")

@@ -22,6 +22,7 @@ from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
+from llmrec_cli.stages.encoder_fit import encoders_in, warn_foreign_script
 from llmrec_cli.stages.resuming import same_inputs
 
 _REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
@@ -35,6 +36,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     encoders = encoders_of(cfg.config)
     same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
     warn_outdated(data.manifest, run_dir)
+    warn_foreign_script(encoders_in(cfg.config), data, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience

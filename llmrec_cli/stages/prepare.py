@@ -43,6 +43,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     from llmrec_cli.ingest.build import build_tables, complete
     from llmrec_cli.ingest.contents import prepared_from
     from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
+    from llmrec_cli.ingest.output.file_rules import file_rules
     from llmrec_cli.ingest.output.manifest import with_files
     from llmrec_cli.ingest.output.row_accounting import Account, print_sentence, print_summary, refuse_warnings
     from llmrec_cli.report.audit import write_audit
@@ -62,6 +63,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
             tables = build_tables(run)
             groups = cluster(run) if cfg.dataset.cluster_users.on else tables.groups
             manifest, audit = complete(run, tables, groups)
+            manifest["file_rules"] = file_rules(run, sources)
         refuse_warnings(account, cfg.dataset.audit == "strict")
         if earlier is None and not cfg.force:
             refuse_shrunk(output, manifest)

@@ -13,6 +13,7 @@ from llmrec_cli.evaluation.pretraining import PretrainingResults, metrics_of, sh
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
+from llmrec_cli.stages.encoder_fit import warn_foreign_script
 from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.training.checkpoint import checkpoint_size, remove_checkpoints
 from llmrec_cli.training.loop import Length, TrainContext, train
@@ -27,6 +28,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = {} if cfg.encoder.begins_at_random else identities(cfg.encoder)
     same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
+    warn_foreign_script([cfg.encoder], data, run_dir)
     started = time.monotonic()
 
     training = data.training("train")

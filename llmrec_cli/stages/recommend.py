@@ -11,6 +11,7 @@ import numpy as np
 
 from llmrec_cli.atomic_files import write_json, writing
 from llmrec_cli.data.catalogue import Catalogue
+from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
@@ -106,7 +107,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
         queries = all_queries(recommender, histories)
     if cfg.reasons:
         print_notes(*refuse_no_reasons(queries, recommender))
-    allowed = allowed_items(cfg, queries, extended.items, extended.listed_N)
+    allowed = allowed_items(cfg, queries, extended.items, extended.listed_N,
+                            file_rules_of(recommender.manifest))
     print_notes(*histories.notes, *allowed.notes)
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
@@ -169,19 +171,19 @@ def memory_of(cfg: RecommendConfig, folder: Path) -> int:
 
 def add_new_items_and_users(cfg: RecommendConfig, recommender: Recommender) -> ExtendedRecommender:
     """Return the recommender with the items of `items=` and the users of `users=` added."""
-    texts = recommender.manifest.get("texts")
+    texts, rules = recommender.manifest.get("texts"), file_rules_of(recommender.manifest)
     extended = ExtendedRecommender(recommender, recommender.items, recommender.users, recommender.listed_N)
     if cfg.users:
         from llmrec_cli.requests.new_items import new_users
 
-        new = new_users(cfg.users, texts, recommender.users)
+        new = new_users(cfg.users, texts, recommender.users, rules)
         extended.users = recommender.users.extended(new.catalogue)
         print_notes(*new.notes)
     if cfg.items:
         # Only where they are needed: the readers of files take half a second to load.
         from llmrec_cli.requests.new_items import new_items
 
-        new = new_items(cfg.items, texts, recommender.items, refuse_known=cfg.on_unknown == "error")
+        new = new_items(cfg.items, texts, recommender.items, cfg.on_unknown == "error", rules)
         print_notes(*new.notes)
         # Items in the file count as listed again.
         extended.listed_N = extended.listed_N | np.isin(np.arange(len(recommender.items)), new.known_rows)
@@ -197,7 +199,9 @@ def load_queries(cfg: RecommendConfig, extended: ExtendedRecommender) -> RawQuer
     checker = None
     if cfg.on_unknown == "error":
         checker = IdChecker(extended.items, extended.users, extended.recommender.groups)
-    return inline_query(cfg.query, checker) if cfg.queries is None else read_queries(cfg.queries, checker)
+    if cfg.queries is None:
+        return inline_query(cfg.query, checker)
+    return read_queries(cfg.queries, checker, file_rules_of(extended.recommender.manifest))
 
 
 def has_user_or_group(queries: RawQueries) -> bool:

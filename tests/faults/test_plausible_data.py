@@ -174,8 +174,8 @@ def test_85_data_smaller_than_half_of_the_previous_needs_force(llmrec):
     before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
     done, after = prepare(llmrec, "dataset.interactions=short.csv", "split=none")
     assert done.code == 7
-    assert "less than half of the 60 rows that 'night' was prepared from" in done.err
-    assert "mode=append" in done.err
+    assert "have 29 rows of interactions, less than half of the 60 rows that 'night' was prepared from" in done.err
+    assert "For new rows, mode=append was probably meant" in done.err
     assert "force=true" in done.err
     assert after == before
     assert prepare(llmrec, "dataset.interactions=short.csv", "split=none", "force=true")[1]["counts"]["read"] == 29

@@ -14,7 +14,7 @@ Keys are stable. Numbers are finite, shares are from 0 to 1, times are ISO 8601 
 - `time`: unit, edges, and counts by split for each bin between two edges; null without timestamps
 - `values`: values (up to 20 distinct ones) or edges (of 20 bins), and counts by split
 - `texts`: for item, user, and group where a file describes groups: num, empty, empty_share, title_is_id, lengths,
-  longest, duplicated, scripts
+  longest, duplicated, scripts (with `letters`, the share of the letters in each script)
 - `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: the report of `ingest.knowledge` on
   links and on contradictions between items and entities; the `note` of each example link is in `notes` too
 - `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning), note and not_checked,
@@ -31,8 +31,7 @@ from typing import Any
 from ibis.backends import BaseBackend
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.ingest.audit import health
-from llmrec_cli.ingest.audit import ids as placeholders
+from llmrec_cli.ingest.audit import health, placeholders
 from llmrec_cli.ingest.audit import leakage as leaks
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.audit.leakage import count, group_leakage
@@ -123,7 +122,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     per_user = count_by_split(rows, "user", newest=bool(unit) and not split.by_cutoff)
     per_item = count_by_split(rows, "item")
     users, items = InteractionCounts(per_user), InteractionCounts(per_item)
-    suspect = placeholders.warnings(folder, per_user, per_item)
+    suspect = placeholders.warnings(folder, per_user, per_item, account.busy_users)
     sizes = {name: part.size for name, part in parts.items()}
     out: dict[str, Any] = {
         "format": _FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
@@ -146,6 +145,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     account.warnings += leaks.warnings(out["leakage"]) + health.warnings(out, split, account.counts)
     account.warnings += suspect
     account.warnings += [one.sentence() for one in ties if one.many]
-    account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(out)
+    account.caution(*health.cautions(out))
+    account.notes += notes(account, unit, dataset.time_unit) + health.notes(out)
     account.notes += [one.sentence() for one in ties if one.tied and not one.many]
     return {**out, "warnings": list(account.warnings), "notes": list(account.notes)}

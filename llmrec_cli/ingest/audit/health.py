@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.data.scripts import ADVICE, foreign_script
+from llmrec_cli.settings.encoder import MiniLMSettings
 from llmrec_cli.settings.split import SplitSettings
 
 _MANY_REPEATED, _SAME_FOR_MOST = 0.2, 0.5
@@ -28,6 +30,15 @@ def warnings(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, i
     lines += [_nothing_held_out(part, split) for part in _empty_parts(audit, split)]
     lines += _dominated(audit) + _cold(audit, split, counts) + _same_texts(audit)
     return lines
+
+
+def cautions(audit: dict[str, Any]) -> list[str]:
+    """Return warnings about later commands: the usual encoder was not trained on the script of the item texts."""
+    usual = MiniLMSettings()
+    scripts = audit["texts"]["item"]["scripts"]
+    foreign = foreign_script(scripts["letters"], usual.scripts) if scripts else ""
+    return [f"item texts: {foreign}, but encoder={usual.kind}, the usual one of finetune and pretrain, was trained on "
+            f"{' and '.join(usual.scripts)} texts; {ADVICE}"] if foreign else []
 
 
 def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:

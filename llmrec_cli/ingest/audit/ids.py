@@ -1,96 +1,26 @@
-"""Suspicious ids: placeholders, users with far too many interactions, and ids that two files write differently.
+"""Suspicious ids: ids that two files write differently, or one file in two spellings, and ids that a file lacks.
 
 Ids are never normalised: '104.0' and '104' may be two items. But if one file has the first form and another file has
 the second, the user should know before training, since the catalogue may contain every item twice.
 """
 
-import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import ibis
 from ibis.expr.types import StringColumn, Table
 
-from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.contents import Contents, Preparation
-from llmrec_cli.ingest.engine import collect, materialise, size
+from llmrec_cli.ingest.engine import collect, materialise, scalar, size
 from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.knowledge.links import Graph
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
-from llmrec_cli.settings.typed_lists import list_setting
 
-_NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
-          "visitor", "not set", "notset", "missing", "-1")
-"""Ids that exports write for a missing user or item, in lower case and without surrounding punctuation."""
-_LARGE, _TIMES, _ENOUGH = 0.05, 3, 100
-"""A user is outsized above this share of the interactions and this many times the mean, given this many rows."""
-_ZERO_TIMES = 10
-_AROUND = r"[\s\"'()<>\[\]{}._?-]+"
-_NUM_EXAMPLES = 5
-
-
-def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
-    """Return warnings about placeholders and outsized users from the interactions of each split by user and item."""
-    lines = []
-    for kind, table in (("user", per_user), ("item", per_item)):
-        sized = table.select(kind, size=table.train + table.valid + table.test)
-        rows = _placeholders(folder, kind, sized)
-        if rows:
-            named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_NUM_EXAMPLES])
-            setting = list_setting(f"dataset.drop_{kind}s", [row["id"] for row in rows])
-            lines.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
-                         f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
-                         f"{', ...' if rows[_NUM_EXAMPLES:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} "
-                         "out")
-    return lines + _outsized(folder, per_user)
-
-
-def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any]]:
-    """Return id and number of interactions of the users or items whose id is a placeholder, most first."""
-    named = folder.table(f"{kind}s").select(kind, id=f"{kind}_id").inner_join(sized, kind)
-    # Blanks and quotes around a word are removed; the sign of "-1" is not.
-    bare = named.id.lower().re_replace(r"^" + _AROUND, "").re_replace(_AROUND + "$", "")
-    plain = named.id.lower().strip()
-    suspect = named.filter(bare.isin(list(_NAMES)) | plain.isin(list(_NAMES)) | (bare == ""))
-    rows = collect(suspect.order_by(ibis.desc("size"), "id").select("id", "size")).to_pylist()
-    return rows + _zero(named, kind)
-
-
-def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
-    """Return the id 0 where it looks like a placeholder: other ids are words, or user 0 has many times the mean.
-
-    Items are not compared with the mean, since popular items have many times the mean.
-    """
-    zero = collect(named.filter(named.id.isin(["0", "0.0"])).select("id", "size")).to_pylist()
-    if not zero:
-        return []
-    others = named.filter(~named.id.isin(["0", "0.0"]))
-    [about] = collect(others.agg(num=others.count(), numbers=others.count(where=others.id.re_search("^-?[0-9.]+$")),
-                                 mean=others["size"].mean())).to_pylist()
-    words = about["num"] and about["numbers"] < about["num"]
-    outsized = _ZERO_TIMES * about["mean"] if kind == "user" and about["mean"] else math.inf
-    return [row for row in zero if words or row["size"] > outsized]
-
-
-def _outsized(folder: Folder, per_user: Table) -> list[str]:
-    sized = per_user.select("user", size=per_user.train + per_user.valid + per_user.test)
-    [all_] = collect(sized.agg(num=sized.count(), total=sized["size"].sum())).to_pylist()
-    total = int(all_["total"] or 0)  # DuckDB's sums are decimals.
-    if total < _ENOUGH:
-        return []
-    least = max(_LARGE * total, _TIMES * total / all_["num"])
-    rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
-    names = folder.entities("user", [row["user"] for row in rows[:_NUM_EXAMPLES]])
-    examples = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_NUM_EXAMPLES]]
-    return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
-            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in examples]
-
-
+_NUM_PAIRS = 3
 _FEW = 0.1
 """Share of common ids below which two files probably belong to different data sets."""
 _LEAST = 0.01
@@ -98,6 +28,9 @@ _LEAST = 0.01
 _NFC = "write ids in NFC"
 _MOST = 200_000
 """Most non-ASCII ids that are compared after Unicode normalisation."""
+_CASE, _BLANKS = "in lower case", "without blanks at the ends"
+_SURE = (_CASE, _BLANKS, "without '.0', case and blanks")
+"""Forms in which any two equal ids are probably one: the warning needs no smallest share of the ids."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
 
 
@@ -110,6 +43,7 @@ class IdPair:
     what, ids : name of the first file's ids, and a table with `id`
     where, expected : name of the ids of the other file, and a table with `id`
     few : whether few common ids are a fault by themselves
+    whole : whether the other file should have all ids, so that missing ones are worth a caution
     """
 
     what: str
@@ -117,6 +51,7 @@ class IdPair:
     where: str
     expected: Table
     few: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,66 +79,78 @@ def _without_zeros(text: StringColumn) -> StringColumn:
 _FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
     ("without '.0' at the end", "export ids as text or as whole numbers: a column with gaps became floating point",
      _without_zero),
-    ("in lower case", "write ids in the same case in all files", lambda text: text.lower()),
-    ("without blanks at the ends", "remove the blanks", _without_blanks),
+    (_CASE, "write ids in the same case in all files", lambda text: text.lower()),
+    (_BLANKS, "remove the blanks", _without_blanks),
     ("without leading zeros", "export ids as text: as numbers they lose leading zeros", _without_zeros),
     ("without '.0', case, blanks and leading zeros", "export ids as text, the same in all files",
      lambda text: _without_zeros(_without_zero(_without_blanks(text))).lower()))
 
 
-def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
-    """Yield a warning for each pair of files whose ids probably should match and do not."""
+def warn_of_pairs(pairs: Iterable[IdPair], account: Account) -> None:
+    """Add a warning for each pair of files whose ids probably should match and do not."""
     for pair in pairs:
         ids = materialise(pair.ids.select("id").distinct())
         missing = materialise(ids.anti_join(pair.expected.select("id"), "id"))
         num, num_missing = size(ids), size(missing)
         least = max(1, _LEAST * num)
-        if num_missing < least:
+        if not num_missing:
             continue
         expected = materialise(pair.expected.select("id").distinct())
         # The cause that makes most ids match is reported.
-        causes = sorted([cause for cause in _causes(missing, expected) if cause.count >= least],
-                        key=lambda cause: -cause.count)
+        causes = sorted([cause for cause in _causes(missing, expected, only_sure=num_missing < least)
+                         if cause.count >= least or cause.words in _SURE], key=lambda cause: -cause.count)
         if causes:
-            yield _cause_sentence(pair, num, num_missing, causes[0])
+            account.warnings.append(_cause_sentence(pair, num, num_missing, causes[0]))
+        elif num_missing < least:
+            continue
         elif pair.few and num - num_missing < _FEW * num:
-            yield _few_sentence(pair, num, num - num_missing, missing, expected)
+            account.warnings.append(_few_sentence(pair, num, num - num_missing, missing, expected))
+        elif pair.whole:
+            account.caution(_unknown_sentence(pair, num, num_missing, missing))
 
 
-def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
-    """Yield a warning when ids in the column `codes` of one table differ only by '.0', case or blanks.
+def doubled_ids(what: str, ids: Table, codes: str, where: str = "the interactions") -> Iterator[str]:
+    """Yield a warning when ids in the column `codes` of one table, of `where`, differ only by '.0', case or blanks.
 
-    This happens when one of several files was exported in another way than the rest.
+    This happens when one of several files was exported in another way than the rest, or ids were typed.
     """
     ids = ids.select(id=codes)
     if not _collisions(ids, _normalise)[0]:
         return
     num = size(ids)
     candidates = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
-             (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _normalise))]
-    collisions, example, words, remedy = max(candidates, key=lambda one: one[0])
-    if collisions >= max(1, _LEAST * num):
-        first, second = map(shown_id, example)
-        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of the interactions would equal another one {words} "
-               f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
+             (*_FORMS[:3], (_SURE[-1], "export ids as text, the same in all files", _normalise))]
+    collisions, examples, words, remedy = max(candidates, key=lambda one: one[0])
+    if collisions >= (1 if words in _SURE else max(1, _LEAST * num)):
+        listed = ", ".join(f"'{shown_id(first)}' and '{shown_id(second)}'" for first, second in examples)
+        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of {where} would equal another one {words} "
+               f"({listed}{', ...' if collisions > len(examples) else ''}), so they may be the same {what}; {remedy}")
 
 
 def _normalise(text: StringColumn) -> StringColumn:
     return _without_zero(_without_blanks(text)).lower()
 
 
-def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, tuple[str, str]]:
-    """Return how many ids become equal to another id in a form, and the first two that do."""
-    alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max())
-    alike = alike.filter((alike.num > 1) & (alike.form != ""))
-    [summary] = collect(alike.agg(num=(alike.num - 1).sum(), first=alike["first"].min(),
-                                second=alike.second.argmin(alike["first"]))).to_pylist()
-    return int(summary["num"] or 0), (summary["first"] or "", summary["second"] or "")
+def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, list[tuple[str, str]]]:
+    """Return how many ids become equal to another id in a form, and the first pairs that do.
+
+    Ids that differ in letter case count only if one of them has letters of one case: random codes such as 'aB3x' and
+    'Ab3X' are different ids.
+    """
+    plain = (ids.id == ids.id.lower()) | (ids.id == ids.id.upper())
+    alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max(),
+                                                plain=plain.any())
+    alike = alike.filter((alike.num > 1) & (alike.form != "") & alike.plain)
+    total = scalar((alike.num - 1).sum()) or 0
+    pairs = collect(alike.order_by("first").limit(_NUM_PAIRS)).to_pylist() if total else []
+    return int(total), [(row["first"], row["second"]) for row in pairs]
 
 
-def _causes(missing: Table, expected: Table) -> Iterator[Cause]:
+def _causes(missing: Table, expected: Table, only_sure: bool) -> Iterator[Cause]:
     """Yield the causes; of causes that explain equally many ids, the one to report comes first."""
     for words, remedy, form in _FORMS:
+        if only_sure and words not in _SURE:
+            continue
         ours = missing.select(ours="id", form=form(missing.id))
         theirs = expected.select(theirs="id", form=form(expected.id))
         met = ours.filter(ours.form != "").inner_join(theirs, "form")
@@ -212,6 +159,8 @@ def _causes(missing: Table, expected: Table) -> Iterator[Cause]:
                                     theirs=first.theirs.argmin(first.ours))).to_pylist()
         if matches["count"]:
             yield Cause(words, remedy, matches["count"], (matches["ours"], matches["theirs"]))
+    if only_sure:
+        return
     by_form = {unicodedata.normalize("NFC", text): text for text in _beyond_ascii(expected)}
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
@@ -249,14 +198,31 @@ def _few_sentence(pair: IdPair, num: int, shared: int, missing: Table, expected:
             f"differently?")
 
 
-def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> list[str]:
-    """Return warnings about ids that two files share; `rows` are the split interactions."""
+def _unknown_sentence(pair: IdPair, num: int, num_missing: int, missing: Table) -> str:
+    ids = collect(missing.order_by("id").limit(_NUM_PAIRS))["id"].to_pylist()
+    listed = ", ".join(f"'{shown_id(text)}'" for text in ids)
+    return (f"{num_missing:,} of {num:,} {pair.what} have no row in {pair.where} ({listed}"
+            f"{', ...' if num_missing > len(ids) else ''}), so they have no text; is the file complete, and as new as "
+            f"the interactions?")
+
+
+def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> None:
+    """Add warnings about ids that two files share; `rows` are the split interactions."""
     coded, sources = contents.interactions.coded, run.interactions.sources
-    return [*id_warnings(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
-                                  contents.documents)),
-            *doubled_ids("users", coded.users, "user_id"), *doubled_ids("items", coded.items, "item_id"),
-            *list_warnings("users", coded.users, "user_id", sources),
-            *list_warnings("items", coded.items, "item_id", sources)]
+    warn_of_pairs(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
+                           contents.documents), run.account)
+    run.account.warnings += [*_all_doubled("user", coded.users, contents), *_all_doubled("item", coded.items, contents),
+                             *list_warnings("users", coded.users, "user_id", sources),
+                             *list_warnings("items", coded.items, "item_id", sources)]
+
+
+def _all_doubled(kind: str, ids: Table, contents: Contents) -> Iterator[str]:
+    """Yield a warning about ids of the interactions that are doubled, or else about those of the file of the kind."""
+    warned = list(doubled_ids(f"{kind}s", ids, f"{kind}_id"))
+    rows = contents.described[kind].rows
+    yield from warned
+    if not warned and rows is not None:
+        yield from doubled_ids(f"{kind}s", rows, f"{kind}_id", f"dataset.{kind}s")
 
 
 def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[str, Descriptions],
@@ -269,7 +235,7 @@ def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[s
     for kind, ids in logged.items():
         file_ids = described_ids[kind]
         if file_ids is not None:
-            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids)
+            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids, whole=kind == "item")
     for kind, codes in (("item", coded.items), ("user", coded.users)) if is_given else ():
         trained, held = (rows.filter(part).select(kind).distinct().inner_join(codes, kind).select(id=f"{kind}_id")
                          for part in (rows.split == 0, rows.split > 0))

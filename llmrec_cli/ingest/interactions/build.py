@@ -25,6 +25,7 @@ from llmrec_cli.ingest.interactions.filters import (
 from llmrec_cli.ingest.interactions.id_codes import FIRST, CodedRows, encode
 from llmrec_cli.ingest.interactions.order import ORDER, with_ties
 from llmrec_cli.ingest.interactions.splits import LEAKED, SplitRows
+from llmrec_cli.ingest.interactions.suspicious_rows import warn_of_rejected_times, warn_of_suspicious_rows
 from llmrec_cli.ingest.interactions.temporal import find_far_rows
 from llmrec_cli.ingest.output.append import EarlierData, refuse_overlap
 from llmrec_cli.ingest.output.row_accounting import Account
@@ -154,7 +155,10 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
     if policy == "error":
         refuse_duplicates(raw, staged)
     selected = select(coded, settings, raw.unit, raw.names)
-    account.warnings += [far.sentence(raw.unit) for far in find_far_rows(selected.rows, raw)]
+    far_rows = find_far_rows(selected.rows, raw)
+    account.warnings += [far.sentence(raw.unit) for far in far_rows]
+    warn_of_suspicious_rows(coded, selected.rows, raw.unit, far_rows, account)
+    warn_of_rejected_times(raw.files, staged.rejects, account)
     merged = merge_duplicates(coded.with_rows(selected.rows), policy, PAIR if raw.is_presplit else PAIR[1:])
     positives, negatives, weak = divide_by_value(merged, settings)
     rows = k_core(positives, settings.min_user_interactions, settings.min_item_interactions)

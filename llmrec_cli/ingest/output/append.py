@@ -295,6 +295,6 @@ def refuse_shrunk(output: Path, manifest: dict[str, Any]) -> None:
     num_now = int(manifest["counts"]["read"])
     if same and 2 * num_now < num_before:
         raise GateRefused(f"{output}: these files have {num_now:,} rows of interactions, less than half of the "
-                          f"{num_before:,} rows that '{manifest['name']}' was prepared from, so they may be a "
-                          f"truncated export; nothing was written. mode=append adds these files to the prepared data, "
-                          f"force=true replaces it, dataset.name=<another> keeps both")
+                          f"{num_before:,} rows that '{before['name']}' was prepared from; nothing was written. For "
+                          f"new rows, mode=append was probably meant: it adds them. If they should be all rows, the "
+                          f"export may be truncated. force=true replaces, dataset.name=<another> keeps both")

@@ -29,9 +29,20 @@ class Account:
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """Likely faults; with dataset.audit=strict any warning stops the run."""
+    """Likely faults; with dataset.audit=strict any warning that is not in `cautions` stops the run."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """Name of a count -> the first ids that it counts."""
+    cautions: set[str] = field(default_factory=set)
+    """The warnings that do not stop a strict run, since data without a fault may have them too."""
+    busy_users: set[str] = field(default_factory=set)
+    """Ids of users that a warning about too many interactions names."""
     formats: dict[str, str] = field(default_factory=dict)
     """Path of a file -> what was detected about its format."""
+
+    def caution(self, *sentences: str) -> None:
+        """Add warnings that do not stop a strict run."""
+        self.warnings += sentences
+        self.cautions |= set(sentences)
 
 
 def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
@@ -128,9 +139,10 @@ def _round_up(share: float) -> str:
 
 
 def refuse_warnings(account: Account, strict: bool) -> None:
-    """Raise DataError with all warnings if dataset.audit=strict (`strict`)."""
-    if strict and account.warnings:
-        sentences = "\n".join(f"  {sentence}" for sentence in account.warnings)
+    """Raise DataError with all warnings about likely faults if dataset.audit=strict (`strict`)."""
+    faults = [sentence for sentence in account.warnings if sentence not in account.cautions]
+    if strict and faults:
+        sentences = "\n".join(f"  {sentence}" for sentence in faults)
         raise DataError(f"dataset.audit=strict: nothing was written because of these warnings:\n{sentences}\n"
                         f"Repair the data, or set dataset.audit=warn to write it anyway")
 

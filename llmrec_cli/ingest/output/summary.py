@@ -1,12 +1,13 @@
 """Counts of the kept interactions, made before they are written. The audit makes all counts that need another pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.audit.folder import SHOWN, shorten
 from llmrec_cli.ingest.engine import collect, size
 from llmrec_cli.ingest.interactions.id_codes import UNNAMED
 from llmrec_cli.ingest.interactions.order import count_ties
@@ -40,9 +41,13 @@ def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], 
         counts[f"{kind}s"] = sum(ranks.values())
         counts[f"{kind}s_cold"] = sum(n for rank, n in ranks.items() if 0 < rank < UNNAMED)
         counts[f"{kind}s_without_interactions"] = ranks.get(UNNAMED, 0)
+        account.examples[f"{kind}s_without_interactions"] = _examples(
+            catalogue.filter(catalogue["rank"] == UNNAMED), kind, counts[f"{kind}s_without_interactions"])
         described_rows = described[kind].rows
         if described_rows is not None:
-            counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(described_rows, f"{kind}_id"))
+            unknown = catalogue.anti_join(described_rows, f"{kind}_id")
+            counts[f"{kind}s_not_in_file"] = size(unknown)
+            account.examples[f"{kind}s_not_in_file"] = _examples(unknown, kind, counts[f"{kind}s_not_in_file"])
     if unit:
         counts |= count_ties(rows)
 
@@ -60,9 +65,23 @@ def _by_rank(catalogue: Table) -> dict[Any, int]:
     return {row["rank"]: row["number"] for row in rows}
 
 
-def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
+def _examples(rows: Table, kind: str, number: int) -> list[str]:
+    """Return the first ids of `number` users or items, in order."""
+    ids: list[str] = collect(rows.order_by(f"{kind}_id").limit(SHOWN).select(id=f"{kind}_id"))["id"].to_pylist() \
+        if number else []
+    return ids
+
+
+def _named(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]], key: str) -> str:
+    """Return the examples of a count's ids for a sentence, "" without any: " ('a', 'b', ...)"."""
+    ids = examples.get(key, ())
+    listed = ", ".join(f"'{shorten(text)}'" for text in ids)
+    return f" ({listed}{', ...' if counts[key] > len(ids) else ''})" if ids else ""
+
+
+def notes(account: Account, unit: str, chosen_unit: str) -> list[str]:
     """Return notes on the counts, one sentence each."""
-    lines = []
+    lines, counts, examples = [], account.counts, account.examples
     if unit and chosen_unit == "auto":
         lines.append(f"timestamps are read in the unit '{unit}'; if that is wrong, set dataset.timestamp_unit")
     for kind in ("item", "user"):
@@ -70,14 +89,16 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
             lines.append(f"{counts[f'{kind}s_cold']:,} cold {kind}s: in validation or test, not in training")
         if counts.get(f"{kind}s_not_in_file"):
             lines.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
-                         f"they stay in the data, without text")
+                         f"they stay in the data, without text"
+                         f"{_named(counts, examples, f'{kind}s_not_in_file')}")
         if counts.get(f"{kind}s_rejected"):
             lines.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s rejected; listed in rejects.parquet")
         if counts.get(f"{kind}s_repeated"):
             lines.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
                          f"column by column: {MERGED}")
         if counts.get(f"{kind}s_without_interactions"):
-            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no interactions left")
+            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no interactions left"
+                         f"{_named(counts, examples, f'{kind}s_without_interactions')}")
     if counts.get("items_without_text"):
         share = counts["items_without_text"] / counts["items"]
         lines.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")

@@ -38,6 +38,8 @@ class RawFile:
     notes: list[str] = field(default_factory=list)
     file_names: dict[str, str] = field(default_factory=dict)
     """Present column, by our name -> its name in the file."""
+    columns: tuple[str, ...] = ()
+    """Names of all columns in the file; of JSON lines read hastily, those of the first objects."""
 
 
 def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> RawFile:
@@ -47,7 +49,7 @@ def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...
         names, records = source.read(source)
         places = locate(source, names, required, optional)
         return RawFile(source, _with_rest(source, names, places, rest), _only(records),
-                       mapped_columns=frozenset(mapped_columns(source, names)))
+                       mapped_columns=frozenset(mapped_columns(source, names)), columns=tuple(names))
     ours = (*required, *optional)
     absent: frozenset[str] = frozenset()
     file = open_parquet(source) if source.format == "parquet" else None
@@ -80,7 +82,8 @@ def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...
     elif file is None:
         rows = _of_json(source, names, absent, flat)
     return RawFile(source, places, rows, None if nested else file, absent,
-                   frozenset(mapped_columns(source, nested.all_names)), nested, notes, file_names)
+                   frozenset(mapped_columns(source, nested.all_names)), nested, notes, file_names,
+                   tuple(plain_names(source, names)))
 
 
 def _with_rest(source: Source, names: list[str], places: dict[str, int], rest: bool) -> dict[str, int]:

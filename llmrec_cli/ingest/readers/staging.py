@@ -59,6 +59,7 @@ class StagedFiles:
     notes : notes on how the files were read
     num_exploded : number of arrays whose entries became rows
     present : the names of `names` that each source has
+    columns : names of all columns that each source has in the file
     order_is_time : True if dataset.columns.order replaces missing timestamps
     """
 
@@ -74,6 +75,7 @@ class StagedFiles:
     notes: list[str] = field(default_factory=list)
     num_exploded: int = 0
     present: list[set[str]] = field(default_factory=list)
+    columns: list[tuple[str, ...]] = field(default_factory=list)
     order_is_time: bool = False
     rejects: Rejects = field(init=False)
 
@@ -119,7 +121,7 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
               if source.columns.get(ours, ours) != ours and source.columns_key}
     staged = StagedFiles(path, sources, names, aliases=aliases, wanted=wanted,
                     used={ours for file in opened for ours in file.mapped_columns},
-                    present=[set(file.places) for file in opened])
+                    present=[set(file.places) for file in opened], columns=[file.columns for file in opened])
     with _Writer(path, len(names)) as writer:
         for number, file in enumerate(opened):
             listed = _as_direct(number, file) if direct else None

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from llmrec_cli.ingest.audit.texts import NAMES, Scripts
+from llmrec_cli.data.scripts import NAMES, Scripts
 
 
 def dominant(*texts: str) -> dict[str, int]:
