@@ -152,8 +152,10 @@ def _option_help(command: str, group: str, name: str, config_dir: str | None) ->
 
 
 def nested_settings(cls: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield key, value and meaning of each setting of a dataclass, nested ones too, except for config groups, `kind` and
-    the search space."""
+    """Yield key, value and meaning of each setting of a dataclass, nested ones too.
+
+    Config groups, `kind` and the search space are left out.
+    """
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, value = hints[field.name], values.get(field.name)

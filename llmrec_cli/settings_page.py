@@ -24,10 +24,10 @@ _PAGE = """# Settings
 llmrec finetune --help head=ease
 ```
 
-prints the part of this page about one option. `make docs` writes the page from the code: every command with its own settings, then
-every config group (`head=`, `encoder=`, ...) with its options. Settings are given as `key=value`; an empty default is an empty text.
-`head.search.<setting>=` changes the ranges for tuning. `llmrec --help` has what every command takes beside its settings: `experiment=`,
-`plugins=`, `--config-dir`, `--multirun`.
+prints the part of this page about one option. `make docs` writes the page from the code: every command with its own
+settings, then every config group (`head=`, `encoder=`, ...) with its options. Settings are given as `key=value`; an
+empty default is an empty text. `head.search.<setting>=` changes the ranges for tuning. `llmrec --help` lists
+`experiment=`, `plugins=`, `--config-dir` and `--multirun`, which every command takes too.
 """
 _EVERY_COMMAND = ("run_dir", "settings", "debug")
 
@@ -89,8 +89,9 @@ def _code(text: str) -> str:
 def _escaped(text: str) -> str:
     """Return text for a cell: bars, angle brackets and asterisks outside of code are no markup."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part.replace("|", "\\|") if part.startswith("`") else re.sub(r"([|<>*_\[\]])", r"\\\1", part)
-                   for part in parts)
+    # Entities, since a backslash before a bracket < is printed by some programs.
+    return "".join(part.replace("|", "\\|") if part.startswith("`") else re.sub(r"([|*_\[\]])", r"\\\1", part)
+                   .replace("<", "&lt;").replace(">", "&gt;") for part in parts)
 
 
 if __name__ == "__main__":
