@@ -69,8 +69,9 @@ def stage() -> None:
 
 def main(folder: str) -> int:
     """Build the site in a folder; warnings, such as a link that leads nowhere, are errors."""
+    folder = str(Path(folder).resolve())
     stage()
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(Path(folder).resolve())]
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder]
     # Material prints an advertisement of another program otherwise.
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}).returncode
 
