@@ -89,8 +89,8 @@ def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(grou
     command = "finetune" if name in WITHOUT_LAYERS else commands_of(group)[0]
     alone = [] if group == "head" else {"encoder": ["head=two_tower"], "peft": ["head=two_tower"]}.get(group, [])
     typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" and name not in NEEDED else [])]
-    built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else
-                            [*typed, *NEEDED["files"]]), group)
+    files = ["dataset=files", "dataset.train=a", "dataset.test=b"] if name == "given" else NEEDED["files"]
+    built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else [*typed, *files]), group)
     file = configs_dir() / group / f"{name}.yaml"
     content, schema = content_of(file) if file.exists() else ({}, name)
     assert type(built) is CONFIG_GROUPS[group][schema]
