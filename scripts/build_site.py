@@ -26,7 +26,8 @@ _CSS = """/* Tables of settings and code in cells wrap on narrow screens. */
 .md-typeset table:not([class]) th:first-child { min-width: 8rem; }
 @media (max-width: 30em) {
   .md-typeset table:not([class]) :is(th, td) { padding: .5em; }
-  .md-typeset table:not([class]) :is(th, th:first-child) { min-width: 3.5rem; }
+  .md-typeset table:not([class]) th { min-width: 3.5rem; }
+  .md-typeset table:not([class]) th:first-child { min-width: 5rem; }
 }
 """
 

@@ -17,7 +17,7 @@ NAMES = pages()
 
 
 def test_links_follow_the_pages_to_their_names_on_the_site():
-    page = "[Data](../data/README.md#splits), [`here`](heads.md), [why](decisions/index.md), [bench](../benchmarks/a.py)"
+    page = "[Data](../data/README.md#splits), [`here`](heads.md), [why](decisions/index.md), [bench](../benchmarks/)"
     assert rewrite(page, DOCS / "index.md", NAMES) == (
         "[Data](data.md#splits), [`here`](heads.md), [why](decisions/index.md), bench")
     assert rewrite("[why](../docs/decisions/index.md)", ROOT / "data/README.md", NAMES) == "[why](decisions/index.md)"
