@@ -101,10 +101,15 @@ def main() -> None:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        code = report_error(ResourceError(f"{arguments[0]}: out of memory ({reason}); choose smaller settings, smaller "
-                                          f"data, or a machine with more memory"), arguments)
+        code = report_error(out_of_memory(arguments[0], error), arguments)
     sys.exit(code)
+
+
+def out_of_memory(command: str, error: BaseException) -> ResourceError:
+    """Return the error of a command for an exception of a library that ran out of memory."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ResourceError(f"{command}: out of memory ({reason}); choose smaller settings, smaller data, or a machine "
+                         f"with more memory")
 
 
 def print_notes(error: BaseException, otherwise: str = "") -> None:
@@ -162,6 +167,7 @@ def run(arguments: Sequence[str]) -> int:
     several = bool({"--multirun", "-m"} & set(options))
     if (printed := option(options, "--cfg", "-c")) is not None:
         return print_config(command, typed, folder, printed, several)
+    signal.signal(signal.SIGTERM, _terminated)
     if several:
         return run_several(command, typed, folder)
     from llmrec_cli.config import compose
@@ -275,7 +281,6 @@ def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
     from llmrec_cli.run_dir import NoRunDir, RunDir
     from llmrec_cli.run_start import close_run, open_run, tracking_of
 
-    signal.signal(signal.SIGTERM, _terminated)
     if not settings.has_run_dir:
         run_in(NoRunDir(), command, settings)
         return Path(os.devnull)

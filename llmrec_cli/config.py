@@ -48,11 +48,13 @@ class Run:
     label: str
 
 
-def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -> Any:
-    """Return the settings of `command` for a command line, or raise ConfigError with all problems."""
+def compose(command: str, typed: Sequence[str], config_dir: str | None = None,
+            python_values: Mapping[str, Any] | None = None) -> Any:
+    """Return the settings of `command` for a command line, with `python_values` set over it under the same keys, or
+    raise ConfigError with all problems."""
     if _is_resumed(command, typed):
         return resumed_settings(command, typed)
-    (changes,), problems = to_changes(command, typed, config_dir)
+    (changes,), problems = to_changes(command, typed, config_dir, python_values=python_values)
     return _settings(command, apply_changes(command, changes, problems), changes, problems)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.keys import (
@@ -40,25 +41,29 @@ from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings_files import SETTINGS, files_of, settings_changes
 from llmrec_cli.suggestions import bare_words, unknown_setting
-from llmrec_cli.typed_values import MAX_RUNS, divided, typed_values
+from llmrec_cli.typed_values import MAX_RUNS, divided, python_value, typed_values
 
 _PLUGINS = "plugins"
 
 
-def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None,
-               several: bool = False) -> tuple[list[list[Change]], list[str]]:
+def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None, several: bool = False,
+               python_values: Mapping[str, Any] | None = None) -> tuple[list[list[Change]], list[str]]:
     """Return the changes of each run for a command line, and the problems of overrides that are left out.
 
-    There is one run. With `several`, commas separate values and every combination is a run.
+    There is one run. With `several`, commas separate values and every combination is a run. `python_values` are set
+    over the command line, under the same keys.
     """
+    python_values = python_values or {}
     require_distinct(config_dir)
     typed = with_words(command, typed)
     below, problems = _of_settings_files(command, typed, config_dir)
     typed, alone = bare_words(command, [text for text in typed if text.partition("=")[0] != SETTINGS])
     problems = alone + problems
     chosen = [change.path[0] for change in below if change.action != "set"]
+    chosen += [key for key in python_values if key in CONFIG_GROUPS]
     named, rest = expand_experiment(command, typed, config_dir, chosen)
-    texts = [*(override.text for override in named), *(change.text for change in below), *rest]
+    texts = [*(override.text for override in named), *(change.text for change in below), *rest,
+             *(f"{key}={value}" for key, value in python_values.items())]
     problems += _without_tuning(texts)
     options = _option_classes(texts)
     alternatives: list[list[Change]] = []
@@ -75,6 +80,11 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
         except ConfigError as error:
             where = f"{override.origin}: " if override.origin else ""
             problems += [f"{where}{problem}" for problem in error.problems]
+    for key, value in python_values.items():
+        try:
+            alternatives.append([_value_change(command, key, value, options)])
+        except ConfigError as error:
+            problems += error.problems
     number = 1
     for changes in alternatives:
         number *= len(changes)
@@ -183,30 +193,50 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
     groups = config_groups_of(command)
     if key in groups:
         return [_choice(command, key, name, config_dir) for name in (divided(value) if several else [value])]
-    path = with_whole_names(COMMANDS[command], path)
-    *parents, last = path
-    names_option = last == "kind" and not is_mapping(COMMANDS[command], parents)
-    if root in groups and names_option:
-        # The head of a fusion's member, head.members.<name>, is set by its key `head`.
-        option_key = [*parents, "head"] if parents[1:2] == ["members"] and len(parents) == 3 else parents
-        raise ConfigError(f"{text}: choose an option with {'.'.join(option_key)}=<name>")
-    if value[:1] != "{" and with_option_key(path) != path:
-        path, names_option = with_option_key(path), True
-    # Two options may have settings with the same name but different types, so the type is taken from the option in use.
-    of_option = list(hints_at(options[root], path[1:])) if root in options else []
-    hints = [str] if names_option else of_option or list(hints_at(COMMANDS[command], path))
-    short = [hint.shorthand for hint in hints if is_settings(hint)
-             and hint.shorthand]
-    if short and value[:1] != "{":
-        # Shorthand: dataset.knowledge=<file> stands for dataset.knowledge.triples=<file>.
-        path = (*path, short[0])
-        hints = list(hints_at(COMMANDS[command], path))
+    path, hints = _place(command, text, path, options, value[:1] == "{")
     opaque = is_opaque(COMMANDS[command], path)
     changes = []
     for part in divided(value) if several else [value]:
         values = typed_values(f"{key}={part}", hints, part, opaque, several)
         changes += [Change(path, each, f"{key}={part if len(values) == 1 else each}") for each in values]
     return changes
+
+
+def _place(command: str, text: str, path: Sequence[str], options: Mapping[str, type[Settings]],
+           is_mapping_value: bool) -> tuple[tuple[str, ...], list[Any]]:
+    """Return the path at which a value is set, and its possible types."""
+    root, path = path[0], with_whole_names(COMMANDS[command], path)
+    *parents, last = path
+    names_option = last == "kind" and not is_mapping(COMMANDS[command], parents)
+    if root in config_groups_of(command) and names_option:
+        # The head of a fusion's member, head.members.<name>, is set by its key `head`.
+        option_key = [*parents, "head"] if parents[1:2] == ["members"] and len(parents) == 3 else parents
+        raise ConfigError(f"{text}: choose an option with {'.'.join(option_key)}=<name>")
+    if not is_mapping_value and with_option_key(path) != path:
+        path, names_option = with_option_key(path), True
+    # Two options may have settings with the same name but different types, so the type is taken from the option in use.
+    of_option = list(hints_at(options[root], path[1:])) if root in options else []
+    hints = [str] if names_option else of_option or list(hints_at(COMMANDS[command], path))
+    short = [hint.shorthand for hint in hints if is_settings(hint) and hint.shorthand]
+    if short and not is_mapping_value:
+        # Shorthand: dataset.knowledge=<file> stands for dataset.knowledge.triples=<file>.
+        path = (*path, short[0])
+        hints = list(hints_at(COMMANDS[command], path))
+    return path, hints
+
+
+def _value_change(command: str, key: str, value: Any, options: Mapping[str, type[Settings]]) -> Change:
+    """Return the change of a setting to a Python value; texts are literal."""
+    path, text = parse_key(key).path, f"{key}={value}"
+    if path[0] not in names_of(command):
+        raise ConfigError(unknown_setting(command, key, options))
+    if key in config_groups_of(command):
+        if not isinstance(value, str):
+            raise ConfigError(f"{text[:100]}: expected the name of an option; its settings have keys of their own, "
+                              f"{key}.<setting>")
+        return _choice(command, key, value, None)
+    path, hints = _place(command, text, path, options, isinstance(value, Mapping))
+    return Change(path, python_value(key, hints, value), text)
 
 
 def _choice(command: str, group: str, name: str, config_dir: str | None) -> Change:

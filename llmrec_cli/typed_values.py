@@ -1,8 +1,12 @@
-"""Values of overrides: literal texts, lists, and mappings of names to values; all else by Hydra's grammar."""
+"""Values of overrides: literal texts, lists, and mappings of names to values; all else by Hydra's grammar.
+
+Values from Python are data already and never parsed.
+"""
 
 import itertools
+import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from llmrec_cli.errors import ConfigError
@@ -72,6 +76,47 @@ def listed(kinds: Collection[Any], value: Any) -> Any:
     lists = {get_args(kind)[0] for kind in kinds if get_origin(kind) is list}
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return [value] if is_number and lists & {int, float} and not {int, float} & set(kinds) else value
+
+
+def python_value(key: str, hints: Sequence[Any], value: Any) -> Any:
+    """Return a Python value as the setting takes it, or raise ConfigError for a type that no setting takes.
+
+    Paths are texts, tuples and arrays are lists, numbers of numpy are numbers, and whole numbers are ids where a
+    setting takes texts only.
+    """
+    kinds = {kind for hint in hints for kind in kinds_of(hint)}
+    plain = _plain(key, value)
+    is_whole = isinstance(plain, int) and not isinstance(plain, bool)
+    if is_whole and str in kinds and not kinds & {int, float}:
+        return str(plain)
+    if "list of text" in kinds and isinstance(plain, list):
+        return [str(part) if isinstance(part, int) and not isinstance(part, bool) else part for part in plain]
+    if "list of text" in kinds and str not in kinds and (is_whole or isinstance(plain, str)):
+        return [str(plain)]
+    return listed(kinds, plain)
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a value as texts, numbers, lists and mappings, with the texts escaped: `${seed}` is no reference."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if hasattr(value, "tolist"):  # Arrays, Series and numbers of numpy, without importing numpy.
+        value = value.tolist()
+    if isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigError(f"{key}: is not UTF-8: {value[:100].encode('utf-8', 'backslashreplace').decode()}")
+        return escape(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(key, part) for part in value]
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ConfigError(f"{key}: the key {name!r} is not text; write it as a text")
+        return {name: _plain(key, part) for name, part in value.items()}
+    raise ConfigError(f"{key}: a {type(value).__name__} is no value of a setting; give a text, a number, True, False, "
+                      f"None, a list or a dict")
 
 
 def _mapping(text: str, value: str, types: Sequence[Any]) -> Any:

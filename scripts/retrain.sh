@@ -1,7 +1,8 @@
 #!/bin/sh
 # Train again on the newest data and publish the result; on failure, change nothing. For any POSIX shell.
 #
-#   scripts/retrain.sh <publish folder> [experiment=<name>]
+#   scripts/retrain.sh <publish folder> [experiment=<name>]     in a checkout
+#   llmrec-retrain <publish folder> [experiment=<name>]         the same script, of an installed llmrec
 #
 # Runs in the current folder, one run at a time: prepare, pretrain (if PRETRAIN is set), finetune, evaluate on the
 # held-out interactions, finetune again on all interactions, recommend. If all succeed, <publish folder>/current is
@@ -22,7 +23,8 @@
 #   KEEP=7          number of published versions, and of this script's runs under runs/, to keep
 #   WAIT=600        seconds to wait while another llmrec writes the same data, for example one that outlived its script
 #                   or was started by hand. Its process, start and command are printed
-#   LLMREC          the command; default: .venv/bin/llmrec next to this script's folder, else llmrec on the PATH
+#   LLMREC          the command; default: .venv/bin/llmrec next to this script's folder, else llmrec on the PATH. For
+#                   llmrec-retrain: the llmrec beside it
 #
 # Exit codes: 0 published; 75 another run holds a lock; 2 wrong usage; 5 no lock available, or cannot write; else the
 # exit code of the failed command. Nothing is published unless the code is 0. make turns all other codes into 2, so a
@@ -34,6 +36,7 @@
 #
 # In a crontab each % must be written \%:
 #   0 3 * * *  cd /srv/shop && PREPARE="dataset=files ..." /srv/llmrec/scripts/retrain.sh published 2>>retrain.log
+#   0 3 * * *  cd /srv/shop && PREPARE="dataset=files ..." /srv/llmrec/.venv/bin/llmrec-retrain published 2>>retrain.log
 set -eu
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
 export PATH
@@ -43,6 +46,7 @@ fail() { code=$1; shift; say "$*"; exit "$code"; }
 
 folder=${1:-}
 case $folder in
+    -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;;
     '' | -*) fail 2 "usage: $0 <publish folder> [experiment=<name>]" ;;
     *=*) fail 2 "$folder: the publish folder comes first" ;;
 esac

@@ -59,7 +59,8 @@ def test_the_wheel_has_every_module_and_every_config_and_nothing_else(built):
     configs = {f"llmrec_cli/{name}" for name in files_under("configs", "*.yaml")}
     assert len(configs) > 30
     assert modules | configs <= names
-    assert {name for name in names - modules - configs if not name.startswith("llmrec_cli/report/")} == set()
+    others = {"llmrec_cli/py.typed", "llmrec_cli/scripts/retrain.sh"}
+    assert {name for name in names - modules - configs if not name.startswith("llmrec_cli/report/")} == others
 
 
 @pytest.mark.slow
@@ -76,6 +77,28 @@ def test_the_installed_command_answers_help_and_composes_with_its_own_configs(in
     script = Path(installed["PYTHONPATH"]) / "bin" / "llmrec"
     assert run(script, "--version", env=installed, cwd=tmp_path).stdout == f"llmrec {__version__}\n"
     assert "seed: 5" in run(script, "finetune", "--cfg", "job", "seed=5", env=installed, cwd=tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_llmrec_retrain_of_the_wheel_runs_in_the_bare_environment_of_cron(installed, tmp_path):
+    write_tiny(tmp_path)
+    command = Path(installed["PYTHONPATH"]) / "bin" / "llmrec-retrain"
+    # As from cron, plus what makes a folder of packages an installation.
+    bare = {"PYTHONPATH": installed["PYTHONPATH"], "OMP_NUM_THREADS": "1"}
+
+    def retrain(*arguments, **variables):
+        return subprocess.run([command, *arguments], env=bare | variables, cwd=tmp_path, text=True, capture_output=True,
+                              stdin=subprocess.DEVNULL, check=False)
+
+    done = retrain("published")
+    assert (done.returncode, "PREPARE: not set" in done.stderr) == (2, True)
+    failing = retrain("published", PREPARE="dataset=files dataset.interactions=none.csv")
+    assert failing.returncode == 3, failing.stderr
+    assert "nothing was published" in failing.stderr
+    done = retrain("pub lished", PREPARE="dataset=files dataset.name=tiny dataset.interactions=interactions.csv",
+                   FINETUNE="head=popularity", EVALUATE="num_bootstrap=100 baselines=[]", RECOMMEND="k=5", REFIT="none")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pub lished/current/recommendations.parquet").is_file()
 
 
 @pytest.mark.slow

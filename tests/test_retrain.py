@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from llmrec_cli import retrain as retrain_command
 from llmrec_cli.data.manifest import sha256
 from tests.some_slow import some_slow
 from tests.tiny import NUM_USERS, write_tiny
@@ -282,6 +283,37 @@ def test_without_the_shops_files_it_refuses_and_says_what_to_set() -> None:
     assert not Path("calls").exists()
     assert not Path("pub lished").exists()
     assert retrain("experiment=shop", PREPARE="").returncode == 0
+
+
+def test_help_prints_the_comment_at_the_top() -> None:
+    run = retrain(folder="--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Train again on the newest data")
+    assert "KEEP=7" in run.stdout
+    assert "set -eu" not in run.stdout
+
+
+def test_the_command_becomes_the_script_and_uses_the_llmrec_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
+    monkeypatch.setenv("LLMREC", "")
+    os.mkdir("bin")
+    shutil.copy("llmrec stub", "bin/llmrec")
+    monkeypatch.setattr(sys, "argv", ["bin/llmrec-retrain", "pub lished", "experiment=x y"])
+    before = signal.getsignal(signal.SIGPIPE)
+    try:
+        retrain_command.main()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert calls == [("/bin/sh", ["sh", str(SCRIPT), "pub lished", "experiment=x y"])]
+    assert os.environ["LLMREC"] == str(Path("bin/llmrec").absolute())
+    monkeypatch.setenv("LLMREC", "mine")
+    retrain_command.main()
+    assert os.environ["LLMREC"] == "mine"
+
+
+def test_without_a_command_beside_it_the_script_searches() -> None:
+    assert retrain_command.command_beside(Path("nowhere/llmrec-retrain")) is None
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)

@@ -36,12 +36,18 @@ def test_help_imports_not_even_hydra(arguments):
     assert modules & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
 
 
+def test_the_package_and_its_errors_import_not_even_hydra():
+    modules = imported("import llmrec_cli; dir(llmrec_cli); assert llmrec_cli.ConfigError.exit_code == 2")
+    assert modules & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
+
+
 @pytest.mark.parametrize("work", some_slow([
     "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
     "from llmrec_cli.cli import run; run(['finetune', '--help'])",
     "from llmrec_cli.config import compose; compose('finetune', ['head=two_tower', 'seed=3'])",
-    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS"]),
-                         ids=["a mistake", "help of a command", "composing", "settings"])
+    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS",
+    "import llmrec_cli as l\ntry:\n  l.finetune('p', sed=3)\nexcept l.ConfigError as error:\n  print(error)"]),
+                         ids=["a mistake", "help of a command", "composing", "settings", "a mistake in Python"])
 def test_composing_and_mistakes_import_nothing_heavy(work):
     assert imported(work) & set(HEAVY) == set()
 
