@@ -19,8 +19,8 @@ from pathlib import Path
 LLMREC = Path(sys.executable).with_name("llmrec")
 BASE = ["head=fusion", "head.members.tower=null"]
 CANDIDATES = {"ials": "{head: ials}", "item_knn": "{head: item_knn}", "rp3beta": "{head: rp3beta}",
-              "content": "{head: content}", "item_similarity": "{head: item_similarity}"}
-"""Members beside EASE with texts and user-kNN."""
+              "content": "{head: content}", "item_similarity": "{head: item_similarity}", "plain": "{head: ease}"}
+"""Members beside EASE with texts and user-kNN; `plain` is EASE without texts, which cannot be hurt by them."""
 
 
 def fusion(*members: str) -> list[str]:
@@ -35,6 +35,7 @@ RECIPES = {
     "fusion": BASE,
     **{f"fusion, {name}": fusion(name) for name in CANDIDATES},
     "fusion, ials, item_knn, rp3beta": fusion("ials", "item_knn", "rp3beta"),
+    "fusion, plain, item_similarity": fusion("plain", "item_similarity"),
     "fusion, all": fusion(*CANDIDATES),
     "fusion, LoRA": ["head=fusion"],
 }
