@@ -60,8 +60,11 @@ table: setup ## the table of an experiment, EXPERIMENT=movielens_1m; SET="datase
 retrain: setup ## a scheduled run on files of yours, PREPARE="dataset=files dataset.interactions=<file>", PUBLISH=<folder>
 	LLMREC="$${LLMREC:-$(BIN)/llmrec}" sh scripts/retrain.sh "$(PUBLISH)" $(EXPERIMENT:%=experiment=%)
 
-docs: setup ## write docs/metrics.md from the table of metrics
+docs: setup ## write docs/metrics.md and docs/settings.md from the code, and build the site, site/index.html
 	$(BIN)/python -m llmrec_cli.metrics.table >docs/metrics.md
+	$(BIN)/python -m llmrec_cli.settings_page >docs/settings.md
+	$(BIN)/python -c 'import material, mkdocs_static_i18n' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python scripts/build_site.py site
 
 clean: ## remove caches and builds; data, runs and what was published stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

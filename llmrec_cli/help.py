@@ -140,39 +140,43 @@ def _option_help(command: str, group: str, name: str, config_dir: str | None) ->
     cls = CONFIG_GROUPS[group][str(values["kind"])]
     lines = [*textwrap.wrap(f"llmrec {command} {group}={name}: {' '.join((inspect.getdoc(cls) or '').split())}", 118,
                             subsequent_indent="  "), "", "settings:"]
-    settings = list(_nested_settings(cls, values, f"{group}."))
+    settings = [line for key, value, meaning in nested_settings(cls, values, f"{group}.")
+                for line in _entry(f"{key}={brief(value)}", meaning, 34)]
     lines += settings or ["  none"]
     ranges = flat_search(values.get("search") or {})
     if ranges:
         lines += ["", f"ranges for tuning, with tune.trials=<number>; {group}.search.<setting>=<range> changes them:"]
         for key, limits in ranges.items():
-            lines += _entry(key, _range(limits), 34)
+            lines += _entry(key, range_of(limits), 34)
     return "\n".join(lines) + "\n"
 
 
-def _nested_settings(cls: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """Yield the lines of each setting of a dataclass, nested ones too; `kind` and the search space are left out."""
+def nested_settings(cls: type[Settings], values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield key, value and meaning of each setting of a dataclass, nested ones too.
+
+    Config groups, `kind` and the search space are left out.
+    """
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, value = hints[field.name], values.get(field.name)
-        if field.name in ("kind", "search") or not cls.has_setting(field.name):
+        if field.name in ("kind", "search") or "group" in field.metadata or not cls.has_setting(field.name):
             continue
         if isinstance(hint, type) and issubclass(hint, Settings) and isinstance(value, Mapping):
-            yield from _nested_settings(hint, value, f"{prefix}{field.name}.")
+            yield from nested_settings(hint, value, f"{prefix}{field.name}.")
         else:
             # The class of a plugin may have fields without a docstring.
-            meaning = _find_field_doc(cls, field.name) or "(no description)"
-            yield from _entry(f"{prefix}{field.name}={_brief(value)}", meaning, 34)
+            yield f"{prefix}{field.name}", value, _find_field_doc(cls, field.name) or "(no description)"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """Return a value as text: of a mapping of mappings only the keys, of a long text the beginning."""
     if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
         return "{" + ",".join(f"{key}:..." for key in value) + "}"
     return textwrap.shorten(value, 60, placeholder=" ...") if isinstance(value, str) else _printed(value)
 
 
-def _range(limits: Mapping[str, Any]) -> str:
+def range_of(limits: Mapping[str, Any]) -> str:
+    """Return a range for tuning as text."""
     if limits.get("choices") is not None:
         return f"one of {', '.join(map(_printed, limits['choices']))}"
     return f"{limits['low']:g} to {limits['high']:g}{', on a logarithmic scale' * bool(limits.get('log'))}"

@@ -1,0 +1,69 @@
+"""The site of docs/, as scripts/build_site.py builds it."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from scripts.build_site import pages, rewrite
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+NAMES = pages()
+
+
+def test_links_follow_the_pages_to_their_names_on_the_site():
+    page = "[Data](../data/README.md#splits), [`here`](heads.md), [why](decisions/index.md), [bench](../benchmarks/)"
+    assert rewrite(page, DOCS / "index.md", NAMES) == (
+        "[Data](data.md#splits), [`here`](heads.md), [why](decisions/index.md), bench")
+    assert rewrite("[why](../docs/decisions/index.md)", ROOT / "data/README.md", NAMES) == "[why](decisions/index.md)"
+
+
+def test_a_chinese_page_links_to_chinese_pages_where_there_are_any():
+    page = "[Data](your-data.md), [heads](../heads.md), [English](../index.md)"
+    assert rewrite(page, DOCS / "zh/index.md", NAMES) == (
+        "[Data](your-data.md), [heads](heads.md), [English](../index.html)")
+    assert rewrite("[中文](zh/index.md)", DOCS / "index.md", NAMES) == "[中文](zh/index.html)"
+
+
+def test_code_and_links_to_other_sites_stay_as_they_are():
+    page = "`[a](heads.md)` [site](https://example.org/x.md)\n```\n[b](../README.md)\n```\n"
+    assert rewrite(page, DOCS / "index.md", NAMES) == page
+
+
+def test_the_menu_of_the_site_has_every_page():
+    menu = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    decisions = {name for name in NAMES.values() if name.startswith("decisions/0")}
+    assert {name for name in NAMES.values() if not name.endswith(".zh.md")} - decisions == menu
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("material") is None or find_spec("mkdocs_static_i18n") is None,
+                    reason="the extra `docs` is not installed")
+def test_the_site_has_both_languages_and_search_and_loads_nothing_from_elsewhere(tmp_path):
+    # Links that lead nowhere end the build, since it is strict.
+    done = subprocess.run([sys.executable, ROOT / "scripts/build_site.py", tmp_path / "site"], capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = tmp_path / "site"
+    html = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    assert len(html) > 50
+    for path, page in html.items():
+        loaded = re.findall(r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?([^"'\s>]+)""", page)
+        loaded += re.findall(r"""<link\b(?![^>]*rel=.?(?:canonical|alternate))[^>]*href=["']?([^"'\s>]+)""", page)
+        assert loaded, path
+        assert [link for link in loaded if re.match(r"(https?:)?//", link)] == [], path
+        # Material draws diagrams with a script of another server.
+        assert 'class="mermaid"' not in page, path
+    styles = "".join(path.read_text("utf-8") for path in site.rglob("*.css"))
+    assert re.findall(r"url\(['\"]?(?:https?:)?//[^)]*|@import[^;]*", styles) == []
+    assert "快速上手" in html[site / "zh/quickstart.html"]
+    assert 'lang="zh"' in html[site / "zh/index.html"]
+    assert "zh/quickstart.html" in html[site / "quickstart.html"]
+    index = json.loads((site / "search/search_index.json").read_text("utf-8"))
+    found = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    assert {"quickstart.html", "settings.html", "zh/quickstart.html"} <= found
