@@ -294,17 +294,17 @@ def test_help_prints_the_comment_at_the_top() -> None:
 
 
 def test_the_command_becomes_the_script_and_uses_the_llmrec_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[tuple] = []
+    handlers: dict[int, signal.Handlers] = {}
     monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
+    # Recorded and not set: handlers of this process are those of all tests after this one.
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     monkeypatch.setenv("LLMREC", "")
     os.mkdir("bin")
     shutil.copy("llmrec stub", "bin/llmrec")
     monkeypatch.setattr(sys, "argv", ["bin/llmrec-retrain", "pub lished", "experiment=x y"])
-    before = signal.getsignal(signal.SIGPIPE)
-    try:
-        retrain_command.main()
-    finally:
-        signal.signal(signal.SIGPIPE, before)
+    retrain_command.main()
+    assert handlers == {signal.SIGPIPE: signal.SIG_DFL, signal.SIGXFSZ: signal.SIG_DFL}
     assert calls == [("/bin/sh", ["sh", str(SCRIPT), "pub lished", "experiment=x y"])]
     assert os.environ["LLMREC"] == str(Path("bin/llmrec").absolute())
     monkeypatch.setenv("LLMREC", "mine")
