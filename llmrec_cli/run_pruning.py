@@ -56,7 +56,7 @@ def _runs_in(values: Iterable[Any], by_path: dict[Path, RunFacts]) -> Iterator[P
 
 
 def _own_values(path: Path) -> Iterator[Any]:
-    """Yield the settings and the manifest of a run, any of which may name other runs."""
+    """Yield the settings and the manifest of a run; both may name other runs."""
     run_dir = RunDir(path)
     yield run_dir.manifest()
     try:

@@ -46,7 +46,7 @@ def test_tables_give_the_same_prepared_data_as_their_files(tiny_files, tiny_prep
 
 @pytest.mark.slow
 def test_ids_follow_the_rules_of_parquet_files():
-    """Users are a category, items whole numbers, of which one is missing."""
+    """Users are a category; items are whole numbers, and one is missing."""
     users = pd.Series([f"u{n // 6}" for n in range(60)], dtype="category")
     items = pd.Series([n % 6 for n in range(60)], dtype="Int64")
     items[7] = None

@@ -1,4 +1,4 @@
-"""How runs are named and how they end: failures, interruptions, and starts without work."""
+"""Names and ends of runs: failures, interruptions, and starts without work."""
 
 import json
 import os

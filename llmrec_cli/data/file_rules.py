@@ -14,7 +14,7 @@ TIME_UNITS = ("s", "ms", "us", "ns", "iso", "excel", "order")
 
 @dataclass(frozen=True)
 class FileRules:
-    """How the files of a role are read.
+    """Rules for reading the files of a role.
 
     Attributes
     ----------

@@ -48,6 +48,11 @@ class Encoder(ABC, Generic[S]):
         return 0
 
     @classmethod
+    def buffer_memory(cls, settings: S) -> int:
+        """Return the bytes of `estimate_memory` that are free again after encoding, for the next encoder to use."""
+        return 0
+
+    @classmethod
     def bundle(cls, settings: S, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the encoder's files into a model folder; see `export.bundle`."""
         return settings, {}

@@ -49,6 +49,11 @@ class ConcatEncoder(Encoder[ConcatSettings]):
                 + 8 * len(texts) * settings.vector_size())
 
     @classmethod
+    def buffer_memory(cls, settings: ConcatSettings) -> int:
+        """Return the buffers of all parts, as `estimate_memory` counts them."""
+        return sum(encoder_class(part.encoder).buffer_memory(part.encoder) for _, part in _used_parts(settings))
+
+    @classmethod
     def bundle(cls, settings: ConcatSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the files of all parts."""
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}

@@ -101,6 +101,11 @@ class TransformerEncoder(TextEncoder[T]):
         return ENCODING_BYTES + cls.shape(settings).weights
 
     @classmethod
+    def buffer_memory(cls, settings: T) -> int:
+        """Return the bytes of encoding a batch."""
+        return ENCODING_BYTES
+
+    @classmethod
     def shape(cls, settings: T) -> Shape:
         """Return the transformer's size; MiniLM's if the files cannot be used."""
         # Opening the folder later reports the error.

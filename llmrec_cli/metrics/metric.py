@@ -100,7 +100,7 @@ class Metric:
 
     @property
     def direction(self) -> Phrase:
-        """Which way is better, in words."""
+        """Better direction of the values, in words."""
         return (Phrase("higher is better") if self.better == HIGHER else
                 Phrase("lower is better") if self.better == LOWER else Phrase("neither is better in itself"))
 

@@ -19,7 +19,7 @@ from llmrec_cli.settings.formats import FormatSettings
 
 @dataclass(frozen=True)
 class PreparedFormat:
-    """How to read a file.
+    """A file with one of the formats it may have.
 
     Attributes
     ----------

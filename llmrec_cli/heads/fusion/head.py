@@ -16,7 +16,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BYTE, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.sources import ENCODING_BYTES
+from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion.fast_validation import CELLS, WeightedMetric, depth_for, gather, sample_queries
@@ -113,10 +113,10 @@ class Fusion(Head):
         A fitted member stays in memory; its own estimate is the bound for it. Encoding buffers are freed and reused by
         the next member with an encoder, and then by the scores.
         """
-        encoders = sum("encoder" in member.config.head.uses() for member in self.members.values())
-        members = (sum(member.estimate_memory(data) for member in self.members.values())
-                   - ENCODING_BYTES * max(0, encoders - 1))
-        return max(members, members - ENCODING_BYTES * min(1, encoders) + self._memory_of_learning(data))
+        encoders = [member.config.encoder for member in self.members.values() if "encoder" in member.config.head.uses()]
+        buffers = [encoder_class(encoder).buffer_memory(encoder) for encoder in encoders if encoder is not None]
+        members = sum(member.estimate_memory(data) for member in self.members.values()) - sum(buffers)
+        return members + max([self._memory_of_learning(data), *buffers])
 
     def _memory_of_learning(self, data: TrainingData) -> int:
         """Return the bytes of a block of all members' scores and of the stored candidates."""

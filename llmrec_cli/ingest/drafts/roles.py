@@ -71,7 +71,7 @@ def _by_names(sample: Sample) -> Role:
 
 
 def _by_content(roles: list[Role]) -> None:
-    """Find the interactions by content: two columns that repeat, of which one meets the unique ids of another file."""
+    """Find the interactions by content: two columns repeat, and one of them meets the unique ids of another file."""
     keys = {id(role): [c for c in role.sample.columns.values() if _is_key(c)] for role in roles}
     best: tuple[float, Role, str, str] | None = None
     for role in roles:

@@ -86,7 +86,7 @@ class Column:
 
     @cached_property
     def kind(self) -> str:
-        """What the values are: list | url | number | category | text."""
+        """Kind of the values: list | url | number | category | text."""
         if self.values and sum(bool(_URL.fullmatch(text)) for text in self.values) > 0.5 * len(self.values):
             return "url"
         if self.is_array or self.separator:

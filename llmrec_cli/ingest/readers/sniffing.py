@@ -130,9 +130,10 @@ def _layout(source: Source, lines: list[str]) -> _Layout:
     divided = [layout for layout in tried if layout.width > 1]
     if source.names:
         divided = [layout for layout in divided if layout.width == len(source.names)] or divided
-    # A line before the header under one delimiter may be the header under another.
-    best = max(divided, key=lambda one: (one.share >= 0.9, not one.has_titles, one.share >= 0.9 and
-                                         one.dialect.delimiter == source.usual_delimiter, one.width, one.share),
+    # A line before the header under one delimiter may be the header under another. The usual delimiter is preferred
+    # only without such lines: a decimal comma in each row also gives rows of equal length.
+    best = max(divided, key=lambda one: (one.share >= 0.9, not one.has_titles, one.share >= 0.9 and not one.has_titles
+                                         and one.dialect.delimiter == source.usual_delimiter, one.width, one.share),
                default=None)
     if best is None:
         best = tried[0] if delimiter else next(one for one in tried if one.dialect.delimiter == usual)

@@ -19,6 +19,7 @@ from llmrec_cli.heads.fusion import weights as fusion_weights
 from llmrec_cli.heads.fusion.fast_validation import WeightedMetric, depth_for, gather, sample_queries
 from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
 from llmrec_cli.scoring.validation import Validation
+from llmrec_cli.settings.encoder import LsaSettings
 from llmrec_cli.settings.head import (
     EaseSettings,
     FusionSettings,
@@ -29,6 +30,7 @@ from llmrec_cli.settings.head import (
     TwoTowerSettings,
     UserKnnSettings,
 )
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
@@ -545,6 +547,13 @@ def test_members_that_encode_texts_share_the_memory_of_encoding(shop):
     alone = sum(build(shop.config(settings)).estimate_memory(data) for settings in members.values())
     # The scores fit into the buffers that are free by then.
     assert build(fusion(shop, **members)).estimate_memory(data) == alone - ENCODING_BYTES
+
+
+def test_members_whose_encoders_have_no_buffers_share_none(shop):
+    data, words = shop.data.training("train"), {"encoder": LsaSettings(embedding_size=4)}
+    member = shop.config(EaseSettings(features=FeatureWeightsSettings(text=2)), **words)
+    settings = FusionSettings(members={"a": member, "b": member}, weights={"a": 1.0, "b": 1.0})
+    assert build(shop.config(settings, **words)).estimate_memory(data) == 2 * build(member).estimate_memory(data)
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
