@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,9 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None,
     if _is_resumed(command, typed):
         return resumed_settings(command, typed)
     (changes,), problems = to_changes(command, typed, config_dir, python_values=python_values)
-    return _settings(command, apply_changes(command, changes, problems), changes, problems)
+    settings = _settings(command, apply_changes(command, changes, problems), changes, problems)
+    _print_notes(_unused_of_files(settings, changes))
+    return settings
 
 
 def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Run]:
@@ -64,15 +67,17 @@ def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = No
         raise ConfigError("resume: continues a single run; leave out --multirun")
     runs, problems = to_changes(command, typed, config_dir, several=True)
     differing = [number for number, each in enumerate(zip(*runs, strict=True)) if len({c.text for c in each}) > 1]
-    result, all_problems = [], list(problems)
+    result, notes, all_problems = [], list[str](), list(problems)
     for changes in runs:
         try:
             settings = _settings(command, apply_changes(command, changes, all_problems), changes, [])
             result.append(Run(settings, " ".join(changes[number].text for number in differing)))
+            notes += _unused_of_files(settings, changes)
         except ConfigError as error:
             all_problems += error.problems
     if all_problems:
         raise ConfigError(list(dict.fromkeys(all_problems)))
+    _print_notes(dict.fromkeys(notes))
     return result
 
 
@@ -184,6 +189,23 @@ def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], pr
     if problems:
         raise ConfigError(list(problems))
     return settings
+
+
+def _unused_of_files(settings: Any, changes: Sequence[Change]) -> Iterator[str]:
+    """Yield a sentence for each value of a settings file that has no effect with the options of the command line."""
+    options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
+    for change in changes:
+        if change.action == "set" and not _has_effect(change, options):
+            yield (f"{change.origin}: {change.text}: is for {change.path[0]}={change.option} and has no effect with "
+                   f"{options[change.path[0]].text}")
+    of_files = {group: change.text.partition("=")[2] for group, change in options.items() if change.origin}
+    yield from (f"{options[problem.partition('=')[0]].origin}: {problem}"
+                for problem in _without_effect(settings, of_files))
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _with_place(problem: str, changes: Sequence[Change]) -> str:

@@ -89,6 +89,19 @@ def test_another_option_on_the_command_line_leaves_the_files_settings_of_its_gro
     assert [run.label for run in runs] == ["head=ease", "head=item_knn"]
 
 
+def test_values_of_a_file_without_effect_are_printed_with_their_lines(capsys):
+    file = write("shop.yaml", "head: {kind: ease, l2: 300}\nencoder: lsa\nseed: 4\n")
+    assert compose("finetune", [file, "head=item_knn"]).seed == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "note: shop.yaml, line 1: head.l2=300: is for head=ease and has no effect with head=item_knn",
+        "note: shop.yaml, line 2: encoder=lsa: has no effect, since head=item_knn does not use it; leave it out, or "
+        "choose another head"]
+    compose_runs("finetune", [file, "head=item_knn,popularity", "seed=1,2"])
+    assert capsys.readouterr().err.count("head.l2=300: is for head=ease") == 2  # Once for each head, not for each run.
+    compose("finetune", [write("knn.yaml", "head: {kind: item_knn, k: 9}\n"), "head=item_knn"])
+    assert capsys.readouterr().err == ""
+
+
 def test_of_several_files_the_later_wins():
     write("a.yaml", "dataset: {kind: movielens_100k, name: a}\nseed: 1\nhead: {kind: ease, l2: 5}\n")
     write("b.yaml", "dataset: {name: b}\nhead: item_knn\n")
