@@ -63,7 +63,6 @@ retrain: setup ## a scheduled run on files of yours, PREPARE="dataset=files data
 docs: setup ## write docs/metrics.md and docs/settings.md from the code, and build the site, site/index.html
 	$(BIN)/python -m llmrec_cli.metrics.table >docs/metrics.md
 	$(BIN)/python -m llmrec_cli.settings_page >docs/settings.md
-	$(BIN)/python -c 'import material, mkdocs_static_i18n' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python scripts/build_site.py site
 
 clean: ## remove caches and builds; data, runs and what was published stay

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,8 +41,6 @@ def test_the_menu_of_the_site_has_every_page():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("material") is None or find_spec("mkdocs_static_i18n") is None,
-                    reason="the extra `docs` is not installed")
 def test_the_site_has_both_languages_and_search_and_loads_nothing_from_elsewhere(tmp_path):
     # Links that lead nowhere end the build, since it is strict.
     done = subprocess.run([sys.executable, ROOT / "scripts/build_site.py", tmp_path / "site"], capture_output=True,
