@@ -5,6 +5,7 @@ among them items that the group has in training and items that another row of th
 """
 
 import json
+import shutil
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -251,8 +252,10 @@ def test_a_candidates_file_unrelated_to_the_data_is_refused() -> None:
             evaluate(f"refused-{name}", f"candidates={name}.csv")
 
 
-@pytest.mark.parametrize("model", ["model", "no/such/model"])
+@pytest.mark.parametrize("model", ["model", "without_tensors"])
 def test_rows_about_test_interactions_are_refused_with_knowledge_before_a_model_is_loaded(model: str) -> None:
+    damaged = shutil.copytree("model", "without_tensors", dirs_exist_ok=True)
+    Path(damaged, "model/model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"^candidates=published/groupRatingNegative.txt: cannot be combined with "
                                           r"knowledge=true, because each row of the file is about one interaction of "
                                           r"split=test, and knowledge=true measures on validation; leave out one"):

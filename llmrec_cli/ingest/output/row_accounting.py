@@ -13,7 +13,7 @@ from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles
-from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_point_advice
+from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_advice
 from llmrec_cli.plain_text import columns, printable
 from llmrec_cli.settings.dataset import DatasetSettings
 
@@ -130,7 +130,7 @@ def _time_advice(first: list[Reject]) -> str:
 def _decimal_advice(first: list[Reject]) -> str:
     """Return a sentence on how to write the first number with a decimal comma; "" without such rejects."""
     texts = [(r.column, r.reason[1:].split("'")[0]) for r in first if r.reason.endswith(HAS_DECIMAL_COMMA)]
-    return f"In the column {texts[0][0]}, {decimal_point_advice(texts[0][1])}" if texts else ""
+    return f"In the column {texts[0][0]}, {decimal_advice(texts[0][1])}" if texts else ""
 
 
 def _round_up(share: float) -> str:

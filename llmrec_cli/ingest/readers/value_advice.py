@@ -12,14 +12,20 @@ _DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 
 def decimal_point_advice(text: str) -> str:
-    """Return a clause on how to write a number with a decimal comma; "" for any other text."""
+    """Return a clause on how to export a number with a decimal comma; "" for any other text."""
     if not _DECIMAL_COMMA.match(text):
         return ""
     number = text.strip().replace(".", "").replace(",", ".")
     # 1,234 may also be 1234 with a thousands separator; only the user knows.
     thousands = f", or {text.strip().replace(',', '')} where the comma groups thousands" \
         if re.search(r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", text.strip()) else ""
-    return f"set dataset.decimal=',', or export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
+    return f"export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
+
+
+def decimal_advice(text: str) -> str:
+    """Return a clause on how `prepare` reads a number with a decimal comma; "" for any other text."""
+    exported = decimal_point_advice(text)
+    return f"set dataset.decimal=',', or {exported}" if exported else ""
 
 
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:([0-9]{2})([.,][0-9]{1,9})?)?(\s*[ap]\.?m\.?(?![a-z]))?", re.IGNORECASE)
@@ -46,7 +52,7 @@ def advice(texts: Sequence[str]) -> str:
         return ""
     if all(_NUMBER.fullmatch(text) for text in texts):
         return _of_numbers(texts)
-    if comma := next((words for text in texts if (words := decimal_point_advice(text))), ""):
+    if comma := next((words for text in texts if (words := decimal_advice(text))), ""):
         return f"has a decimal comma; {comma}"
     if all(_ISO.fullmatch(text) for text in texts):
         return "is ISO 8601; set dataset.timestamp_unit=iso"
