@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,11 @@ import numpy as np
 
 from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.data.catalogue import Catalogue
-from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import stop_unless_first
 from llmrec_cli.encoders.tfidf import Words
-from llmrec_cli.errors import ConfigError
-from llmrec_cli.evaluation.candidates import (
-    Protocol,
-    cold_items,
-    file_candidates,
-    is_file,
-    num_seen,
-    sampled_candidates,
-)
+from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.cold_users import cold_users, cold_users_content
 from llmrec_cli.evaluation.knowledge_ablation import knowledge_content
 from llmrec_cli.evaluation.leak_checks import check_named_users, find_leaks
@@ -42,6 +32,13 @@ from llmrec_cli.evaluation.models import (
     refuse_fitted_on_split,
 )
 from llmrec_cli.evaluation.predictions import RankedLists, common, gains, rank
+from llmrec_cli.evaluation.protocol import (
+    build_protocol,
+    candidate_counts,
+    refuse_test_rows_for_knowledge,
+    resolve_audience,
+    resolve_exclude_seen,
+)
 from llmrec_cli.evaluation.results import (
     EvaluationResults,
     about_model,
@@ -69,11 +66,9 @@ from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
-from llmrec_cli.requests.candidates import read_candidates
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.scoring.heldout import HeldOut, audience_of
+from llmrec_cli.scoring.heldout import audience_of
 from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
-from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 
 _REPORT_BYTES = 90 * 2**20
@@ -183,65 +178,6 @@ def delisted_content(results: EvaluationResults, data: PreparedData) -> dict[str
     if data.listed is None:
         return {}
     return {"num_delisted": int((~data.listed[results.task.relevant_QN.indices]).sum())}
-
-
-def resolve_audience(cfg: EvaluateConfig, first: LoadedModel) -> str:
-    """Return users or groups: the setting `audience`, or with auto the audience of the first model."""
-    return str(first.recommender.manifest.get("audience", "users")) if cfg.audience == "auto" else cfg.audience
-
-
-def resolve_exclude_seen(cfg: EvaluateConfig) -> bool:
-    """Return True if lists leave out seen items: by default always, except with a candidate file."""
-    if cfg.exclude_seen is not None:
-        return cfg.exclude_seen
-    return cfg.cold_users.on or not is_file(cfg.candidates)
-
-
-def candidate_counts(protocol: Protocol, task: HeldOut, cfg: EvaluateConfig) -> dict[str, int | str]:
-    """Return the counts of a candidate file with the numbers of seen candidates, as for the first model."""
-    if not is_file(cfg.candidates):
-        return protocol.counts
-    seen, held_out = num_seen(task)
-    return {**protocol.counts, "seen": seen, "seen_left_out": seen if cfg.exclude_seen else 0,
-            "seen_held_out": held_out}
-
-
-def build_protocol(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
-    """Return the protocol of the setting `candidates`."""
-    if cfg.candidates == "all":
-        return Protocol()
-    if cfg.candidates == "cold":
-        return cold_items(data, cfg.split)
-    if cfg.candidates.startswith("sampled:"):
-        return sampled_candidates(audience_of(data, cfg.audience, cfg.split),
-                                  int(cfg.candidates.partition(":")[2]), cfg.seed)
-    refuse_missing_file(cfg)
-    audience = audience_of(data, cfg.audience, cfg.split)
-    candidates = read_candidates(cfg.candidates, (f"{audience.kind}_id", "query_id"), file_rules_of(data.manifest))
-    return file_candidates(data, audience, candidates, cfg.candidates)
-
-
-def refuse_missing_file(cfg: EvaluateConfig) -> None:
-    """Raise ConfigError if the file in the setting `candidates` does not exist."""
-    if not Path(cfg.candidates).exists() and not glob(cfg.candidates):
-        raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
-                          f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
-
-
-def refuse_test_rows_for_knowledge(cfg: EvaluateConfig) -> None:
-    """Raise ConfigError for knowledge=true with a file of candidates for each test interaction.
-
-    knowledge=true measures on validation, so such a file does not fit. It is read before models and data are loaded,
-    so that the error comes at once.
-    """
-    if not cfg.knowledge.on or cfg.split == "valid" or not is_file(cfg.candidates):
-        return
-    refuse_missing_file(cfg)
-    facts = read_facts(model_folder((cfg.models or [cfg.model])[0]))
-    if read_candidates(cfg.candidates, rules=file_rules_of(facts)).by_row:
-        raise ConfigError(f"candidates={cfg.candidates}: cannot be combined with knowledge=true, because each row of "
-                          f"the file is about one interaction of split={cfg.split}, and knowledge=true measures on "
-                          f"validation; leave out one of the two")
 
 
 def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, protocol: Protocol,
