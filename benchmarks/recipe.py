@@ -17,27 +17,29 @@ import time
 from pathlib import Path
 
 LLMREC = Path(sys.executable).with_name("llmrec")
-BASE = ["head=fusion", "head.members.tower=null"]
-CANDIDATES = {"ials": "{head: ials}", "item_knn": "{head: item_knn}", "rp3beta": "{head: rp3beta}",
-              "content": "{head: content}", "item_similarity": "{head: item_similarity}", "plain": "{head: ease}"}
-"""Members beside EASE with texts and user-kNN; `plain` is EASE without texts, which cannot be hurt by them."""
+MEMBERS = {"ease": "{head: ease, features: {text: 6, attributes: 6}}", "plain_ease": "{head: ease}",
+           "neighbours": "{head: user_knn}", "item_knn": "{head: item_knn}",
+           "item_similarity": "{head: item_similarity}", "ials": "{head: ials}", "rp3beta": "{head: rp3beta}",
+           "content": "{head: content}", "tower": "{head: two_tower}"}
+"""Heads that a fusion may consist of; `ease` has texts, `plain_ease` has none and cannot be hurt by them."""
 
 
 def fusion(*members: str) -> list[str]:
-    """Return the settings of a fusion of EASE with texts, user-kNN and `members`."""
-    return [*BASE, *(f"head.members.{name}={CANDIDATES[name]}" for name in members)]
+    """Return the settings of a fusion of these members alone."""
+    content = ", ".join(f"{name}: {head if name in members else 'null'}" for name, head in MEMBERS.items())
+    return ["head=fusion", f"head.members={{{content}}}"]
 
 
 RECIPES = {
     "popularity": ["head=popularity"],
     "ease": ["head=ease"],
     "ease with texts": ["head=ease", "head.features.text=6", "head.features.attributes=6"],
-    "fusion": BASE,
-    **{f"fusion, {name}": fusion(name) for name in CANDIDATES},
-    "fusion, ials, item_knn, rp3beta": fusion("ials", "item_knn", "rp3beta"),
-    "fusion, plain, item_similarity": fusion("plain", "item_similarity"),
-    "fusion, all": fusion(*CANDIDATES),
-    "fusion, LoRA": ["head=fusion"],
+    "default": [],
+    **{f"{name} and ease": fusion("ease", "plain_ease", name) for name in MEMBERS
+       if name not in ("ease", "plain_ease", "tower")},
+    "default, ials": fusion("ease", "plain_ease", "neighbours", "item_knn", "item_similarity", "ials"),
+    "all but the tower": fusion(*(name for name in MEMBERS if name != "tower")),
+    "default, LoRA": ["head.members.tower.head=two_tower", "peft=lora"],
 }
 
 

@@ -102,6 +102,8 @@ def main() -> None:
         if not is_out_of_memory(error):
             raise
         code = report_error(out_of_memory(arguments[0], error), arguments)
+    # The process ends: the garbage collector need not go through all modules, which takes a third of a second.
+    gc.freeze()
     sys.exit(code)
 
 

@@ -139,7 +139,7 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
     replaced = [key for key in (text.partition("=")[0] for text in rest) if key in CONFIG_GROUPS]
     prefixes = tuple(f"{key}{after}" for key in (*replaced, *chosen) for after in "=.")
     overrides = experiment(named[-1], command, config_dir)
-    return [override for override in overrides if not override.text.startswith(prefixes)], rest
+    return [override for override in overrides if not override.text.lstrip("~+").startswith(prefixes)], rest
 
 
 def _without_tuning(texts: Sequence[str]) -> list[str]:

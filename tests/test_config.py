@@ -346,12 +346,15 @@ def test_an_invalid_experiment_is_refused_with_its_file(tmp_path, content):
 
 # --- members of a fusion
 
+TOWER = "head.members.tower.head=two_tower"
+
+
 def members(*typed):
     return compose("finetune", typed).head.members
 
 
 def test_members_inherit_unset_settings_from_the_top_level():
-    tower = members("peft=frozen", "encoder=hf", "encoder.path=there", "optim.epochs=7", "loss=bce")["tower"]
+    tower = members(TOWER, "peft=frozen", "encoder=hf", "encoder.path=there", "optim.epochs=7", "loss=bce")["tower"]
     assert isinstance(tower.head, TwoTowerSettings)
     assert isinstance(tower.peft, FrozenSettings)
     assert isinstance(tower.encoder, HuggingFaceSettings)
@@ -359,29 +362,34 @@ def test_members_inherit_unset_settings_from_the_top_level():
 
 
 def test_a_member_sets_its_own():
-    configs = members("head.members.tower.peft=frozen", "head.members.tower.optim.epochs=3", "optim.batch_size=9",
-                    "head.members.tower.id_scale=0", "head.members.ease.features.text=8",
+    configs = members(TOWER, "head.members.tower.peft=lora", "head.members.tower.optim.epochs=3",
+                    "optim.batch_size=9", "head.members.tower.id_scale=0", "head.members.ease.features.text=8",
                     "head.members.tower.encoder=hf", "head.members.tower.encoder.path=a, b")
     tower = configs["tower"]
-    assert (tower.peft.kind, tower.optim.epochs, tower.optim.batch_size) == ("frozen", 3, 9)
+    assert (tower.peft.kind, tower.optim.epochs, tower.optim.batch_size) == ("lora", 3, 9)
     assert configs["tower"].head.id_scale == 0
     assert (configs["tower"].encoder.kind, configs["tower"].encoder.path) == ("hf", "a, b")
     assert (configs["ease"].head.features.text, configs["ease"].encoder.kind) == (8, "minilm")
 
 
 def test_members_can_be_added_and_removed():
-    configs = members("head.members.tower=null", "~head.members.neighbours", "head.members.near.head=item_knn",
+    configs = members("head.members.item_knn=null", "~head.members.neighbours", "head.members.near.head=item_knn",
                     "head.members.near.k=3")
-    assert list(configs) == ["ease", "near"]
+    assert list(configs) == ["ease", "plain_ease", "item_similarity", "near"]
     assert configs["near"].head.k == 3
 
 
+def test_all_members_can_be_replaced():
+    assert list(members("~head.members", "head.members.near.head=item_knn")) == ["near"]
+
+
 def test_weights_are_given_one_by_one_or_as_a_mapping():
-    one = compose("finetune", ["head.weights.ease=1", "head.weights.tower=2", "head.weights.neighbours=0.5"])
-    whole = compose("finetune", ["head.weights={ease: 1, tower: 2, neighbours: 0.5}"])
-    assert one.head.weights == whole.head.weights == {"ease": 1.0, "tower": 2.0, "neighbours": 0.5}
-    assert problems("finetune", "head.weights.ease=1")[0] == \
-        "head.weights.neighbours: weights and members must have the same names"
+    two = ["~head.members", "head.members={ease: {head: ease}, near: {head: item_knn}}"]
+    one = compose("finetune", [*two, "head.weights.ease=1", "head.weights.near=0.5"])
+    whole = compose("finetune", [*two, "head.weights={ease: 1, near: 0.5}"])
+    assert one.head.weights == whole.head.weights == {"ease": 1.0, "near": 0.5}
+    assert problems("finetune", *two, "head.weights.ease=1")[0] == \
+        "head.weights.near: weights and members must have the same names"
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
@@ -389,11 +397,11 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
     ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<clusters|content|"),
     ("head.members=5", "head.members=5: expected a mapping"),
     ("head.members.x=5", "head.members.x.head: missing"),
-    ("head.members.tower.encoder=5", "head.members.tower.encoder=5: no such encoder"),
+    ("head.members.ease.encoder=5", "head.members.ease.encoder=5: no such encoder"),
     ("head.members.t2={head: two_tower, encoder: {kind: ../../x}}", "head.members.t2.encoder=../../x: no such encoder"),
     ("head.members.t2={head: two_tower, encoder: 5}", "head.members.t2.encoder=5: expected one option of the group"),
     ("head.members.t2={head: ../../x}", "head.members.t2.head=../../x: no such head"),
-    ("head.members.tower.optim.epoch=3", "head.members.tower.optim.epoch: unknown key (did you mean 'epochs'?)"),
+    ("head.members.t2={head: two_tower, optim: {epoch: 3}}", "head.members.t2.optim.epoch: unknown key (did you mean 'epochs'?)"),
     ("head.members.ease.l2=-1", "head.members.ease.l2=-1.0: must be above 0"),
     ("head.members.x.head=fusion", "head.members.x.head=fusion: a fusion cannot be a member of a fusion"),
 ])

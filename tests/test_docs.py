@@ -141,7 +141,7 @@ def test_the_page_has_the_command_that_lets_validation_choose_the_whitening():
 
 
 @pytest.mark.parametrize("search", ["head=two_tower head.search", "head=sequential head.search",
-                                    "head=fusion head.members.tower.peft=frozen head.members.tower.search"])
+                                    "head=fusion head.members.tower.head=two_tower head.members.tower.search"])
 def test_the_heads_that_the_page_names_tune_the_whitening(llmrec, tiny_prepared, search):
     *words, prefix = search.split()
     peft = [] if "head=fusion" in words else ["peft=frozen"]

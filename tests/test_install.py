@@ -107,8 +107,7 @@ def test_the_installed_wheel_goes_from_files_to_lists(installed, tmp_path, tiny_
     stages = [
         ["prepare", "dataset=files", "dataset.name=tiny", "dataset.interactions=interactions.csv",
          "dataset.items=items.csv", "dataset.item_text={title} ({year}). {genres}", "dataset.attributes.genres=list"],
-        ["finetune", "head.members.ease.features.text=0", "head.members.tower.embedding_size=8", "encoder=hf",
-         f"encoder.path={tiny_encoder}", "encoder.max_length=16", "peft=frozen", "optim.epochs=1"],
+        ["finetune", "encoder=hf", f"encoder.path={tiny_encoder}", "encoder.max_length=16"],
         ["evaluate", "num_bootstrap=100", "baselines=[popularity]"],
         ["recommend", "queries=all", "k=3", "output=lists.jsonl"]]
     done = run(sys.executable, "-c", STAGES, input="\n".join("\t".join(stage) for stage in stages), env=installed,

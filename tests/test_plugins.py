@@ -125,8 +125,8 @@ def test_a_head_of_an_own_package_goes_from_data_to_lists(package, llmrec, tiny_
 
 @pytest.mark.slow
 def test_a_member_a_loss_and_an_encoder_of_an_own_package_are_used_and_named(package, llmrec, tiny_prepared, tmp_path):
-    done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=fusion", "head.members.mine.head=nearest",
-                    "head.members.tower=null", "head.members.ease=null", "run_dir=fused", "refit=none")
+    done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=fusion", "~head.members",
+                    "head.members={mine: {head: nearest}, near: {head: user_knn}}", "run_dir=fused", "refit=none")
     assert done.code == 0, done.err
     done = finetune(llmrec, tiny_prepared, "plugins=[my_shop]", "head=two_tower", "loss=hinge", "encoder=relabelled",
                     "peft=frozen", "optim.epochs=1", "run_dir=tower", "refit=none")

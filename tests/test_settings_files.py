@@ -119,13 +119,13 @@ def test_settings_of_a_dataset_without_a_kind_are_of_files_whatever_the_experime
 
 
 @pytest.mark.parametrize(("content", "keys"), [
-    ("head.members: {ease: {l2: 9}, tower: null, near: {head: item_knn, k: 3}}", {"ease": 9}),
-    ("head:\n  members.ease.l2: 9\n  members.tower: null\n  members: {near: {head: item_knn, k: 3}}", {"ease": 9}),
-    ("head: {kind: fusion, members: {ease: {l2: 9, encoder: tfidf}, tower: ~, near: {head: item_knn, k: 3}}}",
+    ("head.members: {ease: {l2: 9}, item_knn: null, near: {head: item_knn, k: 3}}", {"ease": 9}),
+    ("head:\n  members.ease.l2: 9\n  members.item_knn: null\n  members: {near: {head: item_knn, k: 3}}", {"ease": 9}),
+    ("head: {kind: fusion, members: {ease: {l2: 9, encoder: tfidf}, item_knn: ~, near: {head: item_knn, k: 3}}}",
      {"ease": 9})])
 def test_keys_are_nested_or_dotted_and_members_of_a_fusion_are_mappings(content, keys):
     members = compose("finetune", [write("s.yaml", content)]).head.members
-    assert set(members) == {"ease", "neighbours", "near"}
+    assert set(members) == {"ease", "plain_ease", "neighbours", "item_similarity", "near"}
     assert (members["ease"].head.l2, members["near"].head.k) == (keys["ease"], 3)
 
 

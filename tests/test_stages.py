@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 
-TOWER = ["head.members.tower.embedding_size=8", "head.members.ease.features.text=3", "peft=lora", "peft.num_layers=1",
+TOWER = ["head.members.tower={head: two_tower, embedding_size: 8}", "head.members.ease.features.text=3", "peft=lora", "peft.num_layers=1",
          "adversarial=fgm", "optim.epochs=2", "optim.batch_size=128"]
 
 

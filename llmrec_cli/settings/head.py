@@ -33,12 +33,12 @@ class FusionSettings(HeadSettings):
     kind: str = "fusion"
     members: dict[str, "ModelConfig"] = field(default_factory=dict)
     """Heads that are added up, each under a name of your choice: head.members.<name>.head=<head>, its settings
-    head.members.<name>.<setting>=<value>. head.members.<name>=null leaves a member out."""
+    head.members.<name>.<setting>=<value>. head.members.<name>=null leaves a member out, ~head.members all of them."""
     normalise: str = "zscore"
     """zscore | rank | raw: scaling of a member's scores for a query before they are added; rank uses 1 / (60 +
     rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned`, or a number for each member, for example {ease: 1, tower: 0.5}. learned: on validation; the best
+    """`learned`, or a number for each member, for example {ease: 1, item_knn: 0.5}. learned: on validation; the best
     member alone unless a weighted sum gains more than its standard error on held-out folds of the queries."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With fixed weights: weights for items without training interactions; empty for the same as `weights`."""
@@ -60,8 +60,12 @@ class FusionSettings(HeadSettings):
     def examples(cls) -> dict[str, list[str]]:
         ease, tower = "head.members.ease", "head.members.tower"
         small = [f"{ease}.l2=20", f"{ease}.features.text=3", f"{ease}.features.attributes=3",
-                 "head.members.neighbours.k=20", f"{tower}.embedding_size=16", f"{tower}.dropout=0.1"]
-        return {"": small, "raw": [*small, "head.normalise=raw", "head.weights={ease: 1, neighbours: 0.5, tower: 0.1}"]}
+                 "head.members.neighbours.k=20"]
+        trained = [f"{tower}.head=two_tower", f"{tower}.embedding_size=16", f"{tower}.dropout=0.1"]
+        others = [f"head.members.{name}=null" for name in ("plain_ease", "item_knn", "item_similarity")]
+        return {"": small, "trained": [*small, *others, *trained],
+                "raw": [*small, *others, *trained, "head.normalise=raw",
+                        "head.weights={ease: 1, neighbours: 0.5, tower: 0.1}"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

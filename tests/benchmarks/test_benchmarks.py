@@ -38,7 +38,7 @@ class Toy:
     lines: list[str]
 
 
-EASE = "{ease: {head: ease, l2: 20, features: {text: 0, attributes: 0}}}"
+EASE = "{ease: {head: ease, l2: 20}, neighbours: {head: user_knn}}"
 RUNS = [
     Toy("content.py", ["<folder>", "150", "60", "1000"],
         [r"120 of 150 items in training, 60 users", rf"{NUMBER} CPU seconds, .* peak memory",
@@ -55,7 +55,7 @@ RUNS = [
         [r"60 users, 44 items", *(rf"(ease|popularity): {what} +{NUMBER} +{NUMBER} x" for what in (
             "scores, torch.topk", "the same and AUC, GAUC", "ties in expectation", "the same, bootstrap, intervals")),
          rf"paired comparison +{NUMBER}"]),
-    Toy("fusion.py", ["<prepared>", "--halves", "2", "head=fusion", f"head.members={EASE}", "head.members.tower=null"],
+    Toy("fusion.py", ["<prepared>", "--halves", "2", "head=fusion", "~head.members", f"head.members={EASE}"],
         [rf"{rule} +{half} +{NUMBER}" for rule in ("any gain", "held out") for half in ("other half", "test")]),
     Toy("groups.py", ["group_attention", "--groups", "30", "--members", "3", "--items", "100"],
         [rf"group_attention +{NUMBER} s +{NUMBER} CPU s .* 30 lists"]),

@@ -52,8 +52,8 @@ def households() -> list[str]:
             "split=given", "split.group_valid=0.3"]
 
 
-RUN = ["finetune", "head=group_aggregate", "head.members={near: {head: popularity}}", "head.members.ease=null",
-       "head.members.tower=null", "head.members.neighbours=null", "monitor=ndcg@5", "refit=none"]
+RUN = ["finetune", "head=group_aggregate", "~head.members", "head.members.near.head=popularity", "monitor=ndcg@5",
+       "refit=none"]
 
 
 @pytest.mark.slow

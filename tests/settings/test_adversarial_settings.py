@@ -36,7 +36,7 @@ def test_an_unsupported_adversary_is_refused_with_the_supported_ones():
 
 
 def test_a_top_level_adversary_applies_to_members_that_support_it():
-    typed = ["head=fusion", "head.members.mf={head: mf}", "adversarial=freelb"]
+    typed = ["head=fusion", "head.members={mf: {head: mf}, tower: {head: two_tower}}", "adversarial=freelb"]
     settings = compose("finetune", typed)
     assert (member(settings, "tower"), member(settings, "mf")) == ("freelb", "none")
     settings = compose("finetune", [*typed[:2], "adversarial=apr"])
@@ -44,7 +44,7 @@ def test_a_top_level_adversary_applies_to_members_that_support_it():
 
 
 def test_an_adversary_that_no_member_supports_is_refused():
-    messages = problems("head=fusion", "head.members.tower=null", "adversarial=fgm", "head.members.mf={head: mf}")
+    messages = problems("head=fusion", "adversarial=fgm", "head.members.mf={head: mf}")
     assert messages[0].startswith("adversarial=fgm: has no effect, since head=fusion does not use it")
 
 

@@ -75,7 +75,7 @@ def test_a_whole_number_beyond_what_any_setting_needs_is_refused_with_its_range(
     ("finetune", "monitor=ndcg@99999999999999999999", "k must be from 1 to 100000"),
     ("finetune", "optim.batch_size=1000000000000", "must be from 1 to 2147483647"),
     ("finetune", "optim.epochs=10000000000000000000000", "must be from 1 to 2147483647"),
-    ("finetune", "head.members.tower.encoded_items=1000000000000", "must be from 1 to 2147483647"),
+    ("finetune", "head.members.tower={head: two_tower, encoded_items: 1000000000000}", "must be from 1 to 2147483647"),
     ("evaluate", "k=[5,1000000000000]", "list lengths must be from 1 to 100000"),
     ("evaluate", "candidates=sampled:99999999999999999999", "n must be from 1 to 2147483647"),
     ("evaluate", "candidates=sampled:" + "9" * 5000, "n must be from 1 to 2147483647"),

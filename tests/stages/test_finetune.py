@@ -20,7 +20,8 @@ from tests.some_slow import some_slow
 
 TINY_TOWER = ["head.embedding_size=8", "head.encoded_items=16"]
 TRAINED = ["loss=softmax", "optim.epochs=3", "optim.batch_size=128", "optim.checkpoint_every=1"]
-FUSION = ["head=fusion", "head.members={ease: {head: ease, l2: 20}, tower: {head: two_tower, embedding_size: 8}}"]
+FUSION = ["head=fusion", "~head.members", "head.members={ease: {head: ease, l2: 20}, neighbours: {head: user_knn}, "
+          "tower: {head: two_tower, embedding_size: 8}}"]
 
 
 @pytest.fixture
@@ -112,8 +113,8 @@ def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, 
 @pytest.mark.slow
 def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec, prepare_tiny):
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
-    done = llmrec("finetune", "head.members={ease: {head: ease}, near: {head: item_knn}}", "head.members.tower=null",
-                  "head.members.neighbours=null", "run_dir=run")
+    done = llmrec("finetune", "~head.members", "head.members={ease: {head: ease}, near: {head: item_knn}}",
+                  "run_dir=run")
     assert done.code == 3
     assert "head.weights=learned: the prepared data has no validation split" in done.err
     assert not Path("run/model").exists()

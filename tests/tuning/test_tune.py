@@ -37,8 +37,8 @@ TOWER = ["head=two_tower", "head.embedding_size=8", "peft=frozen", "optim.batch_
          "head.search.optim.learning_rate={low: 0.00001, high: 0.1, log: true}", "optim.learning_rate=0.03"]
 
 
-ALONE = [f"head.members.{name}=null" for name in ("tower", "neighbours")]
-"""Overrides that leave out members of the default fusion, so that only the members of a test remain."""
+FUSION = ["head=fusion", "~head.members"]
+"""A fusion without the default members."""
 
 
 @pytest.fixture
@@ -310,7 +310,7 @@ def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_afte
     members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, "
                "search: {l2: {low: 1, high: 1000, log: true}}}, "
                "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
-    done = llmrec(*settings, "head=fusion", members, *ALONE, "tune.trials=4", "run_dir=run")
+    done = llmrec(*settings, *FUSION, members, "tune.trials=4", "run_dir=run")
     assert done.code == 0, done.err
     rows = trials("run")
     assert [row["part"] for row in rows] == ["ease"] * 4 + ["near"] * 4
@@ -390,7 +390,7 @@ def test_pruned_trials_and_half_lines_of_the_journal_do_not_disturb(llmrec, sett
 def test_a_fusion_killed_while_its_second_member_is_tuned_goes_on(llmrec, settings, monkeypatch):
     members = ("head.members={ease: {head: ease, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
                "near: {head: item_knn, search: {k: {low: 1, high: 30}}}}")
-    tuned_in_parts(llmrec, [*settings, "head=fusion", members, *ALONE, "tune.trials=3"], killed_in_fit(monkeypatch, 5))
+    tuned_in_parts(llmrec, [*settings, *FUSION, members, "tune.trials=3"], killed_in_fit(monkeypatch, 5))
 
 
 def test_a_damaged_journal_is_refused_by_name(llmrec, settings, monkeypatch):
@@ -447,8 +447,7 @@ def test_memory_is_estimated_before_and_logged_after(llmrec, settings):
 @pytest.mark.parametrize(("typed", "expected"), [
     (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, but "
                     "only 4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
-    (["head=fusion", "head.members={big: {head: ease}, near: {head: item_knn}}", *ALONE,
-      "head.members.ease=null"],
+    ([*FUSION, "head.members={big: {head: ease}, near: {head: item_knn}}"],
      "leave out the largest member (head.members.big=null, 8.0 GiB), prepare with"),
     ([*SPACE, "tune.trials=3"], "head=ease: fitting takes about 8.0 GiB of memory"),
 ])

@@ -41,7 +41,8 @@ class Fusion(Head):
 
     Learned weights (`weights`): the best member on validation, or all members if their sum gains more than its
     standard error on held-out folds. Separate weights for long histories and for cold items follow the same rule.
-    Members whose weights end at 0 are dropped. Scores are scaled over the whole catalogue; learning then stores only
+    Members whose weights end at 0 are dropped, except the smallest that answers text queries if no other member does;
+    it scores text queries only. Scores are scaled over the whole catalogue; learning then stores only
     the items that a member ranks high, and the relevant ones, of each query (`fast_validation`), so memory does not
     grow with the catalogue.
     """
@@ -186,7 +187,17 @@ class Fusion(Head):
                     num_queries=metric.num_queries, num_available=num_available,
                     tried=[{"name": step.name, "kept": step.is_kept} | step.held_out.facts() for step in result.steps])
         print(_report(result, validation.monitor, metric.num_queries, num_available), file=sys.stderr)
-        return weights.without_zeros()
+        return self._with_text_queries(weights.without_zeros())
+
+    def _with_text_queries(self, weights: Weights) -> Weights:
+        """Return the weights with a member of weight 0 for text queries, if only members without weight answer them."""
+        readers = [name for name, member in self.members.items() if member.supports_text_queries]
+        if not readers or any(name in weights.all for name in readers):
+            return weights
+        # They answer by the similarity of texts, so the smallest will do.
+        smallest = min(readers, key=lambda name: sum(array.nbytes for array in self.members[name].state().values()))
+        print(f"fusion: {smallest} has no weight, and is kept for text queries", file=sys.stderr)
+        return weights.with_zero(smallest)
 
     def scaled_members(self) -> dict[str, Callable[[Queries], torch.Tensor]]:
         """Return a function for each fitted member that returns its scaled scores (Q, N)."""
@@ -215,7 +226,7 @@ class Fusion(Head):
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
-        scores = {name: score(queries) for name, score in self.scaled_members().items()}
+        scores = {name: score(queries) for name, score in self.scaled_members().items() if self.weights.most(name) > 0}
         return self.weights.sum(scores, torch.from_numpy(self._lengths(queries)), torch.from_numpy(self.cold_N))
 
     def _lengths(self, queries: Queries) -> np.ndarray:
@@ -236,11 +247,14 @@ class Fusion(Head):
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the weighted sum of the scores of the members that support text queries (T, N).
 
-        Each member takes its largest weight over all parts, so a member used only for cold items counts too.
+        Each member takes its largest weight over all parts, so a member used only for cold items counts too. If all of
+        them have weight 0, they count alike.
         """
         scores = {name: self._scaled(member.score_text(texts).cpu()) for name, member in self.members.items()
                   if member.supports_text_queries}
-        most = {name: max(part[name] for part in self.weights.parts) for name in scores}
+        most = {name: self.weights.most(name) for name in scores}
+        if not any(most.values()):
+            most = dict.fromkeys(scores, 1.0)
         return torch.stack([most[name] * scaled for name, scaled in scores.items()]).sum(dim=0)
 
     def tuned_config(self) -> ModelConfig:

@@ -85,9 +85,18 @@ class Weights:
         """The non-empty sets of weights."""
         return [part for part in (self.all, self.long, self.cold) if part]
 
+    def most(self, name: str) -> float:
+        """Return a member's largest weight over all parts."""
+        return max(part[name] for part in self.parts)
+
+    def with_zero(self, name: str) -> "Weights":
+        """Return the weights with one more member, of weight 0."""
+        every, long, cold = ({**part, name: 0.0} if part else part for part in (self.all, self.long, self.cold))
+        return replace(self, all=every, long=long, cold=cold)
+
     def without_zeros(self) -> "Weights":
         """Drop members whose weights are all 0."""
-        names = [name for name in self.all if max(part[name] for part in self.parts) > 0]
+        names = [name for name in self.all if self.most(name) > 0]
         every, long, cold = ({name: part[name] for name in names if part} for part in (self.all, self.long, self.cold))
         return Weights(every, long, cold, self.long_history)
 

@@ -22,7 +22,6 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.heads.shared.item_tuning import tune, tuning_memory
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import ModelConfig
@@ -122,6 +121,9 @@ class ItemFeatures:
                                      context.memo, trained_N, context.cache,
                                      self.config.optim.precision if self.weights.tuned else "float32")
         if self.text.trained:
+            # Only here: it loads the training loop, which answering a query does not need.
+            from llmrec_cli.heads.shared.item_tuning import tune
+
             stop_after = tune(self.text, data, self.config, self.weights.stop_after, context)
             self.weights = replace(self.weights, stop_after=stop_after)
 
@@ -247,6 +249,8 @@ def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: 
 
     if weights.text > 0 and config.encoder is not None:
         if weights.tuned:
+            from llmrec_cli.heads.shared.item_tuning import tuning_memory
+
             base += encoder_memory(config, texts, config.optim.batch_size)
             peak = tuning_memory(data, config)
         else:

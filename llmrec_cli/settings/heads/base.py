@@ -54,6 +54,8 @@ class HeadSettings(OptionSettings):
     """users | groups: queries that the head is designed for."""
     combines: ClassVar[bool] = False
     """True if the head combines the scores of the heads in its setting `members`."""
+    needs_features: ClassVar[bool] = False
+    """True if the head learns from nothing but its setting `features`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
     learns_in_a_second: ClassVar[bool] = True

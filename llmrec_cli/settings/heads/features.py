@@ -1,7 +1,8 @@
 """Weights of item features."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llmrec_cli.settings.base import Settings
 
@@ -54,6 +55,11 @@ class FeatureWeightsSettings(Settings):
     def used(self) -> bool:
         """True if any kind of feature has a weight."""
         return any(getattr(self, kind) > 0 for kind in KINDS)
+
+    def without(self, kinds: Iterable[str]) -> "FeatureWeightsSettings":
+        """Return the settings with a weight of 0 for these kinds of features."""
+        changes: dict[str, Any] = dict.fromkeys(kinds, 0.0)
+        return replace(self, **changes)
 
     def uses(self) -> set[str]:
         """Return the config groups that these features depend on."""

@@ -15,6 +15,7 @@ class ItemSimilaritySettings(HeadSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
     learns_from: ClassVar[str] = SIMILARITIES
+    needs_features: ClassVar[bool] = True
     kind: str = "item_similarity"
     features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0))
     """Weights of the item features. Only their ratios matter, since an item's joint feature vector is normalised to

@@ -17,7 +17,16 @@ from llmrec_cli.heads.fusion import fast_validation
 from llmrec_cli.heads.fusion import head as fusion_module
 from llmrec_cli.heads.fusion import weights as fusion_weights
 from llmrec_cli.heads.fusion.fast_validation import WeightedMetric, depth_for, gather, sample_queries
-from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
+from llmrec_cli.heads.fusion.weights import (
+    SearchResult,
+    Weights,
+    ascend,
+    coordinate_ascent,
+    learn,
+    limit_for,
+    share_of_long,
+)
+from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.encoder import LsaSettings
 from llmrec_cli.settings.head import (
@@ -25,6 +34,7 @@ from llmrec_cli.settings.head import (
     FusionSettings,
     GroupAggregateSettings,
     ItemKnnSettings,
+    ItemSimilaritySettings,
     ModelConfig,
     PopularitySettings,
     TwoTowerSettings,
@@ -69,6 +79,25 @@ def test_without_a_gain_only_the_best_member_remains(shop):
     assert shop.context().validation(head.score) == shop.context().validation(single.score)
 
 
+def test_a_member_with_texts_is_kept_for_text_queries_though_it_scores_no_users(shop, monkeypatch, capsys):
+    monkeypatch.setattr(fusion_module, "learn", lambda *_: SearchResult(
+        Weights({"near": 1.0, "ease": 0.0, "similar": 0.0}, {}, {}, 0), {"near": 0.5}, []))
+    features = FeatureWeightsSettings(text=3.0)
+    config = fusion(shop, near=ItemKnnSettings(k=5), ease=EaseSettings(l2=20, features=features),
+                    similar=ItemSimilaritySettings(features=features))
+    head = shop.fit(config)
+    assert head.weights.all == {"near": 1.0, "similar": 0.0}
+    assert "fusion: similar has no weight, and is kept for text queries" in capsys.readouterr().err
+    again = shop.fit(head.tuned_config(), validation=None)
+    near = shop.fit(shop.config(ItemKnnSettings(k=5)))
+    similar = shop.fit(shop.config(ItemSimilaritySettings(features=features)))
+    for fused in (head, again):
+        order = fused.score(shop.known_users()).argsort(dim=1, stable=True)
+        assert torch.equal(order, near.score(shop.known_users()).argsort(dim=1, stable=True))
+        text = np.array(["robot moon"], object)
+        torch.testing.assert_close(fused.score_text(text), scaled(similar.score_text(text)))
+
+
 def test_given_weights_are_the_weights_of_the_sum(shop):
     head = shop.fit(fusion(shop, "raw", {"popular": 2.0, "ease": 3.0}, popular=PopularitySettings(),
                            ease=EaseSettings(l2=20)))
@@ -90,9 +119,8 @@ def test_learning_weights_without_validation_is_refused_with_a_usable_command(sh
     with pytest.raises(DataError, match=r"prepare with split.valid=0.1, or give a number each") as error:
         shop.fit(fusion(shop, ease=EaseSettings(), near=UserKnnSettings()), validation=None)
     advised = str(error.value).split("give a number each, ")[1]
-    assert compose("finetune", [advised, "head.members={ease: {head: ease}, near: {head: user_knn}}",
-                                "~head.members.tower", "~head.members.neighbours"]).head.weights == {
-        "ease": 1.0, "near": 1.0}
+    assert compose("finetune", [advised, "~head.members", "head.members={ease: {head: ease}, near: {head: user_knn}}"]
+                   ).head.weights == {"ease": 1.0, "near": 1.0}
 
 
 def test_one_member_needs_no_validation(shop):
@@ -560,10 +588,10 @@ def test_members_whose_encoders_have_no_buffers_share_none(shop):
     ("head.long_history=5", "head.long_history=5: give long_weights and a long_history of at least 1, or neither"),
     ("head.long_share=0.5", "head.long_share=0.5: has no effect without long_weights"),
     ("head.cold_weights={ease: 1}", "head.cold_weights: has no effect with weights=learned"),
-    ("head.weights={ease: 1, tower: 1, neighbours: -1}", "head.weights.neighbours=-1.0: must be at least 0"),
-    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: at least one weight must be above 0"),
-    ("head.weights={ease: 1}", "head.weights.neighbours: weights and members must have the same names"),
+    ("head.weights={ease: 1, near: -1}", "head.weights.near=-1.0: must be at least 0"),
+    ("head.weights={ease: 0, near: 0}", "head.weights: at least one weight must be above 0"),
+    ("head.weights={ease: 1}", "head.weights.near: weights and members must have the same names"),
 ])
 def test_weights_that_cannot_be_are_refused(typed, expected):
     with pytest.raises(ConfigError, match=re.escape(expected)):
-        compose("finetune", [typed])
+        compose("finetune", ["~head.members", "head.members={ease: {head: ease}, near: {head: item_knn}}", typed])

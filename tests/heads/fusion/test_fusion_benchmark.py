@@ -23,8 +23,8 @@ def test_members_are_fitted_once_and_both_rules_measured_on_each_half(benchmark,
     fitted = benchmark.fitted
     monkeypatch.setattr(benchmark, "fitted", lambda *given: fits.append(1) or fitted(*given))
     monkeypatch.setattr(sys, "argv", [str(BENCHMARK), str(tiny_prepared), "--halves", "3", "head=fusion",
-                                      "head.members={ease: {head: ease, l2: 20, features: {text: 0, attributes: 0}}}",
-                                      "head.members.tower=null"])
+                                      "~head.members",
+                                      "head.members={ease: {head: ease, l2: 20}, neighbours: {head: user_knn}}"])
     benchmark.main()
     out = capsys.readouterr().out
     assert len(fits) == 1

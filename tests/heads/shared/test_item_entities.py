@@ -216,7 +216,7 @@ def test_settings_without_effect_or_out_of_range_are_refused(typed, message):
 
 
 def test_a_member_of_a_fusion_has_its_gate_and_its_own_model_of_the_graph():
-    head = compose("finetune", ["head.members.tower.entity_gate=true", "head.members.tower.entities=rotate",
+    head = compose("finetune", ["head.members.tower={head: two_tower, entity_gate: true, entities: rotate}",
                                 "head.members.ease.features.entities=3"]).head
     assert head.members["tower"].head.entity_gate
     assert head.members["tower"].entities.kind == "rotate"
