@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmrec_cli.language.phrases import Phrase, fixed_phrase
+
 NAMES = ("none", "Latin", "Han", "Hiragana/Katakana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Devanagari", "Thai",
          "Greek", "other")
 _NONE, _LATIN, _HAN, _KANA = range(4)
@@ -97,20 +99,20 @@ _FOREIGN = 0.1
 """Share of letters outside an encoder's scripts from which on it is probably the wrong encoder."""
 
 
-ADVICE = ("choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa, which learns "
-          "from the texts of the data")
+ADVICE = Phrase("choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa, which "
+                "learns from the texts of the data")
 
 
-def foreign_script(letter_shares: Mapping[str, float], scripts: Sequence[str]) -> str:
+def foreign_script(letter_shares: Mapping[str, float], scripts: Sequence[str]) -> Phrase | None:
     """Return the script outside `scripts` with most letters in words, such as "71% of the letters are Han".
 
-    "" if fewer than a tenth of the letters are outside `scripts`, or if `scripts` is empty, for an encoder of any.
+    None if fewer than a tenth of the letters are outside `scripts`, or if `scripts` is empty, for an encoder of any.
     """
     others = {name: share for name, share in letter_shares.items() if name not in scripts}
     if not scripts or sum(others.values()) < _FOREIGN:
-        return ""
+        return None
     most = max(others, key=lambda name: others[name])
-    return f"{others[most]:.0%} of the letters are {most}"
+    return Phrase("{share:.0%} of the letters are {script}", share=others[most], script=fixed_phrase(most))
 
 
 def encoder_warning(texts: np.ndarray, kind: str, scripts: Sequence[str]) -> str:

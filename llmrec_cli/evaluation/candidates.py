@@ -17,6 +17,7 @@ from llmrec_cli.data.histories import filter_entries, pair_keys
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.scoring.heldout import Audience, HeldOut
 
 _SAMPLE_CELLS = 2**22
@@ -55,7 +56,7 @@ class Protocol:
     counts : counts of a candidate file for metrics.json, including rows that are not ranked as given
     """
 
-    label: str = "all"
+    label: Phrase = Phrase("all")
     allowed_M: np.ndarray | None = None
     lists: CandidateLists | None = None
     counts: dict[str, int | str] = field(default_factory=dict)
@@ -133,7 +134,7 @@ def cold_items(data: PreparedData, split: str) -> Protocol:
     if not cold_M.any():
         raise DataError(f"candidates=cold: {data.path}: every item has interactions before split={split}; prepare with "
                         f"split=cold_items, or leave candidates out")
-    return Protocol("cold", allowed_M=cold_M)
+    return Protocol(Phrase("cold"), allowed_M=cold_M)
 
 
 def file_candidates(data: PreparedData, audience: Audience, candidates: Candidates, path: str) -> Protocol:
@@ -154,7 +155,8 @@ def file_candidates(data: PreparedData, audience: Audience, candidates: Candidat
         allowed_M[item] = True
         counts |= {"repeated": len(item) - int(allowed_M.sum()),
                    "held_out_not_candidates": int((~allowed_M[audience.held.item]).sum())}
-        return Protocol(f"given: {int(allowed_M.sum()):,} items ({file})", allowed_M, counts=counts)
+        return Protocol(Phrase("given: {num:,} items ({file})", num=int(allowed_M.sum()), file=file), allowed_M,
+                        counts=counts)
     return _own_candidates(data, audience, candidates, path, row, item, counts)
 
 
@@ -197,9 +199,11 @@ def _own_candidates(data: PreparedData, audience: Audience, candidates: Candidat
         added = ~np.isin(held_keys, owner_L[row] * num_items + keys % num_items) & np.isin(owner_P, owner_L)
         counts |= {"held_out_added": int(added.sum()),
                    f"{audience.kind}s_without_list": len(np.setdiff1d(audience.held.user, owner_L))}
-    per = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    label = (f"sampled: {per} given per row ({counts['file']}), plus the row's held-out item" if candidates.by_row else
-             f"sampled: {per} given per {audience.kind} ({counts['file']}), plus the held-out items")
+    num = f"{least:,}" if least == most else Phrase("{low} to {high}", low=f"{least:,}", high=f"{most:,}")
+    label = (Phrase("sampled: {num} given per row ({file}), plus the row's held-out item", num=num, file=counts["file"])
+             if candidates.by_row else
+             Phrase("sampled: {num} given per {owner} ({file}), plus the held-out items", num=num,
+                    owner=Phrase(audience.kind), file=counts["file"]))
     used = np.flatnonzero(usable_L)
     return Protocol(label, lists=CandidateLists(owner_L[used], target_L[used], lists_LM[used], used + 1,
                                                 candidates.by_row),
@@ -223,7 +227,8 @@ def sampled_candidates(audience: Audience, number: int, seed: int) -> Protocol:
     row, item = np.concatenate(rows, axis=1)
     sample_LM = sp.csr_array((np.ones(len(row), np.float32), (row, item)), shape=(len(owners), num_items))
     short = int((np.diff(sample_LM.indptr) < number).sum())
-    return Protocol(f"sampled: {number} at random per {audience.kind}, plus the held-out items",
+    return Protocol(Phrase("sampled: {num} at random per {owner}, plus the held-out items", num=number,
+                           owner=Phrase(audience.kind)),
                     lists=CandidateLists(owners, np.full(len(owners), -1), sample_LM, np.arange(1, len(owners) + 1)),
                     counts={"drawn": number, f"{audience.kind}s_with_fewer": short})
 

@@ -18,6 +18,7 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.metric_results import MetricResults
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig, PopularitySettings
@@ -41,37 +42,40 @@ _NAMED_MORE = 10
 
 
 def find_leaks(model: MetricResults, baselines: Mapping[str, MetricResults], task: HeldOut, k: int,
-               validation: Mapping[str, float], num_candidates: int) -> list[str]:
+               validation: Mapping[str, float], num_candidates: int) -> list[Phrase]:
     """Return a sentence for each sign of a leak.
 
     `validation` are the validation metrics used for model selection, if they have the same queries and candidates;
     `num_candidates` is 0 if each query has its own few candidates.
     """
-    ndcg, problems = f"ndcg@{k}", list[str]()
+    ndcg, problems = f"ndcg@{k}", list[Phrase]()
     ours = model.mean(ndcg)
     if num_candidates >= _MIN_CANDIDATES * k:
         problems += check_too_high(ndcg, ours, [one.mean(ndcg) for one in baselines.values()], num_candidates)
         cold = _mean_or_minus_one(model.slices["item:cold"].get(f"recall@{k}"))
         if cold >= _HIGH_COLD_RECALL:
-            problems.append(f"recall@{k} on items without training interactions is {cold:.2f}; their texts or "
-                            f"attributes may reveal who will like them")
+            problems.append(Phrase("recall@{k} on items without training interactions is {cold:.2f}; their texts or "
+                                   "attributes may reveal who will like them", k=k, cold=cold))
     for name, validation_value in validation.items():
         if name in model.values:
             low = model.summary()[name]["ci95"][0]
             if low > max(_TIMES_VALIDATION * validation_value, validation_value + _ABOVE_VALIDATION):
-                problems.append(f"{name} is {model.mean(name):.3f} (95% interval from {low:.3f}) on test but "
-                                f"{validation_value:.3f} on the validation split used for model selection")
+                problems.append(Phrase("{metric} is {mean:.3f} (95% interval from {low:.3f}) on test but "
+                                       "{validation:.3f} on the validation split used for model selection", metric=name,
+                                       mean=model.mean(name), low=low, validation=validation_value))
     return problems
 
 
-def check_too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candidates: int) -> list[str]:
+def check_too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candidates: int) -> list[Phrase]:
     """Return a sentence if ndcg over the whole catalogue is nearly perfect or far above every baseline's."""
     best = max(baselines, default=None)
     if ours >= _NEARLY_PERFECT:
-        return [f"{ndcg} is {ours:.3f}, nearly perfect for a ranking of {num_candidates:,} items"]
+        return [Phrase("{metric} is {mean:.3f}, nearly perfect for a ranking of {num:,} items", metric=ndcg, mean=ours,
+                       num=num_candidates)]
     if best is not None and ours >= _HIGH and ours >= _TIMES_BASELINE * best:
-        return [f"{ndcg} is {ours:.3f}, {ours / max(best, 1e-9):.1f} times that of the strongest baseline "
-                f"({best:.3f}), which was fitted on the same interactions"]
+        return [Phrase("{metric} is {mean:.3f}, {times:.1f} times that of the strongest baseline ({best:.3f}), which "
+                       "was fitted on the same interactions", metric=ndcg, mean=ours, times=ours / max(best, 1e-9),
+                       best=best)]
     return []
 
 
@@ -87,7 +91,7 @@ def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: 
     return None
 
 
-def check_named_users(items: Catalogue, task: HeldOut) -> str | None:
+def check_named_users(items: Catalogue, task: HeldOut) -> Phrase | None:
     """Return a warning if texts or attributes of held-out items contain ids of users who interacted with them.
 
     The number of such ids is compared with the number expected if the same users and items were paired at random, since
@@ -116,8 +120,9 @@ def check_named_users(items: Catalogue, task: HeldOut) -> str | None:
     expected = float(np.bincount(relevant.indices, minlength=len(items)) @ (named_MQ @ np.diff(relevant.indptr))
                      / relevant.nnz)
     if num_named >= 3 and num_named >= _NAMED_MORE * expected:
-        return (f"the text or attributes of the item contain the user's id in {num_named:,} of {relevant.nnz:,} "
-                f"held-out interactions; {expected:.1f} are expected by chance")
+        return Phrase("the text or attributes of the item contain the user's id in {num:,} of {total:,} held-out "
+                      "interactions; {expected:.1f} are expected by chance", num=num_named, total=relevant.nnz,
+                      expected=expected)
     return None
 
 

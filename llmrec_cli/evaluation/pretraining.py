@@ -105,13 +105,13 @@ def write_report(run_dir: RunDir, results: PretrainingResults, metrics: dict[str
     """Write report.html."""
     counts = data.manifest["counts"]
     facts: dict[str, list[tuple[str, str]]] = {
-        "Data": [(Phrase("Name"), data.manifest["name"]), (Phrase("Items"), f"{counts['items']:,}"),
+        Phrase("Data"): [(Phrase("Name"), data.manifest["name"]), (Phrase("Items"), f"{counts['items']:,}"),
                  (Phrase("Interactions"), Phrase("{num:,} in training", num=counts["train"])),
                  (Phrase("Fingerprint"), data.manifest["fingerprint"][:16])],
-        "Corpus": [(Phrase("Trained on"), Phrase("{num:,} examples", num=len(results.task.train.texts))),
+        Phrase("Corpus"): [(Phrase("Trained on"), Phrase("{num:,} examples", num=len(results.task.train.texts))),
                    (Phrase("Held out"), Phrase("{num:,} examples", num=len(results.task.held_out.texts))),
                    *settings_in_words(asdict(cfg.objective))],
-        "Training": [(Phrase("Objective"), fixed_phrase(cfg.objective.in_words or cfg.objective.kind)),
+        Phrase("Training"): [(Phrase("Objective"), fixed_phrase(cfg.objective.in_words or cfg.objective.kind)),
                      (Phrase("Encoder"), cfg.encoder.kind),
                      (Phrase("Epochs"), Phrase("{num}, best {best}", num=len(results.trained.losses),
                                                best=results.trained.best_epoch)),

@@ -19,8 +19,8 @@ Facts = list[tuple[str, str]]
 def report_facts(seed_runs: Sequence[LoadedModel], task: HeldOut, baselines: Sequence[str], metrics: Mapping[str, Any],
                  data: PreparedData, cfg: EvaluateConfig) -> dict[str, Facts]:
     """Return groups of facts; `metrics` is the content of metrics.json."""
-    facts = {"Data": _data_facts(data, cfg), "Model": _model_facts(seed_runs, data),
-             "Evaluation": _evaluation_facts(task, baselines, metrics["protocol"], cfg)}
+    facts = {Phrase("Data"): _data_facts(data, cfg), Phrase("Model"): _model_facts(seed_runs, data),
+             Phrase("Evaluation"): _evaluation_facts(task, baselines, metrics["protocol"], cfg)}
     return {name: [(label, safe(value)) for label, value in rows] for name, rows in facts.items()}
 
 
@@ -34,7 +34,7 @@ def _data_facts(data: PreparedData, cfg: EvaluateConfig) -> Facts:
     manifest, counts = data.manifest, data.manifest["counts"]
     synthetic = manifest.get("groups", {}).get("synthetic")
     number = f"{counts.get('groups', 0):,}"
-    groups = Phrase("{num}, synthetic ({how})", num=number, how=synthetic) if synthetic else number
+    groups = Phrase("{num}, synthetic ({how})", num=number, how=fixed_phrase(synthetic)) if synthetic else number
     return [(Phrase("Name"), manifest["name"]), (Phrase("Users"), f"{counts['users']:,}"),
             (Phrase("Items"), f"{counts['items']:,}"),
             *([(Phrase("Groups"), groups)] if cfg.audience == "groups" else []),
@@ -49,7 +49,8 @@ def _model_facts(seed_runs: Sequence[LoadedModel], data: PreparedData) -> Facts:
     manifest = recommender.manifest
     seeds = ", ".join("–" if model.seed is None else str(model.seed) for model in seed_runs)
     same = data.manifest["fingerprint"] == manifest["data_fingerprint"]
-    return [(Phrase("Head"), manifest["head"]), (Phrase("Fitted on"), " + ".join(manifest["fitted_on"])),
+    return [(Phrase("Head"), manifest["head"]),
+            (Phrase("Fitted on"), Joined(map(fixed_phrase, manifest["fitted_on"]), " + ")),
             (Phrase("Interactions"), Phrase("{num:,} of {users:,} users", num=recommender.history.nnz,
                                             users=recommender.history.shape[0])),
             (Phrase("Encoders"), ", ".join(manifest["encoders"]) or Phrase("none")),
@@ -61,7 +62,8 @@ def _model_facts(seed_runs: Sequence[LoadedModel], data: PreparedData) -> Facts:
 def _evaluation_facts(task: HeldOut, baselines: Sequence[str], protocol: Mapping[str, Any],
                       cfg: EvaluateConfig) -> Facts:
     audience = Phrase(cfg.audience)
-    return [(Phrase("Split"), Phrase("{split}, {num:,} interactions", split=cfg.split, num=task.relevant_QN.nnz)),
+    return [(Phrase("Split"), Phrase("{split}, {num:,} interactions", split=Phrase(cfg.split),
+                                      num=task.relevant_QN.nnz)),
             (Phrase(cfg.audience.title()), Phrase("{num:,} of the {total:,} with held-out interactions",
                                                   num=task.num_owners, total=task.num_owners + task.num_skipped)),
             *([] if task.owner_Q is None else
@@ -71,7 +73,7 @@ def _evaluation_facts(task: HeldOut, baselines: Sequence[str], protocol: Mapping
             *((Phrase("Candidate file"), note) for note in candidate_notes(dict(protocol))),
             (Phrase("Intervals"), Phrase("95%, bootstrap with {num:,} resamples of the {audience}",
                                          num=cfg.num_bootstrap, audience=audience)),
-            (Phrase("Diversity"), Phrase("based on {vectors}", vectors=fixed_phrase(protocol["diversity"]))
+            (Phrase("Diversity"), Phrase("based on {vectors}", vectors=protocol["diversity"])
              if protocol["diversity"] else Phrase("not measured")),
             (Phrase("Baselines"), ", ".join(baselines) or Phrase("none"))]
 
@@ -81,7 +83,7 @@ def _candidates(task: HeldOut, protocol: Mapping[str, Any], cfg: EvaluateConfig)
     num = int(task.candidates_N.sum())
     ranked = {"all": Phrase("all {num:,} items", num=num),
               "cold": Phrase("{num:,} items without training interactions", num=num)}
-    items = ranked.get(protocol["candidates"], fixed_phrase(protocol["candidates"]))
+    items = ranked.get(protocol["candidates"], protocol["candidates"])
     return Phrase("{items}, without items that the {owner} has seen", items=items,
                   owner=Phrase(cfg.audience[:-1])) if cfg.exclude_seen else items
 

@@ -17,6 +17,7 @@ from llmrec_cli.evaluation.models import LoadedModel
 from llmrec_cli.evaluation.predictions import RankedLists
 from llmrec_cli.evaluation.report_facts import report_facts
 from llmrec_cli.evaluation.slices import Masks
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.metrics.lists import exposure, group_shares
 from llmrec_cli.metrics.significance import holm
 from llmrec_cli.metrics.table import metric_of
@@ -32,9 +33,9 @@ from llmrec_cli.report.content import (
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.settings.stages import EvaluateConfig
 
-_TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
-         "expected": "expectation over all orders of equal scores; lists and beyond-accuracy metrics: a salted BLAKE2b "
-                    "hash of the item id"}
+_TIES = {"hash": Phrase("score descending, then a salted BLAKE2b hash of the item id"),
+         "expected": Phrase("expectation over all orders of equal scores; lists and beyond-accuracy metrics: a salted "
+                            "BLAKE2b hash of the item id")}
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class EvaluationResults:
     baselines: dict[str, MetricResults]
     task: HeldOut
     ranking: Ranking
-    candidates: str
+    candidates: Phrase
     candidate_counts: dict[str, int | str]
-    diversity: str | None
-    suspicious: dict[str, list[str]]
+    diversity: Phrase | None
+    suspicious: dict[str, list[Phrase]]
     groups_of: Mapping[str, Masks]
 
     @property

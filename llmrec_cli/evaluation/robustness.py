@@ -18,11 +18,13 @@ from llmrec_cli.evaluation.predictions import RankedLists, common, rank
 from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Perturbation, perturb_texts, synonyms, truncation, typos
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 
 _AS_NEW = " (as if new)"
-_ALL_TEXTS, _COLD_TEXTS, _NO_TEXTS = "all items", "items without training interactions, added as new items", "none"
+_ALL_TEXTS, _NO_TEXTS = Phrase("all items"), Phrase("none")
+_COLD_TEXTS = Phrase("items without training interactions, added as new items")
 
 
 def perturbations(settings: RobustnessSettings) -> dict[str, Perturbation]:
@@ -68,7 +70,7 @@ def rank_perturbed(models: Mapping[str, Sequence[LoadedModel]], data: PreparedDa
     return ranked_of
 
 
-def texts_read(model: LoadedModel, data: PreparedData) -> str:
+def texts_read(model: LoadedModel, data: PreparedData) -> Phrase:
     """Return the label of the items whose texts a model reads at recommendation time."""
     head = model.recommender.head
     if not head.supports_text_queries:
@@ -138,5 +140,5 @@ def robustness_content(ranked: Mapping[str, Mapping[str, Sequence[RankedLists]]]
     about = {kind: {"strength": getattr(settings, kind),
                     "changed": changed_share(texts, perturb_texts(texts, way, cfg.seed))}
              for kind, way in perturbations(settings).items()}
-    return {"texts": about, "synonyms": settings.synonym_file or "built in", "seed": cfg.seed, "models": models,
+    return {"texts": about, "synonyms": settings.synonym_file or Phrase("built in"), "seed": cfg.seed, "models": models,
             "unaffected": [name for name in loaded if name not in ranked]}

@@ -3,6 +3,7 @@
 from llmrec_cli.language.chinese_audit import AUDIT
 from llmrec_cli.language.chinese_evaluation import EVALUATION
 from llmrec_cli.language.chinese_metrics import METRICS
+from llmrec_cli.language.chinese_prepare import PREPARE, REJECTS
 from llmrec_cli.language.chinese_pretraining import PRETRAINING
 
-TABLE = EVALUATION | METRICS | PRETRAINING | AUDIT
+TABLE = EVALUATION | METRICS | PRETRAINING | AUDIT | PREPARE | REJECTS

@@ -87,7 +87,7 @@ EVALUATION = {
     "Means over the same {queries}, with 95% intervals. Recommenders with a common letter (second "
     "column) do not differ significantly in {metric} (paired t-tests of all pairs, corrected for the "
     "number of pairs, Holm). Bold: {model}, the model that this page is about.":
-        "对相同的{queries}取均值，附 95% 置信区间。有共同字母（第二列）的推荐器在 {metric} "
+        "对相同的 {queries}取均值，附 95% 置信区间。有共同字母（第二列）的推荐器在 {metric} "
         "上没有显著差异（两两配对 t 检验，按对数作 Holm 校正）。粗体：本页所述的模型 {model}。",
     "Means with 95% intervals of {models} for {metrics}": "{models} 的 {metrics}：均值与 95% 置信区间",
     "Metrics of {model}": "{model} 的指标",
@@ -288,7 +288,7 @@ EVALUATION = {
     "{model} reaches an ndcg@{k} of {mean:.3f}": "{model} 的 ndcg@{k} 为 {mean:.3f}",
     "{model} recommends {k} of {among} items for each of {queries}. {share:.0%} of the lists contain at "
     "least one held-out item of the {owner} (95% interval {low:.0%} to {high:.0%})":
-        "{model} 从 {among} 个物品中为{queries}各推荐 {k} 个。{share:.0%} "
+        "{model} 从 {among} 个物品中为 {queries}各推荐 {k} 个。{share:.0%} "
         "的列表至少含有该{owner}的一个留出物品（95% 置信区间 {low:.0%} 至 {high:.0%}）",
     "{model} {mean:.3f} (first)": "{model} {mean:.3f}（第一）",
     "{model} {mean:.3f} (last)": "{model} {mean:.3f}（末位）",
@@ -383,4 +383,46 @@ EVALUATION = {
     "pairs in several splits are kept in the earliest only": "出现在多个划分中的配对只保留在最早的划分",
     "interactions of groups: {how}": "群组交互：{how}",
     "position {position:,}": "位置 {position:,}",
+    "the text or attributes of the item contain the user's id in {num:,} of {total:,} held-out interactions; "
+    "{expected:.1f} are expected by chance":
+        "{total:,} 次留出交互中有 {num:,} 次的物品文本或属性含有该用户的 id；随机情况下预期为 {expected:.1f} 次",
+    "{metric} is {mean:.3f}, nearly perfect for a ranking of {num:,} items":
+        "{metric} 为 {mean:.3f}，对 {num:,} 个物品的排序来说近乎完美",
+    "{metric} is {mean:.3f}, {times:.1f} times that of the strongest baseline ({best:.3f}), which was fitted on the "
+    "same interactions":
+        "{metric} 为 {mean:.3f}，是在相同交互上拟合的最强基线（{best:.3f}）的 {times:.1f} 倍",
+    "recall@{k} on items without training interactions is {cold:.2f}; their texts or attributes may reveal who will "
+    "like them":
+        "在没有训练交互的物品上 recall@{k} 为 {cold:.2f}；其文本或属性可能透露了谁会喜欢它们",
+    "{metric} is {mean:.3f} (95% interval from {low:.3f}) on test but {validation:.3f} on the validation split used "
+    "for model selection":
+        "{metric} 在测试集上为 {mean:.3f}（95% 置信区间下限 {low:.3f}），而在用于模型选择的验证集上为 "
+        "{validation:.3f}",
+    "all items": "全部物品",
+    "items without training interactions, added as new items": "没有训练交互的物品，作为新物品加入",
+    "cold": "冷启动",
+    "sampled: {num} given per row ({file}), plus the row's held-out item":
+        "抽样：每行给定 {num} 个（{file}），加上该行的留出物品",
+    "sampled: {num} given per {owner} ({file}), plus the held-out items":
+        "抽样：每个{owner}给定 {num} 个（{file}），加上留出物品",
+    "sampled: {num} at random per {owner}, plus the held-out items": "抽样：每个{owner}随机 {num} 个，加上留出物品",
+    "given: {num:,} items ({file})": "给定：{num:,} 个物品（{file}）",
+    "text vectors of {model}": " {model} 的文本向量",
+    "the metric": "指标",
+    "random": "随机",
+    "similar": "相似",
+    "clusters": "聚类",
+    "leave last out": "留出最后一次",
+    "temporal": "按时间",
+    "given": "由文件给定",
+    "Latin": "拉丁字母",
+    "Han": "汉字",
+    "Hiragana/Katakana": "日文假名",
+    "Hangul": "韩文",
+    "Cyrillic": "西里尔字母",
+    "Arabic": "阿拉伯字母",
+    "Hebrew": "希伯来字母",
+    "Devanagari": "天城文",
+    "Thai": "泰文",
+    "Greek": "希腊字母",
 }

@@ -11,7 +11,7 @@ from typing import Any
 ENGLISH, CHINESE = "en", "zh"
 LANGUAGES = (ENGLISH, CHINESE)
 """Values of the setting `language`."""
-_SEPARATORS = {", ": "、", "; ": "；", " ": ""}
+_SEPARATORS = {", ": "、", "; ": "；", " ": "", " and ": "和", " + ": " + "}
 """Separators of enumerations and sentences in English -> in Chinese."""
 
 
@@ -28,9 +28,6 @@ class Phrase(str):
         self = super().__new__(cls, template.format(**values))
         self.template, self.values = template, values
         return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _build, (self.template, self.values)
 
     def translated(self, language: str) -> str:
         """Return the text in a language."""
@@ -50,9 +47,6 @@ class Joined(str):
         self.parts, self.separator = texts, separator
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Joined, (self.parts, self.separator)
-
     def translated(self, language: str) -> str:
         """Return the text in a language."""
         separator = self.separator if language == ENGLISH else _SEPARATORS[self.separator]
@@ -70,10 +64,6 @@ def fixed_phrase(text: str) -> Phrase:
     A text that is a phrase already is returned as it is.
     """
     return text if isinstance(text, Phrase) else Phrase(text.replace("{", "{{").replace("}", "}}"))
-
-
-def _build(template: str, values: dict[str, Any]) -> Phrase:
-    return Phrase(template, **values)
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 
 from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.data.filter_reasons import FILTER_REASONS
+from llmrec_cli.data.reject_reasons import reason_phrase
 from llmrec_cli.language.phrases import ENGLISH, Joined, Phrase, fixed_phrase
 from llmrec_cli.report import audit_charts as charts
 from llmrec_cli.report.pages import Cell, Row, Table, page
@@ -114,8 +115,9 @@ def _longest(texts: Mapping[str, Any]) -> Cell:
 
 def _scripts(texts: Mapping[str, Any]) -> Cell:
     scripts = texts["scripts"]
-    shares = [f"{name} {_percent(number, scripts['looked_at'])}" for name, number in scripts["dominant"].items()]
-    others = ", ".join(shares[1:4]) + ("…" if shares[4:] else "")
+    shares = [Phrase("{script} {share}", script=fixed_phrase(name), share=_percent(number, scripts["looked_at"]))
+              for name, number in scripts["dominant"].items()]
+    others = Joined([*shares[1:4], *(["…"] if shares[4:] else [])])
     return Cell(shares[0], Phrase("{others}; of {num:,} texts", others=others, num=scripts["looked_at"])
                 if scripts["every"] > 1 else others)
 
@@ -130,13 +132,6 @@ def top_table(audit: Mapping[str, Any]) -> Table:
                  [Row(item["title"], [Cell(item["item_id"][:40], ""), Cell(f"{item['interactions']:,}", ""),
                                       Cell(f"{item['share']:.1%}", "")]) for item in
                   audit["popularity"]["most_popular"]])
-
-
-def note_sentence(check: Mapping[str, Any]) -> Phrase:
-    """Return the note of a leakage check as a sentence, with a capital unless it begins with a setting."""
-    note = check["not_checked"] or check["note"]
-    capital = note if "=" in note.partition(" ")[0] else note[:1].upper() + note[1:]
-    return fixed_phrase(capital if capital.endswith(".") else f"{capital}.")
 
 
 def examples(check: Mapping[str, Any]) -> list[str]:
@@ -175,7 +170,7 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any], language: str = E
     values = {"audit": audit, "about": about, "split": _split(about["split"]), "card_rows": cards, "span": _span(kept),
               "rows": rows_table(audit), "ties": ties_table(audit), "splits": splits_table(audit),
               "distributions": distributions_table(audit), "texts": texts_table(audit),
-              "top": top_table(audit), "examples": examples, "note_sentence": note_sentence,
+              "top": top_table(audit), "examples": examples, "reason_phrase": reason_phrase,
               "top_shares": _top_shares(audit), "charts": _charts(audit),
               "size": {"width": charts.WIDTH, "height": charts.HEIGHT, "left": charts.LEFT, "right": charts.RIGHT,
                        "top": charts.TOP, "bottom": charts.BOTTOM}}

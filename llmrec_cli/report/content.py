@@ -160,7 +160,7 @@ def training_curves(log: Path) -> list[Curve]:
     if not log.is_file():
         return []
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    monitor = next((record["monitor"] for record in records if record["event"] == "chosen"), "the metric")
+    monitor = next((record["monitor"] for record in records if record["event"] == "chosen"), Phrase("the metric"))
     losses = [(record["step"], record["loss"]) for record in records if record["event"] == "step"]
     values = [(record["epoch"], record["value"]) for record in records if record["event"] == "validation"]
     return [*_curves(Phrase("training loss by step"), losses),

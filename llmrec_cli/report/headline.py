@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from llmrec_cli.language.phrases import Joined, Phrase
+from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
 from llmrec_cli.report.candidates import query_count
 from llmrec_cli.report.content import EvaluationReport
 
@@ -45,13 +45,13 @@ def headline(content: EvaluationReport) -> Headline:
     ours, protocol, audience = metrics["metrics"], metrics["protocol"], audience_of(metrics)
     best = strongest_baseline(metrics, k)
     rows = Phrase("Rows") if "num_rows" in protocol else Phrase(audience.title())
-    cards = [_card(Phrase(f"ndcg@{k}"), Phrase("how high held-out items are ranked"), ours, f"ndcg@{k}", "{:.3f}"),
+    cards = [_card(f"ndcg@{k}", Phrase("how high held-out items are ranked"), ours, f"ndcg@{k}", "{:.3f}"),
              _card(Phrase("{rows} with a hit", rows=rows), Phrase("at least one held-out item among {k}", k=k), ours,
                    f"hit@{k}", "{:.0%}"),
              _card(Phrase("Hits in a list of {k}", k=k),
                    Phrase("held-out items of the {owner} on the list", owner=Phrase(audience[:-1])), ours,
                    f"precision@{k}", "{:.2f}", k),
-             _card(Phrase("Held-out items found"), Phrase(f"recall@{k}"), ours, f"recall@{k}", "{:.1%}")]
+             _card(Phrase("Held-out items found"), f"recall@{k}", ours, f"recall@{k}", "{:.1%}")]
     several = len(metrics.get("models", {})) > 1
     title = _winner(metrics) if several else _title(metrics, content.model, best, k)
     return Headline(title, str(dict(content.facts["Data"])["Name"]),
@@ -112,7 +112,8 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
                                 candidates=metrics["protocol"]["candidates"]))
     if synthetic := metrics["protocol"].get("synthetic_groups"):
         sentences.append(Phrase("The groups are synthetic ({how}): built from users, with interactions derived from "
-                                "theirs. The metrics do not show how well real groups would be served.", how=synthetic))
+                                "theirs. The metrics do not show how well real groups would be served.",
+                                how=fixed_phrase(synthetic)))
     sentences += [_leak_warning(model, reason) for model, one in _by_model(metrics).items()
                   for reason in one["suspicious"]]
     filled_slices = {name for name, number in metrics["protocol"]["slice_queries"].items() if number}

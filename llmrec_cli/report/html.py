@@ -29,7 +29,7 @@ def render(content: EvaluationReport, language: str = ENGLISH) -> str:
         "content": content, "headline": top, "eyebrow": _eyebrow(content, top.data),
         "queries": query_count(metrics["protocol"]), "owner_title": Phrase(audience_of(metrics)[:-1].title()),
         "card_rows": [(card.label, card.value, card.note) for card in top.cards],
-        "fact_groups": [(Phrase(name), rows) for name, rows in content.facts.items()],
+        "fact_groups": list(content.facts.items()),
         "metrics_rows": metrics_table(content), "slices": slices_table(content),
         "glossary": glossary(metric.column(content.cutoff) for metric in table_metrics(content)),
         "exposure": exposure_tables(content),

@@ -91,7 +91,7 @@ def render(content: PretrainingReport, language: str = ENGLISH) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
     metrics = content.metrics
     values = {"content": content, "title": _title(metrics), "card_rows": _cards(metrics),
-              "fact_groups": [(Phrase(name), rows) for name, rows in content.facts.items()],
+              "fact_groups": list(content.facts.items()),
               "epochs": _epochs(metrics), "probe": _probe(metrics),
               "glossary": glossary(_PROBE_METRICS if metrics["probe"] else ()),
               # Markup only from matplotlib, never from the data.
@@ -121,7 +121,7 @@ def _cards(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     cards: list[tuple[str, str, str]] = [
         (Phrase("Held-out loss"), f"{after['loss']:.3f}",
          Phrase("nats, {before:.3f} before, over {num:,} {scored}", before=before["loss"], num=after["num_scored"],
-                scored=fixed_phrase(metrics["scored"]))),
+                scored=metrics["scored"])),
         (Phrase("Accuracy"), f"{after['accuracy']:.1%}", accuracy)]
     if probe:
         low, high = probe["mrr_difference"]["ci95"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
+from llmrec_cli.language.phrases import Joined, Phrase
 from llmrec_cli.metrics.table import columns as metric_columns
 from llmrec_cli.report.pages import Cell, Row, Table, difference_cell, gain_over, mean_cell
 from llmrec_cli.report.terminal import columns, printable
@@ -115,7 +115,7 @@ def robustness_table(content: dict[str, Any], k: int) -> Table:
     names, rows = metric_columns("summary", k), []
     for model, one in content["models"].items():
         rows.append(Row(model, [*(mean_cell(one["clean"], name) for name in names), Cell("", "")],
-                        Phrase("original texts; texts read: {texts}", texts=fixed_phrase(one["texts"])), ours=True))
+                        Phrase("original texts; texts read: {texts}", texts=one["texts"]), ours=True))
         rows += [Row(label, [*(mean_cell(one[kind]["metrics"], name) for name in names),
                              difference_cell(one[kind]["difference"].get(names[0]), 1)],
                      text_change(content["texts"][kind]))

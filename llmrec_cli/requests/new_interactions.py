@@ -15,18 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
+from llmrec_cli.data.reject_reasons import OUT_OF_RANGE
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.interactions.filters import resolved_policy
-from llmrec_cli.ingest.readers.timestamps import (
-    NUMBER,
-    OUT_OF_RANGE,
-    are_dates,
-    in_era,
-    milliseconds_of,
-    parse,
-    unit_of,
-)
+from llmrec_cli.ingest.readers.timestamps import NUMBER, are_dates, in_era, milliseconds_of, parse, unit_of
 from llmrec_cli.ingest.readers.value_advice import decimal_point_advice
 from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.scoring.topk import item_hash_ranks

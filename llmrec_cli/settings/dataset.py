@@ -20,6 +20,8 @@ DUPLICATES = ("keep_last", "keep_first", "sum", "max", "error")
 VALUES = ("strength", "rating")
 VALUE_KINDS = ("event_weight", *VALUES)
 """Kinds of values, as named in manifests."""
+SYNTHETIC_GROUPS = ("random", "similar")
+"""Values of the setting `synthetic_groups`."""
 _ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
@@ -236,7 +238,7 @@ class DatasetSettings(OptionSettings):
                         ("num_groups", "group_size", "group_share", "group_seed")
                         if getattr(self, key) != getattr(unchanged, key))
             return
-        yield from self.check("synthetic_groups", among=("random", "similar"))
+        yield from self.check("synthetic_groups", among=SYNTHETIC_GROUPS)
         if len(self.group_size) != 2 or not 2 <= self.group_size[0] <= self.group_size[1]:
             yield f"group_size={self.group_size}: must be the fewest and the most members, [2,8], at least 2"
 

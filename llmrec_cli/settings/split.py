@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
 from llmrec_cli.settings.base import OptionSettings
 
-_GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
+GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
+"""Values of the setting `group`."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ class SplitSettings(OptionSettings):
 
     def remedy(self, part: str) -> str:
         """Return the next step for a message about a part without interactions."""
-        return "give it a larger share, or prepare more rows"
+        return Phrase("give it a larger share, or prepare more rows")
 
     def for_groups(self) -> dict[str, Any]:
         """Return the shares and the seed that a separate split of groups inherits."""
@@ -64,7 +65,7 @@ class SplitSettings(OptionSettings):
 
     def problems(self) -> Iterator[str]:
         if self.group:
-            yield from self.check("group", among=_GROUP_RULES)
+            yield from self.check("group", among=GROUP_RULES)
         yield from self.check("group_valid", least=0, most=0.9)
         yield from self.check("leaks", among=("auto", "keep", "drop"))
 
@@ -101,7 +102,7 @@ class HashSplitSettings(FractionSplitSettings):
     """Salt of the hash."""
 
     def in_words(self) -> str:
-        return Phrase("{unit}: {valid} for validation, {test} for test (seed {seed})", unit=fixed_phrase(self.unit),
+        return Phrase("{unit}: {valid} for validation, {test} for test (seed {seed})", unit=self.unit,
                       valid=_percent(self.valid), test=_percent(self.test), seed=self.seed)
 
     def for_groups(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class RandomSettings(HashSplitSettings):
     """Random split of each user's interactions, by a salted hash of their content."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.RandomSplit"
-    unit: ClassVar[str] = "random interactions of each user"
+    unit: ClassVar[str] = Phrase("random interactions of each user")
     kind: str = "random"
 
 
@@ -123,7 +124,7 @@ class ColdItemsSplitSettings(HashSplitSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "item"
-    unit: ClassVar[str] = "random items with all their interactions"
+    unit: ClassVar[str] = Phrase("random items with all their interactions")
     kind: str = "cold_items"
 
 
@@ -133,7 +134,7 @@ class ColdUsersSplitSettings(HashSplitSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
     cold: ClassVar[str] = "user"
-    unit: ClassVar[str] = "random users with all their interactions"
+    unit: ClassVar[str] = Phrase("random users with all their interactions")
     kind: str = "cold_users"
 
 
@@ -162,10 +163,10 @@ class TemporalSettings(FractionSplitSettings):
 
     def remedy(self, part: str) -> str:
         if getattr(self, f"{part}_days") is not None:
-            return (f"no interactions in its days; raise split.{part}_days, or check whether the newest times are "
-                    f"right")
+            return Phrase("no interactions in its days; raise split.{part}_days, or check whether the newest times are "
+                          "right", part=part)
         if getattr(self, f"{part}_from") is not None:
-            return f"no interactions in its period; set an earlier split.{part}_from"
+            return Phrase("no interactions in its period; set an earlier split.{part}_from", part=part)
         return super().remedy(part)
 
     def in_words(self) -> str:
@@ -219,8 +220,8 @@ class GivenSettings(SplitSettings):
         return ["test", *(["valid"] if self.valid > 0 else [])]
 
     def remedy(self, part: str) -> str:
-        return ("check which rows of its file dataset.min_value, dataset.min_*_interactions and split.leaks removed, "
-                "or raise split.valid")
+        return Phrase("check which rows of its file dataset.min_value, dataset.min_*_interactions and split.leaks "
+                      "removed, or raise split.valid")
 
     def for_groups(self) -> dict[str, Any]:
         return {"seed": self.seed} | ({"valid": self.valid} if self.valid else {})
@@ -259,21 +260,20 @@ _LEAKS = {"keep": Phrase("pairs in several splits are kept"),
           "drop": Phrase("pairs in several splits are kept in the earliest only")}
 
 
-_PERIODS = {"valid": "validation from {time}", "test": "test from {time}"}
-
-
 def describe_split(split: Mapping[str, Any], unit: str) -> str:
     """Return the split of a manifest in words; `unit` is the unit of the data's timestamps, "" without times."""
     option = SPLITS.get(split["kind"], SplitSettings)
     names = {field.name for field in fields(option)}
     phrases = [option(**{key: value for key, value in split.items() if key in names}).in_words()]
     cutoff = split.get("cutoff", {})
-    phrases += [Phrase(template, time=_moment(cutoff[key], unit)) for key, template in _PERIODS.items()
-                if key in cutoff]
+    if "valid" in cutoff:
+        phrases.append(Phrase("validation from {time}", time=_moment(cutoff["valid"], unit)))
+    if "test" in cutoff:
+        phrases.append(Phrase("test from {time}", time=_moment(cutoff["test"], unit)))
     if split.get("leaks") in _LEAKS:
         phrases.append(_LEAKS[split["leaks"]])
     if split.get("group"):
-        phrases.append(Phrase("interactions of groups: {how}", how=split["group"].replace("_", " ")))
+        phrases.append(Phrase("interactions of groups: {how}", how=fixed_phrase(split["group"].replace("_", " "))))
     return Joined(phrases, "; ")
 
 

@@ -58,6 +58,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
 from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.heads.shared.training_history import CutHistories
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.metrics.lists import Vectors
 from llmrec_cli.metrics.table import columns
 from llmrec_cli.report.candidates import candidate_lines
@@ -258,16 +259,16 @@ def member_metrics(one: RankedLists, data: PreparedData, group_Q: np.ndarray,
     return {name: values for name, values in metrics.items() if not np.isnan(values).all()}
 
 
-def item_vectors(ranked: Mapping[str, Sequence[RankedLists]], items: Catalogue) -> tuple[Vectors | None, str | None]:
+def item_vectors(ranked: Mapping[str, Sequence[RankedLists]], items: Catalogue) -> tuple[Vectors | None, Phrase | None]:
     """Return item vectors for the diversity of lists, the same for all models, and a label of their source."""
     for name, seed_runs in ranked.items():
         if seed_runs[0].vectors_MD is not None:
-            return seed_runs[0].vectors_MD, f"text vectors of {name}"
+            return seed_runs[0].vectors_MD, Phrase("text vectors of {model}", model=name)
     if any(items.texts):
         words = Words()
         words.fit(items.texts)
-        return words.matrix(items.texts), "TF-IDF of the words in item texts"
-    return (items.attributes, "item attributes") if items.attributes.nnz else (None, None)
+        return words.matrix(items.texts), Phrase("TF-IDF of the words in item texts")
+    return (items.attributes, Phrase("item attributes")) if items.attributes.nnz else (None, None)
 
 
 def validation_metrics(seed_runs: Sequence[LoadedModel], protocol: Protocol, cfg: EvaluateConfig) -> dict[str, float]:

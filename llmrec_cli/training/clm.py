@@ -13,6 +13,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.batching import PackedTokens, buckets, tokenize
 from llmrec_cli.encoders.language_models import CausalLanguageModel, load_causal_model
 from llmrec_cli.errors import DataError
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import CausalLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus
@@ -35,7 +36,7 @@ class NextTokens:
     All tokens are scored except the first of a text, unknown tokens and padding.
     """
 
-    scored = "tokens"
+    scored: str = Phrase("tokens")
 
     def __init__(self, model: CausalLanguageModel, texts: list[str], device: torch.device) -> None:
         encoder = model.encoder

@@ -20,6 +20,7 @@ from llmrec_cli.encoders.batching import PackedTokens
 from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import ContrastiveSettings
 from llmrec_cli.training.corpus import held_out, knowledge_documents
@@ -80,7 +81,7 @@ def _views(settings: ContrastiveSettings, data: TrainingData, seed: int) -> tupl
 class TwoViews:
     """Pairs of views for training or evaluating an encoder."""
 
-    scored = "pairs of views"
+    scored: str = Phrase("pairs of views")
     split = None
 
     def __init__(self, encoder: TextEncoder, views: Views, observed_pairs: ObservedPairs,

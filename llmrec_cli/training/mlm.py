@@ -13,6 +13,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.batching import PackedTokens, buckets, tokenize
 from llmrec_cli.encoders.language_models import MaskedLanguageModel, load_masked_model
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus
@@ -46,7 +47,7 @@ def masked_language_modelling(settings: MaskedLanguageModelSettings, encoder: Tr
 class MaskedTexts:
     """Texts for training or evaluating a masked language model, without texts that have unknown tokens only."""
 
-    scored = "masked tokens"
+    scored: str = Phrase("masked tokens")
 
     def __init__(self, model: MaskedLanguageModel, texts: list[str], mask_share: float, device: torch.device,
                  whole_words: bool = False) -> None:

@@ -19,6 +19,7 @@ from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import NextSentenceSettings
 from llmrec_cli.training.next_item_pairs import NextItemPairs, ObservedPairs, build_pairs
@@ -82,7 +83,7 @@ def negatives(part: NextItemPairs, texts: np.ndarray, observed_pairs: ObservedPa
 class Pairs:
     """Pairs of a history and an item, positive (the item follows) and negative."""
 
-    scored = "pairs of a history and an item"
+    scored: str = Phrase("pairs of a history and an item")
 
     def __init__(self, model: PairClassifier, part: NextItemPairs, texts: np.ndarray, negatives_PK: np.ndarray,
                  device: torch.device) -> None:

@@ -14,7 +14,7 @@ METRICS = {
     "before": {"loss": 4.0, "accuracy": 0.1, "num_scored": 90, "chance": 0.02},
     "after": {"loss": 3.25, "accuracy": 0.4, "num_scored": 90, "chance": 0.02},
     "epochs": [{"training_loss": 3.9, "held_out_loss": 3.5}, {"training_loss": 3.4, "held_out_loss": 3.25}],
-    "probe": {"kind": "history", "question": "which title comes next after these?", "num_questions": 90,
+    "probe": {"kind": "history", "question": Phrase("which title comes next after these?"), "num_questions": 90,
               "num_titles": 1236,
               "before": {"recall@1": 0.01, "recall@10": 0.1, "mrr": 0.05},
               "after": {"recall@1": 0.02, "recall@10": 0.2, "mrr": 0.0712},

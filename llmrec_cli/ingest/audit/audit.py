@@ -17,8 +17,8 @@ Keys are stable. Numbers are finite, shares are from 0 to 1, times are ISO 8601 
   longest, duplicated, scripts (with `letters`, the share of the letters in each script)
 - `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: the report of `ingest.knowledge` on
   links and on contradictions between items and entities; the `note` of each example link is in `notes` too
-- `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning), note and not_checked,
-  the reason why a check was skipped, or ""
+- `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning), and two sentences or
+  "": note, and not_checked, the reason why the check was skipped
 - `ties`: of users, and of groups, where there are times: rule, interactions (with the same user and time as another
   one) and their share, held_out_users (with a tied interaction in valid or test) and held_out_share
 - `warnings`, `notes`: all warnings and notes of `prepare`
@@ -52,6 +52,7 @@ from llmrec_cli.ingest.interactions.order import Ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.summary import notes
 from llmrec_cli.ingest.output.writing import TABLES
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
@@ -97,8 +98,8 @@ def account_of_rejects(folder: Folder) -> dict[str, Any]:
     reasons = collect(by_reason.order_by(by_reason.rows.desc(), "column", "reason").limit(_MOST_GROUPS)).to_pylist()
     files = collect(by_file.order_by(by_file.rows.desc(), "file").limit(_MOST_GROUPS)).to_pylist()
     total = folder.size("rejects")
-    return {"total": total, "by_reason": _with_rest(reasons, total, {"column": "", "reason": "other"}),
-            "by_file": _with_rest(files, total, {"file": "other"})}
+    return {"total": total, "by_reason": _with_rest(reasons, total, {"column": "", "reason": Phrase("other")}),
+            "by_file": _with_rest(files, total, {"file": Phrase("other")})}
 
 
 def _with_rest(rows: list[dict[str, Any]], total: int, name: dict[str, str]) -> list[dict[str, Any]]:

@@ -19,17 +19,18 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
+from llmrec_cli.language.phrases import Joined, Phrase
 
 _NUM_PAIRS = 3
 _FEW = 0.1
 """Share of common ids below which two files probably belong to different data sets."""
 _LEAST = 0.01
 """Smallest share of ids that would match in another form for a warning."""
-_NFC = "write ids in NFC"
+_NFC = Phrase("write ids in NFC")
 _MOST = 200_000
 """Most non-ASCII ids that are compared after Unicode normalisation."""
-_CASE, _BLANKS = "in lower case", "without blanks at the ends"
-_SURE = (_CASE, _BLANKS, "without '.0', case and blanks")
+_CASE, _BLANKS = Phrase("in lower case"), Phrase("without blanks at the ends")
+_SURE = (_CASE, _BLANKS, Phrase("without '.0', case and blanks"))
 """Forms in which any two equal ids are probably one: the warning needs no smallest share of the ids."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
 
@@ -41,12 +42,12 @@ class IdPair:
     Attributes
     ----------
     what, ids : name of the first file's ids, and a table with `id`
-    where, expected : name of the ids of the other file, and a table with `id`
+    where, expected : name of the ids of the other file (a setting or words), and a table with `id`
     few : whether few common ids are a fault by themselves
     whole : whether the other file should have all ids, so that missing ones are worth a caution
     """
 
-    what: str
+    what: Phrase
     ids: Table
     where: str
     expected: Table
@@ -58,8 +59,8 @@ class IdPair:
 class Cause:
     """A way in which ids differ: how many ids would match without it, and an example from each file."""
 
-    words: str
-    remedy: str
+    words: Phrase
+    remedy: Phrase
     count: int
     example: tuple[str, str]
 
@@ -76,13 +77,15 @@ def _without_zeros(text: StringColumn) -> StringColumn:
     return text.re_replace("^0+", "")
 
 
-_FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
-    ("without '.0' at the end", "export ids as text or as whole numbers: a column with gaps became floating point",
-     _without_zero),
-    (_CASE, "write ids in the same case in all files", lambda text: text.lower()),
-    (_BLANKS, "remove the blanks", _without_blanks),
-    ("without leading zeros", "export ids as text: as numbers they lose leading zeros", _without_zeros),
-    ("without '.0', case, blanks and leading zeros", "export ids as text, the same in all files",
+_AS_TEXT = Phrase("export ids as text, the same in all files")
+_FORMS: tuple[tuple[Phrase, Phrase, Callable[[StringColumn], StringColumn]], ...] = (
+    (Phrase("without '.0' at the end"),
+     Phrase("export ids as text or as whole numbers: a column with gaps became floating point"), _without_zero),
+    (_CASE, Phrase("write ids in the same case in all files"), lambda text: text.lower()),
+    (_BLANKS, Phrase("remove the blanks"), _without_blanks),
+    (Phrase("without leading zeros"), Phrase("export ids as text: as numbers they lose leading zeros"),
+     _without_zeros),
+    (Phrase("without '.0', case, blanks and leading zeros"), _AS_TEXT,
      lambda text: _without_zeros(_without_zero(_without_blanks(text))).lower()))
 
 
@@ -109,22 +112,26 @@ def warn_of_pairs(pairs: Iterable[IdPair], account: Account) -> None:
             account.caution(_unknown_sentence(pair, num, num_missing, missing))
 
 
-def doubled_ids(what: str, ids: Table, codes: str, where: str = "the interactions") -> Iterator[str]:
+def doubled_ids(kind: str, ids: Table, codes: str, where: str) -> Iterator[Phrase]:
     """Yield a warning when ids in the column `codes` of one table, of `where`, differ only by '.0', case or blanks.
 
-    This happens when one of several files was exported in another way than the rest, or ids were typed.
+    `kind` is user | item. This happens when one of several files was exported in another way than the rest, or ids were
+    typed.
     """
     ids = ids.select(id=codes)
     if not _collisions(ids, _normalise)[0]:
         return
     num = size(ids)
     candidates = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
-             (*_FORMS[:3], (_SURE[-1], "export ids as text, the same in all files", _normalise))]
+             (*_FORMS[:3], (_SURE[-1], _AS_TEXT, _normalise))]
     collisions, examples, words, remedy = max(candidates, key=lambda one: one[0])
     if collisions >= (1 if words in _SURE else max(1, _LEAST * num)):
-        listed = ", ".join(f"'{shown_id(first)}' and '{shown_id(second)}'" for first, second in examples)
-        yield (f"{collisions:,} of the {num:,} {what[:-1]} ids of {where} would equal another one {words} "
-               f"({listed}{', ...' if collisions > len(examples) else ''}), so they may be the same {what}; {remedy}")
+        listed = [Joined([f"'{shown_id(first)}'", f"'{shown_id(second)}'"], " and ") for first, second in examples]
+        yield Phrase("{num:,} of the {total:,} {kind} ids of {where} would equal another one {words} ({examples}), so "
+                     "they may be the same {kinds}; {remedy}", num=collisions, total=num, kind=Phrase(kind),
+                     where=where, words=words,
+                     examples=Joined([*listed, *(["..."] if collisions > len(examples) else [])]),
+                     kinds=Phrase(f"{kind}s"), remedy=remedy)
 
 
 def _normalise(text: StringColumn) -> StringColumn:
@@ -165,7 +172,7 @@ def _causes(missing: Table, expected: Table, only_sure: bool) -> Iterator[Cause]
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
     if met_ids:
-        yield Cause("in one of Unicode's normal forms", _NFC, len(met_ids), min(met_ids))
+        yield Cause(Phrase("in one of Unicode's normal forms"), _NFC, len(met_ids), min(met_ids))
 
 
 def _beyond_ascii(ids: Table) -> list[str]:
@@ -174,10 +181,12 @@ def _beyond_ascii(ids: Table) -> list[str]:
     return texts
 
 
-def _cause_sentence(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
+def _cause_sentence(pair: IdPair, num: int, num_missing: int, cause: Cause) -> Phrase:
     ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
-    return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, but {cause.count:,} of these would match "
-            f"{cause.words} ('{ours}' and '{theirs}'); ids are compared character by character, so {cause.remedy}")
+    return Phrase("{num:,} of {total:,} {what} are not in {where}, but {count:,} of these would match {words} "
+                  "('{ours}' and '{theirs}'); ids are compared character by character, so {remedy}", num=num_missing,
+                  total=num, what=pair.what, where=pair.where, count=cause.count, words=cause.words, ours=ours,
+                  theirs=theirs, remedy=cause.remedy)
 
 
 def shown_id(text: str) -> str:
@@ -190,20 +199,22 @@ def ascii_id(text: str) -> str:
     return ascii(text)[1:-1]
 
 
-def _few_sentence(pair: IdPair, num: int, shared: int, missing: Table, expected: Table) -> str:
+def _few_sentence(pair: IdPair, num: int, shared: int, missing: Table, expected: Table) -> Phrase:
     ours, theirs = (collect(table.order_by("id").limit(1))["id"].to_pylist() for table in (missing, expected))
-    some = f"only {shared:,}" if shared else "none"
-    return (f"{some} of the {num:,} {pair.what} {'are' if shared > 1 else 'is'} in {pair.where} ('{ours[0]}' here, "
-            f"'{theirs[0] if theirs else ''}' there); is it a file of another data set, or are the ids written "
-            f"differently?")
+    values = {"total": num, "what": pair.what, "where": pair.where}
+    some = (Phrase("only {num:,} of the {total:,} {what} are in {where}", num=shared, **values) if shared > 1 else
+            Phrase("only 1 of the {total:,} {what} is in {where}", **values) if shared else
+            Phrase("none of the {total:,} {what} is in {where}", **values))
+    return Phrase("{some} ('{ours}' here, '{theirs}' there); is it a file of another data set, or are the ids written "
+                  "differently?", some=some, ours=ours[0], theirs=theirs[0] if theirs else "")
 
 
-def _unknown_sentence(pair: IdPair, num: int, num_missing: int, missing: Table) -> str:
+def _unknown_sentence(pair: IdPair, num: int, num_missing: int, missing: Table) -> Phrase:
     ids = collect(missing.order_by("id").limit(_NUM_PAIRS))["id"].to_pylist()
     listed = ", ".join(f"'{shown_id(text)}'" for text in ids)
-    return (f"{num_missing:,} of {num:,} {pair.what} have no row in {pair.where} ({listed}"
-            f"{', ...' if num_missing > len(ids) else ''}), so they have no text; is the file complete, and as new as "
-            f"the interactions?")
+    return Phrase("{num:,} of {total:,} {what} have no row in {where} ({ids}), so they have no text; is the file "
+                  "complete, and as new as the interactions?", num=num_missing, total=num, what=pair.what,
+                  where=pair.where, ids=f"{listed}{', ...' if num_missing > len(ids) else ''}")
 
 
 def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> None:
@@ -216,13 +227,13 @@ def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups 
                              *list_warnings("items", coded.items, "item_id", sources)]
 
 
-def _all_doubled(kind: str, ids: Table, contents: Contents) -> Iterator[str]:
+def _all_doubled(kind: str, ids: Table, contents: Contents) -> Iterator[Phrase]:
     """Yield a warning about ids of the interactions that are doubled, or else about those of the file of the kind."""
-    warned = list(doubled_ids(f"{kind}s", ids, f"{kind}_id"))
+    warned = list(doubled_ids(kind, ids, f"{kind}_id", Phrase("the interactions")))
     rows = contents.described[kind].rows
     yield from warned
     if not warned and rows is not None:
-        yield from doubled_ids(f"{kind}s", rows, f"{kind}_id", f"dataset.{kind}s")
+        yield from doubled_ids(kind, rows, f"{kind}_id", f"dataset.{kind}s")
 
 
 def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[str, Descriptions],
@@ -235,26 +246,31 @@ def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[s
     for kind, ids in logged.items():
         file_ids = described_ids[kind]
         if file_ids is not None:
-            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids, whole=kind == "item")
+            yield IdPair(Phrase("{kinds} of the interactions", kinds=Phrase(f"{kind}s")), ids, f"dataset.{kind}s",
+                         file_ids, whole=kind == "item")
     for kind, codes in (("item", coded.items), ("user", coded.users)) if is_given else ():
         trained, held = (rows.filter(part).select(kind).distinct().inner_join(codes, kind).select(id=f"{kind}_id")
                          for part in (rows.split == 0, rows.split > 0))
-        yield IdPair(f"held-out {kind}s", held, "training", trained, few=False)
+        yield IdPair(Phrase("held-out {kinds}", kinds=Phrase(f"{kind}s")), held, Phrase("training"), trained, few=False)
+    the_items = Phrase("the items")
     if groups is not None:
         members = groups.members.select(id="group_id")
-        yield IdPair("members of groups", groups.members.select(id="user_id"), "the users", all_of["user"])
+        yield IdPair(Phrase("members of groups"), groups.members.select(id="user_id"), Phrase("the users"),
+                     all_of["user"])
         if groups.rows is not None:
-            yield IdPair("items of group interactions", groups.rows.select(id="item_id"), "the items", all_of["item"])
-            yield IdPair("groups that have interactions", groups.rows.select(id="group_id"), "dataset.groups", members,
-                         few=False)
+            yield IdPair(Phrase("items of group interactions"), groups.rows.select(id="item_id"), the_items,
+                         all_of["item"])
+            yield IdPair(Phrase("groups that have interactions"), groups.rows.select(id="group_id"), "dataset.groups",
+                         members, few=False)
         group_info = described_ids.get("group")
         if group_info is not None:
-            yield IdPair("groups of dataset.groups", members, "dataset.group_info", group_info)
+            yield IdPair(Phrase("groups of dataset.groups"), members, "dataset.group_info", group_info)
     if graph is not None and graph.links is not None:
         entities = graph.triples.select(id="head").union(graph.triples.select(id="tail"))
-        yield IdPair("items of dataset.links", graph.links.select(id="item_id"), "the items", all_of["item"], few=False)
-        yield IdPair("entities of dataset.links", graph.links.select(id="entity_id"), "dataset.knowledge", entities,
+        yield IdPair(Phrase("items of dataset.links"), graph.links.select(id="item_id"), the_items, all_of["item"],
                      few=False)
+        yield IdPair(Phrase("entities of dataset.links"), graph.links.select(id="entity_id"), "dataset.knowledge",
+                     entities, few=False)
     if documents is not None:
         about = documents.rows.filter(documents.rows.item_id != "").select(id="item_id")
-        yield IdPair("items of dataset.documents", about, "the items", all_of["item"], few=False)
+        yield IdPair(Phrase("items of dataset.documents"), about, the_items, all_of["item"], few=False)

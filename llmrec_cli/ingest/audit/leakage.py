@@ -11,27 +11,27 @@ from llmrec_cli.ingest.audit.shape import Part, format_time
 from llmrec_cli.ingest.engine import collect, scalar, size
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.split import SplitSettings
 
 PAIRS, TUNED = "held_out_pairs_in_training", "validation_pairs_in_test"
 AT_ONCE = 4_000_000
 """Approximate number of interactions compared with each other at a time."""
 _ITEMS = 1 << 31
-_MEANINGS = {PAIRS: "Validation and test pairs that are also in training. A model that excludes seen items cannot "
-                    "recommend them; any other model was trained on the answer.",
-             TUNED: "Validation pairs that are also in the test: tuning on validation would tune on the test."}
+_MEANINGS = {PAIRS: Phrase("Validation and test pairs that are also in training. A model that excludes seen items "
+                           "cannot recommend them; any other model was trained on the answer."),
+             TUNED: Phrase("Validation pairs that are also in the test: tuning on validation would tune on the test.")}
 
 
-def check(name: str, meaning: str, count: int = 0, checked: int = 0, *, examples: Sequence[dict[str, Any]] = (),
-          bad: bool = False, note: str = "", not_checked: str = "") -> dict[str, Any]:
+def check(name: str, meaning: Phrase, count: int = 0, checked: int = 0, *, examples: Sequence[dict[str, Any]] = (),
+          bad: bool = False, note: Phrase | None = None, not_checked: Phrase | None = None) -> dict[str, Any]:
     """Return a check of the audit: how many of the `checked` rows are affected, and whether that is a warning.
 
     `not_checked` is the reason why the check was skipped.
     """
-    note = note or (f"not checked: {not_checked}" if not_checked else "")
     return {"name": name, "meaning": meaning, "count": count, "checked": checked, "share": share(count, checked),
-            "examples": list(examples), "verdict": "warning" if bad else "ok", "note": note,
-            "not_checked": not_checked}
+            "examples": list(examples), "verdict": "warning" if bad else "ok", "note": note or "",
+            "not_checked": not_checked or ""}
 
 
 def leakage(folder: Folder, parts: dict[str, Part], per_user: Table, per_item: Table, split: SplitSettings,
@@ -97,9 +97,9 @@ def cutoff_of(parts: dict[str, Part]) -> int | None:
 
 
 def _after_cutoff(folder: Folder, rows: Table, parts: dict[str, Part], unit: str) -> dict[str, Any]:
-    name, meaning = "training_after_cutoff", ("Training interactions at or after the first held-out one, and "
-                                              "validation interactions at or after the first of the test: a model "
-                                              "would be trained on the future.")
+    name, meaning = "training_after_cutoff", Phrase("Training interactions at or after the first held-out one, and "
+                                                    "validation interactions at or after the first of the test: a "
+                                                    "model would be trained on the future.")
     earlier = [("train", cutoff_of(parts))]
     if "test" in parts:
         earlier.append(("valid", parts["test"].first))
@@ -117,28 +117,28 @@ def _after_cutoff(folder: Folder, rows: Table, parts: dict[str, Part], unit: str
 
 
 def _older_than_training(rows: Table, per_user: Table, held: int, kind: str) -> dict[str, Any]:
-    name, meaning = "held_out_older_than_training", ("Held-out interactions that are older than their user's newest "
-                                                     "training interaction.")
+    name, meaning = "held_out_older_than_training", Phrase("Held-out interactions that are older than their user's "
+                                                           "newest training interaction.")
     if not held:
         return check(name, meaning)
     joined = rows.filter(rows.split != "train").select("user", "timestamp") \
         .inner_join(per_user.filter(per_user.newest.notnull()).select("user", "newest"), "user")
     count = size(joined.filter(joined.timestamp < joined.newest))
-    note = f"split={kind} does not measure forecasting; it measures how well gaps in a history are filled." \
-        if count else ""
+    note = Phrase("split={kind} does not measure forecasting; it measures how well gaps in a history are filled.",
+                  kind=kind) if count else None
     return check(name, meaning, count, held, note=note)
 
 
 def _described_later(folder: Folder, per_item: Table, parts: dict[str, Part], unit: str) -> dict[str, Any]:
-    name, meaning = "items_described_after_cutoff", (
+    name, meaning = "items_described_after_cutoff", Phrase(
         "Training items with a description from the time of the first held-out interaction or later (column "
         "`timestamp` of items.parquet): it may contain information from the future.")
     items, cutoff = folder.table("items"), cutoff_of(parts)
     if "timestamp" not in items.columns or cutoff is None:
-        return check(name, meaning, not_checked="the items have no column `timestamp`" if cutoff is not None
-                     else "nothing is held out")
+        return check(name, meaning, not_checked=Phrase("The items have no column `timestamp`.") if cutoff is not None
+                     else Phrase("Nothing is held out."))
     if parts["train"].last > cutoff:
-        return check(name, meaning, not_checked="the split has no single time at which training ends")
+        return check(name, meaning, not_checked=Phrase("The split has no single time at which training ends."))
     at = timestamps.parse(items.timestamp, unit)
     if unit in ("s", "ms"):
         at = at.coalesce(timestamps.parse(items.timestamp, "iso"))  # no text is both a number and ISO 8601
@@ -149,13 +149,14 @@ def _described_later(folder: Folder, per_item: Table, parts: dict[str, Part], un
     latest = collect(late.order_by(late["at"].desc(), "item").limit(SHOWN).select("item", "timestamp")).to_pylist()
     names = folder.entities("item", [row["item"] for row in latest])
     examples = [{**names[row["item"]], "timestamp": row["timestamp"]} for row in latest]
-    note = f"{unread:,} of these timestamps cannot be read in the interactions' unit ('{unit}')" if unread else ""
+    note = Phrase("{num:,} of these timestamps cannot be read in the interactions' unit ('{unit}').", num=unread,
+                  unit=unit) if unread else None
     return check(name, meaning, count, checked, examples=examples, bad=count > 0, note=note)
 
 
 def _disliked(folder: Folder, rows: Table, held: int) -> dict[str, Any]:
-    name, meaning = "held_out_disliked_in_training", ("Held-out pairs that are dislikes in training: a model that "
-                                                      "learns from dislikes ranks them low.")
+    name, meaning = "held_out_disliked_in_training", Phrase("Held-out pairs that are dislikes in training: a model "
+                                                            "that learns from dislikes ranks them low.")
     negatives = folder.table("negatives")
     pairs = _both(negatives.filter(negatives.split == "train"), rows.filter(rows.split != "train"))
     pairs = pairs.select("user", "item", "split")
@@ -163,12 +164,13 @@ def _disliked(folder: Folder, rows: Table, held: int) -> dict[str, Any]:
     return check(name, meaning, count, held, examples=_first(folder, pairs) if count else ())
 
 
-def warnings(checks: Sequence[dict[str, Any]]) -> list[str]:
+def warnings(checks: Sequence[dict[str, Any]]) -> list[Phrase]:
     """Return the warning of each check whose verdict is `warning`."""
-    return [_SENTENCES[c["name"]].format(**c) for c in checks if c["verdict"] == "warning"]
+    return [Phrase(_NOTES[c["name"]], **{key: c[key] for key in ("count", "checked", "share")})
+            for c in checks if c["verdict"] == "warning"]
 
 
-_SENTENCES = {
+_NOTES = {
     PAIRS: "{count:,} validation or test pairs ({share:.2%}) are also in training; a model that excludes seen items "
            "cannot recommend them; split.leaks=drop removes them from validation and test",
     TUNED: "{count:,} validation pairs are also in the test ({share:.2%} of it), so tuning on validation tunes on the "
@@ -207,18 +209,20 @@ def group_leakage(folder: Folder) -> list[dict[str, Any]]:
     leaked = user_held.semi_join(group_training, ["user", "item"])
     names = list(_COUNTS)
     return [_pair_check(folder, _OWN_PAIRS,
-                   "Validation and test pairs of groups that are also in the group's training. A model that excludes "
-                   "seen items cannot recommend them; any other model was trained on the answer.", seen,
-                   num_held, "group", bad=True),
-            _pair_check(folder, names[1], "Validation and test pairs of groups that a member has in training. This may "
-                   "be right: a member may have been there alone, then with the group.", seen_by_members, num_held,
-                   "group"),
-            _pair_check(folder, names[2], "Validation and test pairs of users that one of their groups has in "
-                   "training: a model trained on groups has seen them.", leaked, size(user_held), "user")]
+                        Phrase("Validation and test pairs of groups that are also in the group's training. A model "
+                               "that excludes seen items cannot recommend them; any other model was trained on the "
+                               "answer."), seen, num_held, "group", bad=True),
+            _pair_check(folder, names[1],
+                        Phrase("Validation and test pairs of groups that a member has in training. This may be right: "
+                               "a member may have been there alone, then with the group."),
+                        seen_by_members, num_held, "group"),
+            _pair_check(folder, names[2],
+                        Phrase("Validation and test pairs of users that one of their groups has in training: a model "
+                               "trained on groups has seen them."), leaked, size(user_held), "user")]
 
 
-def _pair_check(folder: Folder, name: str, meaning: str, pairs: Table, checked: int, kind: str,
-           bad: bool = False) -> dict[str, Any]:
+def _pair_check(folder: Folder, name: str, meaning: Phrase, pairs: Table, checked: int, kind: str,
+                bad: bool = False) -> dict[str, Any]:
     count = size(pairs)
     rows = collect(pairs.order_by(kind, "item", "split").limit(SHOWN)).to_pylist() if count else []
     who = folder.entities(kind, [row[kind] for row in rows])
@@ -239,14 +243,20 @@ def count(groups: dict[str, Any] | None, checks: list[dict[str, Any]], account: 
     account.counts |= {"group_members_without_history": groups["members_without_history"],
                        "groups_held_out_without_history": groups["held_out_without_history"]}
     if groups["members_without_history"]:
-        account.notes.append(f"{groups['members_without_history']:,} of {groups['members']:,} members of groups have "
-                             f"no training interaction of their own")
+        account.notes.append(Phrase("{num:,} of {total:,} members of groups have no training interaction of their own",
+                                    num=groups["members_without_history"], total=groups["members"]))
     if groups["held_out_without_history"]:
-        account.notes.append(f"{groups['held_out_without_history']:,} groups in validation or test have no training "
-                             f"interactions, neither their own nor a member's; they get lists by text or popularity")
+        account.notes.append(Phrase("{num:,} groups in validation or test have no training interactions, neither their "
+                                    "own nor a member's; they get lists by text or popularity",
+                                    num=groups["held_out_without_history"]))
     account.counts |= {ours: by_name[name]["count"] for name, ours in _COUNTS.items() if name in by_name}
-    for name, whose, where in (("group_held_out_known_to_members", "groups", "a member"),
-                               ("held_out_in_training_of_groups", "users", "one of their groups")):
+    for name, template in _GROUP_NOTES:
         if name in by_name and by_name[name]["count"]:
-            account.notes.append(f"{by_name[name]['count']:,} held-out pairs of {whose} ({by_name[name]['share']:.1%}) "
-                                 f"are in the training of {where}")
+            account.notes.append(Phrase(template, num=by_name[name]["count"], share=by_name[name]["share"]))
+
+
+_GROUP_NOTES = (
+    ("group_held_out_known_to_members", "{num:,} held-out pairs of groups ({share:.1%}) are in the training of a "
+                                        "member"),
+    ("held_out_in_training_of_groups", "{num:,} held-out pairs of users ({share:.1%}) are in the training of one of "
+                                       "their groups"))

@@ -9,6 +9,7 @@ from ibis.expr.types import Table
 
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.engine import collect
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.typed_lists import list_setting
 
 _NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
@@ -21,7 +22,7 @@ _AROUND = r"[\s\"'()<>\[\]{}._?-]+"
 _NUM_EXAMPLES = 5
 
 
-def warnings(folder: Folder, per_user: Table, per_item: Table, busy_users: Collection[str] = ()) -> list[str]:
+def warnings(folder: Folder, per_user: Table, per_item: Table, busy_users: Collection[str] = ()) -> list[Phrase]:
     """Return warnings about placeholders and outsized users from the interactions of each split by user and item.
 
     `busy_users` are users that another warning names.
@@ -32,11 +33,14 @@ def warnings(folder: Folder, per_user: Table, per_item: Table, busy_users: Colle
         rows = _placeholders(folder, kind, sized)
         if rows:
             named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_NUM_EXAMPLES])
-            setting = list_setting(f"dataset.drop_{kind}s", [row["id"] for row in rows])
-            lines.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
-                         f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
-                         f"{', ...' if rows[_NUM_EXAMPLES:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} "
-                         "out")
+            values = {"kind": Phrase(kind), "kinds": Phrase(f"{kind}s"), "size": sum(row["size"] for row in rows),
+                      "examples": f"{named}{', ...' if rows[_NUM_EXAMPLES:] else ''}",
+                      "setting": list_setting(f"dataset.drop_{kind}s", [row["id"] for row in rows])}
+            lines.append(Phrase("{num} {kind} ids may stand for unknown {kinds}, each counted as one {kind} ({size:,} "
+                                "interactions in all): {examples}; {setting} leaves them out", num=len(rows), **values)
+                         if rows[1:] else
+                         Phrase("1 {kind} id may stand for unknown {kinds}, each counted as one {kind} ({size:,} "
+                                "interactions in all): {examples}; {setting} leaves it out", **values))
     return lines + _outsized(folder, per_user, busy_users)
 
 
@@ -67,7 +71,7 @@ def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
     return [row for row in zero if words or row["size"] > outsized]
 
 
-def _outsized(folder: Folder, per_user: Table, busy_users: Collection[str]) -> list[str]:
+def _outsized(folder: Folder, per_user: Table, busy_users: Collection[str]) -> list[Phrase]:
     sized = per_user.select("user", size=per_user.train + per_user.valid + per_user.test)
     [all_] = collect(sized.agg(num=sized.count(), total=sized["size"].sum())).to_pylist()
     total = int(all_["total"] or 0)  # DuckDB's sums are decimals.
@@ -77,6 +81,7 @@ def _outsized(folder: Folder, per_user: Table, busy_users: Collection[str]) -> l
     rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
     names = folder.entities("user", [row["user"] for row in rows[:_NUM_EXAMPLES]])
     examples = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_NUM_EXAMPLES]]
-    return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
-            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in examples
+    return [Phrase("user '{user}' has {share:.0%} of the interactions ({num:,} of {total:,}); if it is not one person, "
+                   "{setting} leaves it out", user=user, share=size / total, num=size, total=total,
+                   setting=list_setting("dataset.drop_users", [user])) for user, size in examples
             if user not in busy_users]

@@ -35,8 +35,7 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
     users, items, rows = (folder.table(name) for name in ("users", "items", "interactions"))
     with_text = users.filter(users.text != "").select("user", "text")
     if not size(with_text):
-        reason = "no user has a text"
-        return check(_NAME, meaning, note=reason, not_checked=reason)
+        return check(_NAME, meaning, not_checked=Phrase("No user has a text."))
     titled = items.filter(items.title.length() >= _SHORTEST).select("item", "title")
     held = rows.filter(rows.split != "train").select("user", "item").distinct().semi_join(with_text, "user")
     total = size(held.semi_join(titled, "item"))
@@ -53,8 +52,8 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
     hits = _drop_history_titles(sorted(hits), rows, with_text, titled)
     bad = share(len(hits), checked) > _WARN_FROM
     examples = folder.pairs([{"user": user, "item": item} for user, item, _ in hits[:SHOWN]])
-    note = f"checked for one user in {every} only, to check no more than about {MOST_PAIRS:,} titles" \
-        if every > 1 else ""
+    note = Phrase("Checked for one user in {every} only, to check no more than about {most:,} titles.", every=every,
+                  most=MOST_PAIRS) if every > 1 else None
     return check(_NAME, meaning, len(hits), checked, examples=examples, bad=bad, note=note)
 
 

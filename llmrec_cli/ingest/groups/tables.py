@@ -15,11 +15,11 @@ from llmrec_cli.ingest.groups.splits import coded_groups
 from llmrec_cli.ingest.interactions.build import union
 from llmrec_cli.ingest.interactions.id_codes import UNNAMED, number
 from llmrec_cli.ingest.interactions.order import ORDER, count_ties, order_columns
-from llmrec_cli.ingest.output.row_accounting import Account
+from llmrec_cli.ingest.output.row_accounting import Account, count_notes
 from llmrec_cli.ingest.output.writing import cast_batches, write_entities, write_left_out, write_table
 from llmrec_cli.ingest.texts.catalogue import Descriptions, fit_classes
-from llmrec_cli.ingest.texts.repeats import MERGED
 from llmrec_cli.ingest.texts.text_rendering import TextRules
+from llmrec_cli.language.phrases import Phrase, fixed_phrase
 from llmrec_cli.settings.dataset import DatasetSettings
 
 MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
@@ -168,51 +168,57 @@ def _sizes(table: Table, key: str) -> Table:
     return table.group_by(key).agg(size=table.count())
 
 
-_NOTES = (("group_members_rejected", "rows of dataset.groups rejected; listed in rejects.parquet"),
-          ("group_members_repeated", "rows of dataset.groups repeat a member of a group; each member counts once"),
-          ("group_members_unknown", "members of groups ignored: not among the users"),
-          ("groups_of_one", "groups have one member"),
-          ("groups_cold", "cold groups: in validation or test, not in training"),
-          ("groups_without_interactions", "groups have no interactions left"),
-          ("group_interactions_rejected", "rows of group interactions rejected; listed in rejects.parquet"),
-          ("group_duplicates", "rows of group interactions repeat a group and an item; merged by dataset.duplicates"),
-          ("group_below_min_value", "rows of group interactions dropped: value below dataset.min_value"),
-          ("group_not_positive", "rows of group interactions dropped: value of 0 or below; dataset.min_value=0 keeps "
-                                 "those with 0"),
-          ("group_dropped_ids", "rows of group interactions dropped: item in dataset.drop_items"),
-          ("group_outside_times", "rows of group interactions dropped: after dataset.newest or before dataset.oldest"),
-          ("group_leaks", "held-out rows of group interactions removed by split.leaks: an earlier split has them too"),
-          ("group_copies_kept_in_train", "rows of group interactions stay in training instead of validation, since a "
-                                         "member has the pair in training; split.leaks=keep moves them to validation"),
-          ("groups_rejected", "rows of dataset.group_info rejected; listed in rejects.parquet"),
-          ("groups_repeated", "rows of dataset.group_info repeat an id; they are merged column by column: "
-                              + MERGED),
-          ("groups_not_in_file", "groups are not in dataset.group_info; they are kept, without text"),
-          ("groups_left_out", "groups of dataset.group_info ignored: no members"),
-          ("group_interactions_unknown_item", "rows of group interactions ignored: item not among the items"))
+_NOTES = (("group_members_rejected", "{num:,} rows of dataset.groups rejected; listed in rejects.parquet"),
+          ("group_members_repeated", "{num:,} rows of dataset.groups repeat a member of a group; each member counts "
+                                     "once"),
+          ("group_members_unknown", "{num:,} members of groups ignored: not among the users"),
+          ("groups_of_one", "{num:,} groups have one member"),
+          ("groups_cold", "{num:,} cold groups: in validation or test, not in training"),
+          ("groups_without_interactions", "{num:,} groups have no interactions left"),
+          ("group_interactions_rejected", "{num:,} rows of group interactions rejected; listed in rejects.parquet"),
+          ("group_duplicates", "{num:,} rows of group interactions repeat a group and an item; merged by "
+                               "dataset.duplicates"),
+          ("group_below_min_value", "{num:,} rows of group interactions dropped: value below dataset.min_value"),
+          ("group_not_positive", "{num:,} rows of group interactions dropped: value of 0 or below; "
+                                 "dataset.min_value=0 keeps those with 0"),
+          ("group_dropped_ids", "{num:,} rows of group interactions dropped: item in dataset.drop_items"),
+          ("group_outside_times", "{num:,} rows of group interactions dropped: after dataset.newest or before "
+                                  "dataset.oldest"),
+          ("group_leaks", "{num:,} held-out rows of group interactions removed by split.leaks: an earlier split has "
+                          "them too"),
+          ("group_copies_kept_in_train", "{num:,} rows of group interactions stay in training instead of validation, "
+                                         "since a member has the pair in training; split.leaks=keep moves them to "
+                                         "validation"),
+          ("groups_rejected", "{num:,} rows of dataset.group_info rejected; listed in rejects.parquet"),
+          ("groups_repeated", "{num:,} rows of dataset.group_info repeat an id; they are merged column by column: the "
+                              "newest file wins, and within a file the first row that is not empty"),
+          ("groups_not_in_file", "{num:,} groups are not in dataset.group_info; they are kept, without text"),
+          ("groups_left_out", "{num:,} groups of dataset.group_info ignored: no members"),
+          ("group_interactions_unknown_item", "{num:,} rows of group interactions ignored: item not among the items"))
 
 
-def notes(counts: dict[str, int], synthetic: str = "") -> list[str]:
+def notes(counts: dict[str, int], synthetic: str = "") -> list[Phrase]:
     """Return notes on groups, one sentence each; `synthetic` is the rule that made the groups, "" for real groups."""
-    origin = [f"the groups are synthetic ({synthetic}): made of users for demonstration, not observed"]
-    summary = (f"{counts['groups']:,} groups ({counts['groups_standing']:,} standing, with training interactions, and "
-            f"{counts['groups_occasional']:,} occasional) with {counts['group_members']:,} memberships of "
-            f"{counts['group_users']:,} users")
+    origin = [Phrase("the groups are synthetic ({how}): made of users for demonstration, not observed",
+                     how=fixed_phrase(synthetic))]
+    summary = Phrase("{groups:,} groups ({standing:,} standing, with training interactions, and {occasional:,} "
+                     "occasional) with {members:,} memberships of {users:,} users", groups=counts["groups"],
+                     standing=counts["groups_standing"], occasional=counts["groups_occasional"],
+                     members=counts["group_members"], users=counts["group_users"])
     if "group_train" in counts:
-        summary += (f"; their interactions: {counts['group_train']:,} train, {counts['group_valid']:,} valid, "
-                 f"{counts['group_test']:,} test")
-    details = [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
-    return [*(origin if synthetic else []), summary, *details]
+        summary = Phrase("{summary}; their interactions: {train:,} train, {valid:,} valid, {test:,} test",
+                         summary=summary, **{split: counts[f"group_{split}"] for split in SPLITS})
+    return [*(origin if synthetic else []), summary, *count_notes(counts, _NOTES)]
 
 
-def warnings(counts: dict[str, int]) -> list[str]:
+def warnings(counts: dict[str, int]) -> list[Phrase]:
     """Return warnings about groups, one sentence each."""
     lines = []
     if counts.get("groups_without_members"):
-        lines.append(f"{counts['groups_without_members']:,} groups have interactions "
-                     f"({counts['group_interactions_without_members']:,} rows, ignored) but no members in "
-                     f"dataset.groups; is it the file of another data set?")
+        lines.append(Phrase("{num:,} groups have interactions ({rows:,} rows, ignored) but no members in "
+                            "dataset.groups; is it the file of another data set?",
+                            num=counts["groups_without_members"], rows=counts["group_interactions_without_members"]))
     if counts.get("group_copies_kept_in_train") and not counts.get("group_valid"):
-        lines.append("groups have no validation interactions: each one chosen for validation is also in a member's "
-                     "training; raise split.group_valid, or use them anyway with split.leaks=keep")
+        lines.append(Phrase("groups have no validation interactions: each one chosen for validation is also in a "
+                            "member's training; raise split.group_valid, or use them anyway with split.leaks=keep"))
     return lines

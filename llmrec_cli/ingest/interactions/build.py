@@ -34,6 +34,7 @@ from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_value
 from llmrec_cli.ingest.readers.checks import RawRows, read_parts, unsound_rows
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles, stage
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _OPTIONAL = ("value", "timestamp", "event")
@@ -254,19 +255,21 @@ def count_weak(weak: Table | None) -> dict[str, int]:
     return counts | {row["reason"]: row["size"] for row in sizes}
 
 
-def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[str]:
+def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[Phrase]:
     """Return notes on filtered and merged rows, one sentence each."""
-    lines = [f"{key} has ids that are in no row: {', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}"
+    lines = [Phrase("{setting} has ids that are in no row: {ids}", setting=key,
+                    ids=f"{', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}")
              for key, names in selected.absent.items() if names]
     if counts["not_positive"]:
-        lines.append(f"{counts['not_positive']:,} interactions have a value of 0 or below, so they are not positives "
-                     f"(filtered.parquet lists them as {_NOT_POSITIVE}); dataset.min_value=0 keeps those with 0, and a "
-                     f"lower dataset.min_value also keeps negative values")
+        lines.append(Phrase("{num:,} interactions have a value of 0 or below, so they are not positives "
+                            "(filtered.parquet lists them as {reason}); dataset.min_value=0 keeps those with 0, and a "
+                            "lower dataset.min_value also keeps negative values", num=counts["not_positive"],
+                            reason=_NOT_POSITIVE))
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
-        why = {"max": "the row with the largest value is kept, of several the earliest",
-               "sum": "their values are summed, since an event has a negative weight"}[policy]
-        lines.append(f"{counts['duplicates']:,} rows repeat a user-item pair; with dataset.event_weights {why} "
-                     f"(dataset.duplicates={policy})")
+        why = {"max": Phrase("the row with the largest value is kept, of several the earliest"),
+               "sum": Phrase("their values are summed, since an event has a negative weight")}[policy]
+        lines.append(Phrase("{num:,} rows repeat a user-item pair; with dataset.event_weights {why} "
+                            "(dataset.duplicates={policy})", num=counts["duplicates"], why=why, policy=policy))
     return lines
 
 

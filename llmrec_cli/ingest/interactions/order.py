@@ -16,6 +16,7 @@ from ibis.expr.types import StringValue, Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.engine import materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
+from llmrec_cli.language.phrases import Phrase
 
 _SHARE_DIGITS = 8
 
@@ -115,19 +116,18 @@ class Ties:
         return {"rule": rule, "interactions": self.tied, "share": self.share, f"held_out_{self.whose}s":
                 self.held_out_tied, "held_out_share": self.held_out_share}
 
-    def sentence(self) -> str:
-        """Return the note or warning about the ties; "" without ties."""
-        if not self.tied:
-            return ""
-        text = f"{self.tied:,} interactions ({self.share:.1%}) have the same {self.whose} and time as another"
+    def sentence(self) -> Phrase:
+        """Return the note or warning about the ties."""
+        tied = Phrase("{num:,} interactions ({share:.1%}) have the same {whose} and time as another", num=self.tied,
+                      share=self.share, whose=Phrase(self.whose))
         if self.held_out:
-            text += (f", and {self.held_out_tied:,} of {self.held_out:,} {self.whose}s ({self.held_out_share:.1%}) "
-                     f"have a tied held-out interaction")
-        text += "; a salted hash orders equal times, so their order is arbitrary"
-        if self.many:
-            text += ("; if a column has the true order, name it with dataset.columns.order=<name>"
-                     if not self.ordered else "")
-        return text
+            tied = Phrase("{tied}, and {num:,} of {total:,} {audience} ({share:.1%}) have a tied held-out interaction",
+                          tied=tied, num=self.held_out_tied, total=self.held_out, audience=Phrase(f"{self.whose}s"),
+                          share=self.held_out_share)
+        if self.many and not self.ordered:
+            return Phrase("{tied}; a salted hash orders equal times, so their order is arbitrary; if a column has the "
+                          "true order, name it with dataset.columns.order=<name>", tied=tied)
+        return Phrase("{tied}; a salted hash orders equal times, so their order is arbitrary", tied=tied)
 
     @property
     def many(self) -> bool:

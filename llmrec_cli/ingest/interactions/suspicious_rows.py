@@ -5,13 +5,14 @@ import time
 import ibis
 from ibis.expr.types import Table
 
+from llmrec_cli.data.reject_reasons import OUT_OF_RANGE
 from llmrec_cli.ingest.audit.shape import format_time
 from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.interactions.temporal import FarRows
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.rejects import Rejects
-from llmrec_cli.ingest.readers.timestamps import OUT_OF_RANGE
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.typed_lists import list_setting
 
 _HOUR, _DAY = 3_600_000, 86_400_000
@@ -47,9 +48,10 @@ def _warn_of_future(rows: Table, unit: str, now: int, far: list[FarRows], accoun
     if any(one.at > one.sound and one.num >= ends["num"] for one in far):
         return  # The warning about far rows is about all of them.
     first, last, today = (str(format_time(at, unit)) for at in (ends["first"], ends["last"], now))
-    account.warnings.append(
-        f"{ends['num']:,} interactions are in the future ({first} to {last}; today is {today[:10]}); the cause may be "
-        f"a wrong clock or a wrong dataset.timestamp_format; dataset.newest={today[:10]} leaves them out")
+    account.warnings.append(Phrase(
+        "{num:,} interactions are in the future ({first} to {last}; today is {today}); the cause may be a wrong clock "
+        "or a wrong dataset.timestamp_format; dataset.newest={today} leaves them out", num=ends["num"], first=first,
+        last=last, today=today[:10]))
 
 
 def _warn_of_busy(coded: CodedRows, rows: Table, unit: str, first: int, last: int, account: Account) -> None:
@@ -65,13 +67,20 @@ def _warn_of_busy(coded: CodedRows, rows: Table, unit: str, first: int, last: in
     total, share_of = int(all_["total"]), sum(row["num"] for row in found)
     account.busy_users |= {row["user_id"] for row in found}
     listed = [row["user_id"] for row in found[:_MOST_LISTED]]
-    them = f"the busiest {_MOST_LISTED}" if len(found) > _MOST_LISTED else "them" if found[1:] else "it"
     examples = ", ".join(f"'{row['user_id']}' ({row['num']:,})" for row in found[:_NUM_EXAMPLES])
-    account.warnings.append(
-        f"{len(found):,} user{'s have' if found[1:] else ' has'} more interactions than the data has hours ({hours:,}, "
-        f"from {format_time(first, unit)} to {format_time(last, unit)}), {share_of:,} of {total:,} rows "
-        f"({share_of / total:.0%}): {examples}{', ...' if found[_NUM_EXAMPLES:] else ''}; programs such as crawlers "
-        f"look like this; {list_setting('dataset.drop_users', listed)} leaves {them} out")
+    values = {"hours": hours, "first": format_time(first, unit), "last": format_time(last, unit), "rows": share_of,
+              "total": total, "share": share_of / total,
+              "examples": f"{examples}{', ...' if found[_NUM_EXAMPLES:] else ''}"}
+    which = (Phrase("{num:,} users have more interactions than the data has hours ({hours:,}, from {first} to {last}), "
+                    "{rows:,} of {total:,} rows ({share:.0%}): {examples}", num=len(found), **values) if found[1:] else
+             Phrase("1 user has more interactions than the data has hours ({hours:,}, from {first} to {last}), "
+                    "{rows:,} of {total:,} rows ({share:.0%}): {examples}", **values))
+    setting = list_setting("dataset.drop_users", listed)
+    effect = (Phrase("{setting} leaves the busiest {num} out", setting=setting, num=_MOST_LISTED)
+              if len(found) > _MOST_LISTED else Phrase("{setting} leaves them out", setting=setting) if found[1:] else
+              Phrase("{setting} leaves it out", setting=setting))
+    account.warnings.append(Phrase("{which}; programs such as crawlers look like this; {effect}", which=which,
+                                   effect=effect))
 
 
 def warn_of_rejected_times(files: list[str], rejects: Rejects, account: Account) -> None:
@@ -82,6 +91,10 @@ def warn_of_rejected_times(files: list[str], rejects: Rejects, account: Account)
                   if column == "timestamp" and OUT_OF_RANGE in reason] if rejects.count(file) else []
         if causes:
             texts = [one.reason.split("' is", 1)[0] + "'" for one in rejects.first(file) if one.column == "timestamp"]
-            account.caution(f"{file}: {sum(causes):,} rows rejected (listed in rejects.parquet): their time"
-                            f"{f', for example {texts[0]},' if texts else ''} cannot be read, or {OUT_OF_RANGE}; write "
-                            f"missing times as an empty field, or leave these rows out of the export")
+            account.caution(
+                Phrase("{file}: {num:,} rows rejected (listed in rejects.parquet): their time, for example {example}, "
+                       "cannot be read, or is before 1970 or after 2100; write missing times as an empty field, or "
+                       "leave these rows out of the export", file=file, num=sum(causes), example=texts[0]) if texts else
+                Phrase("{file}: {num:,} rows rejected (listed in rejects.parquet): their time cannot be read, or is "
+                       "before 1970 or after 2100; write missing times as an empty field, or leave these rows out of "
+                       "the export", file=file, num=sum(causes)))

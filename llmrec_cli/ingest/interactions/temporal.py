@@ -17,6 +17,7 @@ from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, SplitRows, SplitRule, UserSplit
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.checks import RawRows, time_of
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.split import TemporalSettings
 
 _MOST, _MOST_OF_FEW = 0.01, 5
@@ -39,27 +40,36 @@ class FarRows:
     ----------
     num : number of these rows
     at, sound : time of the row nearest to the others, and the nearest time of the others, int64 milliseconds
-    place : file and line of the row nearest to the others, "" if it was prepared before
+    place : file and line of the row nearest to the others, None if it was prepared before
     """
 
     num: int
     at: int
     sound: int
-    place: str
+    place: Phrase | None
 
-    def sentence(self, unit: str) -> str:
+    def sentence(self, unit: str) -> Phrase:
         """Return the warning."""
-        days, is_late = abs(self.at - self.sound) / _DAY, self.at > self.sound
-        what = f"{self.place} has" if self.num == 1 and self.place else f"{self.num:,} interactions have"
-        or_more = (" or later" if is_late else " or earlier") if self.num > 1 else ""
-        where = f" (the first: {self.place})" if self.num > 1 and self.place else ""
         sound = str(format_time(self.sound, unit))
-        side, of_others = ("after", "newest") if is_late else ("before", "oldest")
-        cause = ("the cause may be a wrong clock, which moves the end of the data and the cutoff of a temporal split"
-                 if is_late else "the cause may be a wrong clock, or a missing time written as 0")
-        return (f"{what} the time {format_time(self.at, unit)}{or_more}{where}, {days:,.1f} days {side} the "
-                f"{of_others} of the others ({sound}); {cause}; dataset.{of_others}={sound.removesuffix('Z')} drops "
-                f"{'later' if is_late else 'earlier'} interactions")
+        values = {"which": self._which(str(format_time(self.at, unit))), "days": abs(self.at - self.sound) / _DAY,
+                  "sound": sound, "limit": sound.removesuffix("Z")}
+        if self.at > self.sound:
+            return Phrase("{which}, {days:,.1f} days after the newest of the others ({sound}); the cause may be a "
+                          "wrong clock, which moves the end of the data and the cutoff of a temporal split; "
+                          "dataset.newest={limit} drops later interactions", **values)
+        return Phrase("{which}, {days:,.1f} days before the oldest of the others ({sound}); the cause may be a wrong "
+                      "clock, or a missing time written as 0; dataset.oldest={limit} drops earlier interactions",
+                      **values)
+
+    def _which(self, at: str) -> Phrase:
+        """Return the beginning of the warning: the rows and their time."""
+        if self.num == 1:
+            return (Phrase("{place} has the time {at}", place=self.place, at=at) if self.place else
+                    Phrase("{num:,} interactions have the time {at}", num=self.num, at=at))
+        times = (Phrase("{num:,} interactions have the time {at} or later", num=self.num, at=at)
+                 if self.at > self.sound else
+                 Phrase("{num:,} interactions have the time {at} or earlier", num=self.num, at=at))
+        return Phrase("{times} (the first: {place})", times=times, place=self.place) if self.place else times
 
 
 def find_far_rows(rows: Table, raw: RawRows) -> list[FarRows]:
@@ -95,16 +105,16 @@ def _num_far(times: np.ndarray, other_end: int) -> int:
     return int(far[-1]) + 1 if len(far) else 0
 
 
-def _place(raw: RawRows, at: int) -> str:
+def _place(raw: RawRows, at: int) -> Phrase | None:
     """Return the file and line of the first row with this time."""
     rows: Sequence[dict[str, int]] = []
     for part in raw.parts:
         timed = part.select("file", "line", at=time_of(part, raw))
         rows = [*rows, *collect(timed.filter(timed["at"] == at).order_by("file", "line").limit(1)).to_pylist()]
     if not rows:
-        return ""
+        return None
     first = min(rows, key=lambda row: (row["file"], row["line"]))
-    return f"{raw.files[first['file']]} line {first['line']}"
+    return Phrase("{file} line {line}", file=raw.files[first["file"]], line=first["line"])
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,13 +19,14 @@ from llmrec_cli.ingest.knowledge.link_checks import (
     shuffle_test,
 )
 from llmrec_cli.ingest.knowledge.links import Graph, drop_ambiguous, find_counterparts, link_by_columns
-from llmrec_cli.ingest.output.row_accounting import Account
+from llmrec_cli.ingest.output.row_accounting import Account, count_notes
 from llmrec_cli.ingest.output.writing import cast_batches, write_table
 from llmrec_cli.ingest.readers.cells import refuse_arrays
 from llmrec_cli.ingest.readers.checks import reject_empty
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.ingest.texts.catalogue import Descriptions, describe
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import DatasetSettings
 
 TRIPLES = pa.schema([("head", pa.string()), ("relation", pa.string()), ("tail", pa.string())])
@@ -35,7 +36,6 @@ _TITLES = ("title", "name", "label")
 LINKS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("entity_id", pa.string())])
 _NUM_EXAMPLES = 5
 _WORDS = 40
-_LOOK = "look at links.parquet"
 
 
 def read_knowledge(connection: BaseBackend, sources: Sources, scratch: Path, account: Account) -> Graph | None:
@@ -181,72 +181,79 @@ def _examples(graph: Graph, items: Descriptions, sample: Table) -> list[dict[str
     return examples
 
 
-def _example_note(example: dict[str, Any]) -> str:
+def _example_note(example: dict[str, Any]) -> Phrase:
     facts = "; ".join(example["known"])
-    title = f"'{example['title']}' " if example["title"] else ""
-    return (f"example link to check: item {example['item_id']} {title}is entity {example['entity_id']}"
-            f"{': ' + facts[:_WORDS * 4] if facts else ''}")
+    title = f" '{example['title']}'" if example["title"] else ""
+    return Phrase("example link to check: item {item}{title} is entity {entity}{facts}", item=example["item_id"],
+                  title=title, entity=example["entity_id"], facts=": " + facts[:_WORDS * 4] if facts else "")
 
 
-def notes(counts: dict[str, int], examples: list[dict[str, Any]], alike: Association | None) -> list[str]:
+def notes(counts: dict[str, int], examples: list[dict[str, Any]], alike: Association | None) -> list[Phrase]:
     """Return notes on the knowledge graph, one sentence each."""
     items = counts["items_linked"] + counts["items_unlinked"]
-    share = counts["triples_of_items"] / max(counts["triples"], 1)
-    lines = [f"{counts['items_linked']:,} of {items:,} items ({counts['items_linked'] / max(items, 1):.1%}) are linked "
-             f"to an entity, {counts['items_unlinked']:,} are not; {counts['triples_of_items']:,} of "
-             f"{counts['triples']:,} triples ({share:.1%}) are about linked items; {counts['entities']:,} entities, "
-             f"{counts['relations']:,} relations"]
-    lines += [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
+    lines = [Phrase("{linked:,} of {items:,} items ({linked_share:.1%}) are linked to an entity, {unlinked:,} are not; "
+                    "{about:,} of {triples:,} triples ({about_share:.1%}) are about linked items; {entities:,} "
+                    "entities, {relations:,} relations", linked=counts["items_linked"], items=items,
+                    linked_share=counts["items_linked"] / max(items, 1), unlinked=counts["items_unlinked"],
+                    about=counts["triples_of_items"], triples=counts["triples"],
+                    about_share=counts["triples_of_items"] / max(counts["triples"], 1), entities=counts["entities"],
+                    relations=counts["relations"]), *count_notes(counts, _NOTES)]
     lines += [example["note"] for example in examples]
     if alike is not None and alike.z >= LEAST_Z:
-        lines.append(f"the links are probably right: similar items are similar as entities, {alike.z:.0f} standard "
-                     f"deviations above shuffled links (over {alike.num_items:,} linked items)")
+        lines.append(Phrase("the links are probably right: similar items are similar as entities, {z:.0f} standard "
+                            "deviations above shuffled links (over {num:,} linked items)", z=alike.z,
+                            num=alike.num_items))
     elif alike is None and counts["items_linked"]:
-        lines.append(f"the links could not be tested, which takes at least {FEWEST} linked items with attributes and "
-                     f"triples; {_LOOK}")
+        lines.append(Phrase("the links could not be tested, which takes at least {num} linked items with attributes "
+                            "and triples; look at links.parquet", num=FEWEST))
     return lines
 
 
-_NOTES = (("triples_rejected", "rows of dataset.knowledge rejected; listed in rejects.parquet"),
-          ("triples_repeated", "rows of dataset.knowledge repeat a triple; each counts once"),
-          ("triples_of_itself", "triples ignored: head and tail are the same entity"),
-          ("entities_rejected", "rows of dataset.knowledge.entities rejected; listed in rejects.parquet"),
-          ("entities_repeated", "rows of dataset.knowledge.entities repeat an id; the one whose columns sort first is "
-                                "kept"),
-          ("entities_unused", "entities of dataset.knowledge.entities are in no triple"),
-          ("links_rejected", "rows of dataset.links rejected; listed in rejects.parquet"),
-          ("links_repeated", "rows of dataset.links repeat a link; each counts once"),
-          ("links_unknown_item", "links ignored: item not among the items"),
-          ("links_unknown_entity", "links ignored: entity in no triple"))
+_NOTES = (("triples_rejected", "{num:,} rows of dataset.knowledge rejected; listed in rejects.parquet"),
+          ("triples_repeated", "{num:,} rows of dataset.knowledge repeat a triple; each counts once"),
+          ("triples_of_itself", "{num:,} triples ignored: head and tail are the same entity"),
+          ("entities_rejected", "{num:,} rows of dataset.knowledge.entities rejected; listed in rejects.parquet"),
+          ("entities_repeated", "{num:,} rows of dataset.knowledge.entities repeat an id; the one whose columns sort "
+                                "first is kept"),
+          ("entities_unused", "{num:,} entities of dataset.knowledge.entities are in no triple"),
+          ("links_rejected", "{num:,} rows of dataset.links rejected; listed in rejects.parquet"),
+          ("links_repeated", "{num:,} rows of dataset.links repeat a link; each counts once"),
+          ("links_unknown_item", "{num:,} links ignored: item not among the items"),
+          ("links_unknown_entity", "{num:,} links ignored: entity in no triple"))
 
 
 def warnings(counts: dict[str, int], link_on: list[str], different: list[Difference],
-             alike: Association | None) -> list[str]:
+             alike: Association | None) -> list[Phrase]:
     """Return warnings about the links, with the next step."""
     by_file = "links_read" in counts
-    doubt = (f"{_LOOK}; is this the link file of another data set?" if by_file else
-             f"{_LOOK}; is dataset.knowledge.link_on=[{','.join(link_on)}] enough to identify an item?")
+    doubt = (Phrase("look at links.parquet; is this the link file of another data set?") if by_file else
+             Phrase("look at links.parquet; is {setting} enough to identify an item?",
+                    setting=f"dataset.knowledge.link_on=[{','.join(link_on)}]"))
     lines = []
     if counts["links_ambiguous"]:
-        lines.append(f"{counts['links_ambiguous']:,} links ignored: they link an item to several entities" +
-                     ("; keep one link per item in dataset.links" if by_file else
-                      " or an entity to several items; link on more columns"))
+        num = counts["links_ambiguous"]
+        lines.append(Phrase("{num:,} links ignored: they link an item to several entities; keep one link per item in "
+                            "dataset.links", num=num) if by_file else
+                     Phrase("{num:,} links ignored: they link an item to several entities or an entity to several "
+                            "items; link on more columns", num=num))
     if not counts["items_linked"]:
-        lines.append("no item is linked to an entity, so the knowledge has no effect; " +
-                     (f"dataset.links has {counts['links_unknown_item']:,} links of unknown items and "
-                      f"{counts['links_unknown_entity']:,} to unknown entities; is it of another data set?" if by_file
-                      else "compare the spelling in both files" if link_on
-                      else "set dataset.links=<file>, or dataset.knowledge.link_on=[title,year], or "
-                           "link_on=[item_id] if entities have the ids of items"))
+        advice = (Phrase("dataset.links has {items:,} links of unknown items and {entities:,} to unknown entities; is "
+                         "it of another data set?", items=counts["links_unknown_item"],
+                         entities=counts["links_unknown_entity"]) if by_file
+                  else Phrase("compare the spelling in both files") if link_on
+                  else Phrase("set dataset.links=<file>, or dataset.knowledge.link_on=[title,year], or "
+                              "link_on=[item_id] if entities have the ids of items"))
+        lines.append(Phrase("no item is linked to an entity, so the knowledge has no effect; {advice}", advice=advice))
     for one in different:
         if one.contradicts:
             item, ours, entity, theirs = one.examples[0]
-            lines.append(f"linked entities contradict their items: '{one.of.column}' differs from '{one.of.name}' in "
-                         f"{one.num_different:,} of {one.num_pairs:,} links "
-                         f"({one.num_different / one.num_pairs:.0%}); item {item} has '{ours[:_WORDS]}', its entity "
-                         f"{entity} has '{theirs[:_WORDS]}'; {doubt}")
+            lines.append(Phrase("linked entities contradict their items: '{column}' differs from '{name}' in {num:,} "
+                                "of {total:,} links ({share:.0%}); item {item} has '{ours}', its entity {entity} has "
+                                "'{theirs}'; {doubt}", column=one.of.column, name=one.of.name, num=one.num_different,
+                                total=one.num_pairs, share=one.num_different / one.num_pairs, item=item,
+                                ours=ours[:_WORDS], entity=entity, theirs=theirs[:_WORDS], doubt=doubt))
     if alike is not None and alike.z < LEAST_Z:
-        lines.append(f"linked entities are probably not their items: over {alike.num_items:,} links, similar items are "
-                     f"no more similar as entities than with shuffled links (z = {alike.z:.1f}; right links give 10 "
-                     f"and more); {doubt}")
+        lines.append(Phrase("linked entities are probably not their items: over {num:,} links, similar items are no "
+                            "more similar as entities than with shuffled links (z = {z:.1f}; right links give 10 and "
+                            "more); {doubt}", num=alike.num_items, z=alike.z, doubt=doubt))
     return lines

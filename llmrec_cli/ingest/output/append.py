@@ -32,6 +32,7 @@ from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
 from llmrec_cli.ingest.readers.sniffing import with_format
 from llmrec_cli.ingest.readers.sources import Source, Sources
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.base import defaults, to_plain
 from llmrec_cli.settings.formats import FormatSettings
 from llmrec_cli.settings.stages import PrepareConfig
@@ -209,13 +210,13 @@ def all_hashes(sources: Sources, earlier: EarlierData | None) -> dict[str, list[
     return {role: list(dict.fromkeys([*before.get(role, []), *hashes.get(role, [])])) for role in roles}
 
 
-def new_files(sources: Sources, earlier: EarlierData, force: bool) -> tuple[Sources, list[str]]:
+def new_files(sources: Sources, earlier: EarlierData, force: bool) -> tuple[Sources, list[Phrase]]:
     """Return the files with rows that are not in the earlier data yet, and a sentence about each skipped file.
 
     With `force` a file that was appended before is appended again.
     """
     before: dict[str, list[str]] = earlier.manifest.get("contents", {})
-    sentences: list[str] = []
+    sentences: list[Phrase] = []
     selected: dict[str, Any] = {}
     for role in (field.name for field in fields(sources)):
         files = getattr(sources, role)
@@ -224,10 +225,10 @@ def new_files(sources: Sources, earlier: EarlierData, force: bool) -> tuple[Sour
         selected[role] = []
         for source in files:
             if not has_rows(source):
-                sentences.append(f"{source.path}: skipped, it has no rows")
+                sentences.append(Phrase("{file}: skipped, it has no rows", file=source.path))
             elif role in _COUNTED and not force and sha256(source.path) in before.get(role, []):
-                sentences.append(f"{source.path}: skipped, a file with the same content is in {earlier.folder} "
-                            f"already; force=true appends it again")
+                sentences.append(Phrase("{file}: skipped, a file with the same content is in {folder} already; "
+                                        "force=true appends it again", file=source.path, folder=earlier.folder))
             else:
                 selected[role].append(source)
     return replace(sources, **selected), sentences
@@ -272,9 +273,12 @@ def refuse_overlap(raw: RawRows, force: bool, account: Account) -> None:
     if not number:
         return
     if not raw.unit or force:
-        account.notes.append(f"dataset.duplicates=sum: {number:,} new rows repeat a pair that is in the data"
-                             f"{' with the same time or a later one' if raw.unit else ''}, and their values are added "
-                             f"to it; rows that were in an earlier file count twice")
+        account.notes.append(
+            Phrase("dataset.duplicates=sum: {num:,} new rows repeat a pair that is in the data with the same time or a "
+                   "later one, and their values are added to it; rows that were in an earlier file count twice",
+                   num=number) if raw.unit else
+            Phrase("dataset.duplicates=sum: {num:,} new rows repeat a pair that is in the data, and their values are "
+                   "added to it; rows that were in an earlier file count twice", num=number))
         return
     first = collect(seen.order_by("file", "line").limit(1)).to_pylist()[0]
     ids = " and ".join(f"{key.removesuffix('_id')} '{first[key]}'" for key in raw.keys)

@@ -2,18 +2,20 @@
 
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmrec_cli.data.filter_reasons import FILTER_REASONS
+from llmrec_cli.data.reject_reasons import EMPTY, HAS_DECIMAL_COMMA, HEADER_AGAIN
 from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.readers.decompression_limits import has_checksums
-from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles
-from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_advice
+from llmrec_cli.ingest.readers.value_advice import advice, decimal_advice
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.plain_text import columns, printable
 from llmrec_cli.settings.dataset import DatasetSettings
 
@@ -27,8 +29,8 @@ class Account:
     """Counts by name, notes and warnings about the data."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    notes: list[Phrase] = field(default_factory=list)
+    warnings: list[Phrase] = field(default_factory=list)
     """Likely faults; with dataset.audit=strict any warning that is not in `cautions` stops the run."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Name of a count -> the first ids that it counts."""
@@ -39,10 +41,15 @@ class Account:
     formats: dict[str, str] = field(default_factory=dict)
     """Path of a file -> what was detected about its format."""
 
-    def caution(self, *sentences: str) -> None:
+    def caution(self, *sentences: Phrase) -> None:
         """Add warnings that do not stop a strict run."""
         self.warnings += sentences
         self.cautions |= set(sentences)
+
+
+def count_notes(counts: Mapping[str, int], templates: Iterable[tuple[str, str]]) -> list[Phrase]:
+    """Return a note for each count above 0; `templates` are pairs of a count's name and a template with `num`."""
+    return [Phrase(template, num=counts[key]) for key, template in templates if counts.get(key)]
 
 
 def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
@@ -96,28 +103,30 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
         "event": "give every event a weight in dataset.event_weights; a weight of 0 drops its rows",
         "timestamp": _time_advice(first) or "set dataset.timestamp_unit or dataset.timestamp_format to their form"}
     otherwise = (f"map a column that is filled with dataset.columns.{column}=<name>, or leave these rows out of the "
-                 f"export" if reason == "is empty" else "compare them with the settings of this file")
+                 f"export" if reason == EMPTY else "compare them with the settings of this file")
     return (f"{start}{'All' if number == num_rows else f'{number:,}'} of them: {what}; "
             f"probably a setting is wrong and not the rows: {remedies.get(column, otherwise)}")
 
 
-def reading_notes(files: list[StagedFiles]) -> list[str]:
+def reading_notes(files: list[StagedFiles]) -> list[Phrase]:
     """Return notes on how files were read, one sentence each."""
     sentences = [note for part in files for note in part.notes]
     for part in files:
-        sentences += [f"{file}: {num:,} {'row repeats' if num == 1 else 'rows repeat'} the header; rejected, listed in "
-                  f"rejects.parquet" for file, num in part.headers.items()]
+        sentences += [Phrase("{file}: {num:,} row repeats the header; rejected, listed in rejects.parquet", file=file,
+                             num=num) if num == 1 else
+                      Phrase("{file}: {num:,} rows repeat the header; rejected, listed in rejects.parquet", file=file,
+                             num=num) for file, num in part.headers.items()]
     return sentences + _unchecked([source for part in files for source in part.sources])
 
 
-def _unchecked(sources: list[Source]) -> list[str]:
+def _unchecked(sources: list[Source]) -> list[Phrase]:
     """Return a note on .zst files without checksums, in which damage cannot be detected."""
     paths = dict.fromkeys(str(source.path) for source in sources
                           if source.compression == "zstd" and not has_checksums(source.path))
     if not paths:
         return []
-    return [f".zst files without a checksum, so damage may go unnoticed: {format_count(len(paths), list(paths))}; the "
-            f"command `zstd` adds checksums"]
+    return [Phrase(".zst files without a checksum, so damage may go unnoticed: {files}; the command `zstd` adds "
+                   "checksums", files=format_count(len(paths), list(paths)))]
 
 
 def _time_advice(first: list[Reject]) -> str:

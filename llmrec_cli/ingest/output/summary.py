@@ -13,7 +13,7 @@ from llmrec_cli.ingest.interactions.id_codes import UNNAMED
 from llmrec_cli.ingest.interactions.order import count_ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
-from llmrec_cli.ingest.texts.repeats import MERGED
+from llmrec_cli.language.phrases import Phrase
 
 
 def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Descriptions],
@@ -79,30 +79,37 @@ def _named(counts: Mapping[str, int], examples: Mapping[str, Sequence[str]], key
     return f" ({listed}{', ...' if counts[key] > len(ids) else ''})" if ids else ""
 
 
-def notes(account: Account, unit: str, chosen_unit: str) -> list[str]:
+def notes(account: Account, unit: str, chosen_unit: str) -> list[Phrase]:
     """Return notes on the counts, one sentence each."""
     lines, counts, examples = [], account.counts, account.examples
     if unit and chosen_unit == "auto":
-        lines.append(f"timestamps are read in the unit '{unit}'; if that is wrong, set dataset.timestamp_unit")
+        lines.append(Phrase("timestamps are read in the unit '{unit}'; if that is wrong, set dataset.timestamp_unit",
+                            unit=unit))
     for kind in ("item", "user"):
+        kinds = Phrase(f"{kind}s")
         if counts.get(f"{kind}s_cold"):
-            lines.append(f"{counts[f'{kind}s_cold']:,} cold {kind}s: in validation or test, not in training")
+            lines.append(Phrase("{num:,} cold {kinds}: in validation or test, not in training",
+                                num=counts[f"{kind}s_cold"], kinds=kinds))
         if counts.get(f"{kind}s_not_in_file"):
-            lines.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
-                         f"they stay in the data, without text"
-                         f"{_named(counts, examples, f'{kind}s_not_in_file')}")
+            lines.append(Phrase("{num:,} {kinds} of the interactions are not in {setting}; they stay in the data, "
+                                "without text{examples}", num=counts[f"{kind}s_not_in_file"], kinds=kinds,
+                                setting=f"dataset.{kind}s",
+                                examples=_named(counts, examples, f"{kind}s_not_in_file")))
         if counts.get(f"{kind}s_rejected"):
-            lines.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s rejected; listed in rejects.parquet")
+            lines.append(Phrase("{num:,} rows of {setting} rejected; listed in rejects.parquet",
+                                num=counts[f"{kind}s_rejected"], setting=f"dataset.{kind}s"))
         if counts.get(f"{kind}s_repeated"):
-            lines.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
-                         f"column by column: {MERGED}")
+            lines.append(Phrase("{num:,} rows of {setting} repeat an id; they are merged column by column: the newest "
+                                "file wins, and within a file the first row that is not empty",
+                                num=counts[f"{kind}s_repeated"], setting=f"dataset.{kind}s"))
         if counts.get(f"{kind}s_without_interactions"):
-            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no interactions left"
-                         f"{_named(counts, examples, f'{kind}s_without_interactions')}")
+            lines.append(Phrase("{num:,} {kinds} have no interactions left{examples}",
+                                num=counts[f"{kind}s_without_interactions"], kinds=kinds,
+                                examples=_named(counts, examples, f"{kind}s_without_interactions")))
     if counts.get("items_without_text"):
-        share = counts["items_without_text"] / counts["items"]
-        lines.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")
+        lines.append(Phrase("{num:,} items ({share:.1%}) have no text", num=counts["items_without_text"],
+                            share=counts["items_without_text"] / counts["items"]))
     if counts.get("users_with_one_interaction"):
-        lines.append(f"{counts['users_with_one_interaction']:,} users have only one interaction, so nothing can be "
-                     f"held out for them")
+        lines.append(Phrase("{num:,} users have only one interaction, so nothing can be held out for them",
+                            num=counts["users_with_one_interaction"]))
     return lines

@@ -19,6 +19,7 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.rejects import SCHEMA, Rejects, in_order
 from llmrec_cli.ingest.texts.catalogue import Descriptions, entity_batches, schema
 from llmrec_cli.ingest.texts.text_rendering import TextRules
+from llmrec_cli.language.phrases import Phrase
 
 ROWS = 1 << 17
 """Rows per row group, for batches of any size."""
@@ -81,8 +82,9 @@ def write_unlisted(folder: Path, items: Table, described: Descriptions, before: 
                  for batch in batches(gone.select("item_id").order_by("item_id"), ROWS))
         write_table(folder / UNLISTED, target, batches_)
         account.counts["items_unlisted"] = number
-        account.notes.append(f"{number:,} items of the interactions are not in the item files; `recommend` leaves "
-                             f"these delisted items out of its lists, unless recommend.delisted=keep is set")
+        account.notes.append(Phrase("{num:,} items of the interactions are not in the item files; `recommend` leaves "
+                                    "these delisted items out of its lists, unless recommend.delisted=keep is set",
+                                    num=number))
 
 
 def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:

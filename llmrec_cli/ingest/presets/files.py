@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources, knowledge_sources
@@ -38,8 +39,8 @@ def split_lines(source: Source, separator: str | None, num_fields: int, skip: in
         if number <= skip or not line.strip():
             continue
         fields = line.rstrip("\r\n").split(separator)
-        yield number, fields if len(fields) == num_fields else (f"{len(fields)} fields where {source.path.name} has "
-                                                                f"{num_fields}")
+        yield number, fields if len(fields) == num_fields else reasons.FIELDS_OF_FILE.format(
+            num=len(fields), file=source.path.name, width=num_fields)
 
 
 def with_knowledge(sources: Sources, settings: DatasetSettings) -> Sources:

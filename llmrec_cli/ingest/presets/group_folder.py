@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.presets.files import find_files, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
@@ -61,7 +62,7 @@ def _members(source: Source) -> tuple[list[str], Iterator[Record]]:
             if isinstance(fields, str):
                 yield number, fields
             elif not all(users):
-                yield number, f"a member without an id in '{fields[1]}'"
+                yield number, reasons.NO_MEMBER.format(members=fields[1])
             else:
                 yield from ((number, [fields[0], user]) for user in users)
 
@@ -74,6 +75,6 @@ def _item_names(source: Source) -> tuple[list[str], Iterator[Record]]:
         for number, line in enumerate(lines(source), start=1):
             name, comma, item = line.rpartition(",")
             if line.strip():
-                yield number, [item.strip(), name.strip()] if comma and item.strip() else "no id after a comma"
+                yield number, [item.strip(), name.strip()] if comma and item.strip() else reasons.NO_ID_AFTER_COMMA
 
     return ["item_id", "title"], rows()

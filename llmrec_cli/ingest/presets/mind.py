@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.presets.files import find_files, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
@@ -129,12 +130,12 @@ def _lines(source: Source) -> Iterator[tuple[int, tuple[str, datetime, str, list
         try:
             time = datetime.strptime(written, _TIME)
         except ValueError:
-            yield number, f"'{written[:60]}' is not a time like 11/11/2019 9:05:58 AM"
+            yield number, reasons.NOT_A_MIND_TIME.format(value=written[:60], example="11/11/2019 9:05:58 AM")
             continue
         if unlabelled is not None:
-            yield number, f"'{unlabelled[:60]}' does not end in -1 (clicked) or -0"
+            yield number, reasons.NO_LABEL.format(value=unlabelled[:60])
         else:
-            yield number, (user, time, history, news_list) if news_list else "the impression has no news"
+            yield number, (user, time, history, news_list) if news_list else reasons.NO_NEWS
 
 
 def _is_labelled(news: str) -> bool:

@@ -7,6 +7,8 @@ import re
 import tokenize
 from typing import Any
 
+from llmrec_cli.data import reject_reasons as reasons
+
 _LONGEST = 1 << 20
 _EDGES = ("[]", "{}", "()")
 _STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
@@ -66,7 +68,7 @@ def _numpy_entries(text: str) -> list[Any] | None:
         elif word != "...":
             return None
     if "..." in words:
-        raise UnclearArray("has an array that NumPy shortened with '...', so entries are missing; write it as JSON")
+        raise UnclearArray(reasons.NUMPY_SHORTENED.format(dots="..."))
     return values
 
 
@@ -80,9 +82,9 @@ def _of_python(text: str) -> Any:
     if not isinstance(value, (list, dict)):
         return None
     if isinstance(value, list) and ... in value:
-        raise UnclearArray("has an array with '...' in it, so entries are missing; write it as JSON")
+        raise UnclearArray(reasons.ARRAY_SHORTENED.format(dots="..."))
     if _ADJACENT.search(text) and _has_adjacent_strings(text):
-        raise UnclearArray("has an array with two strings without a comma between them; write it as JSON")
+        raise UnclearArray(reasons.ADJACENT_STRINGS)
     return value
 
 

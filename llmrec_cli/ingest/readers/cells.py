@@ -14,6 +14,7 @@ from llmrec_cli.ingest.readers.checks import RawRows, identifier
 from llmrec_cli.ingest.readers.nested import refuse_value
 from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.texts.attributes import is_number
+from llmrec_cli.language.phrases import Phrase
 
 NAME_KEYS = ("name", "title", "label", "value", "id")
 _LOOKED_AT = 200
@@ -120,11 +121,13 @@ def count_unread_numbers(raw: Table, staged: StagedFiles, attributes: Mapping[st
             continue
         [row] = collect(bad.order_by("file", "line").limit(1).select("file", "line", text=f"c{n}")).to_pylist()
         num, lost = size(filled), lost + num_bad
-        sentence = (f"{num_bad:,} of {num:,} values of '{name}' are not numbers, so these {kind}s do not get this "
-                    f"attribute; the first is '{row['text'][:_SHOWN]}' ({staged.sources[row['file']].path}, line "
-                    f"{row['line']})")
+        sentence = Phrase("{num:,} of {total:,} values of '{name}' are not numbers, so these {kinds} do not get this "
+                          "attribute; the first is '{first}' ({file}, line {line})", num=num_bad, total=num, name=name,
+                          kinds=Phrase(f"{kind}s"), first=row["text"][:_SHOWN],
+                          file=staged.sources[row["file"]].path, line=row["line"])
         if num_bad > num / 2:
-            account.warnings.append(f"{sentence}; is {key}.{name}=category meant?")
+            account.warnings.append(Phrase("{sentence}; is {setting}=category meant?", sentence=sentence,
+                                           setting=f"{key}.{name}"))
         else:
             account.notes.append(sentence)
     if lost:

@@ -9,13 +9,14 @@ import ibis
 from ibis.backends import BaseBackend
 from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest.engine import batches, read_staged, scan
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.staging import StagedFiles
-from llmrec_cli.ingest.readers.value_advice import DECIMAL_COMMA, HAS_DECIMAL_COMMA
+from llmrec_cli.ingest.readers.value_advice import DECIMAL_COMMA
 
 _LARGEST = 1e15
 _SHOWN = 60
@@ -130,28 +131,29 @@ def is_sound(rows: Table, raw: RawRows) -> BooleanColumn:
 
 def unsound_rows(rows: Table, raw: RawRows) -> Table:
     """Return file, line, column and reason of the bad rows."""
-    def quoted(column: Value) -> StringColumn:
-        return "'" + identifier(column).fill_null("").left(_SHOWN) + "'"
+    def filled(template: str, column: Value) -> StringColumn:
+        before, after = template.split("{value}")
+        return before + identifier(column).fill_null("").left(_SHOWN) + after
 
     def cause(column: Value) -> StringColumn:
         has_comma = identifier(column).re_search(DECIMAL_COMMA)
-        return ibis.cases((has_comma, HAS_DECIMAL_COMMA), else_="")
+        return ibis.cases((has_comma, reasons.HAS_DECIMAL_COMMA), else_="")
 
     checks: list[tuple[str, BooleanValue, StringColumn]] = [
-        (name, identifier(rows[name]).fill_null("") == "", ibis.literal("is empty")) for name in raw.keys]
+        (name, identifier(rows[name]).fill_null("") == "", ibis.literal(reasons.EMPTY)) for name in raw.keys]
     if "value" in rows.columns:
-        checks.append(("value", number(rows.value).isnull(), quoted(rows.value) + " is not a number" +
+        checks.append(("value", number(rows.value).isnull(), filled(reasons.NOT_A_NUMBER, rows.value) +
                        cause(rows.value)))
     if raw.weights:
         checks.append(("event", ~identifier(rows.event).fill_null("").isin(list(raw.weights)),
-                       quoted(rows.event) + " has no weight in dataset.event_weights"))
+                       filled(reasons.NO_WEIGHT, rows.event)))
     if "timestamp" in rows.columns:
-        why = f" is not a time in '{raw.unit}'" + (f", or {timestamps.OUT_OF_RANGE}" if raw.unit != "order" else "")
-        checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), quoted(rows.timestamp) + why +
+        why = (reasons.NOT_IN_ORDER if raw.unit == "order" else reasons.NOT_A_TIME).replace("{unit}", raw.unit)
+        checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), filled(why, rows.timestamp) +
                        cause(rows.timestamp)))
     if "order" in rows.columns:
-        checks.append(("order", timestamps.parse(rows.order, "order").isnull(), quoted(rows.order) + " is not an "
-                       "integer of at least 0, which dataset.columns.order needs"))
+        checks.append(("order", timestamps.parse(rows.order, "order").isnull(),
+                       filled(reasons.NOT_AN_ORDER, rows.order)))
     files = ibis.cases(*((rows.file == n, name) for n, name in enumerate(raw.files)))
     problems = rows.select(file=files, line=rows.line,
                         column=ibis.cases(*((bad, name) for name, bad, _ in checks)),
@@ -164,5 +166,5 @@ def reject_empty(raw: Table, staged: StagedFiles, columns: tuple[str, ...]) -> N
     column = ibis.cases(*((raw[name].fill_null("") == "", name) for name in columns))
     empty = raw.select("file", "line", column=column)
     for batch in batches(empty.filter(empty.column.notnull()).order_by("file", "line"), 1 << 16):
-        staged.rejects.extend(Reject(str(staged.sources[row["file"]].path), row["line"], row["column"], "is empty")
+        staged.rejects.extend(Reject(str(staged.sources[row["file"]].path), row["line"], row["column"], reasons.EMPTY)
                               for row in batch.to_pylist())

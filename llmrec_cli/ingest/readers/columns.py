@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.language.phrases import Joined, Phrase
 from llmrec_cli.settings.base import nearest
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def plain_names(source: Source, names: list[str]) -> list[str]:
 
 
 def locate(source: Source, names: list[str], required: tuple[str, ...], optional: tuple[str, ...],
-           notes: list[str] | None = None) -> dict[str, int]:
+           notes: list[Phrase] | None = None) -> dict[str, int]:
     """Return the place of each of our columns in the file's `names`, without absent optional columns.
 
     A column that the settings do not map is also found in another case (`Title`), which adds a note; if several columns
@@ -73,18 +74,21 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
     return places
 
 
-def _in_other_case(source: Source, names: list[str], ours: str, required: bool, notes: list[str]) -> str:
+def _in_other_case(source: Source, names: list[str], ours: str, required: bool, notes: list[Phrase]) -> str:
     """Return the only column whose name is ours in another case; `ours` if there is none, or several."""
     matches = [name for name in names if name.casefold() == ours]
-    listed = " and ".join(f"'{name}'" for name in matches)
-    how = f"with {source.columns_key}.{ours}=<name>" if source.columns_key else "by renaming it"
+    listed = Joined((f"'{name}'" for name in matches), " and ")
     if len(matches) == 1:
-        notes.append(f"{source.path}: column '{matches[0]}' is read as {ours}")
+        notes.append(Phrase("{file}: column '{column}' is read as {ours}", file=source.path, column=matches[0],
+                            ours=ours))
         return matches[0]
+    how = (Phrase("with {setting}=<name>", setting=f"{source.columns_key}.{ours}") if source.columns_key else
+           Phrase("by renaming it"))
     if matches and required:
         raise DataError(f"{source.path}: no column '{ours}', but {listed}; choose one {how}")
     if matches:
-        notes.append(f"{source.path}: {listed} differ only by case, so none is read as {ours}; choose one {how}")
+        notes.append(Phrase("{file}: {columns} differ only by case, so none is read as {ours}; choose one {how}",
+                            file=source.path, columns=listed, ours=ours, how=how))
     return ours
 
 

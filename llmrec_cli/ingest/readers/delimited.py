@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers import csv_blocks
 from llmrec_cli.ingest.readers.csv_blocks import Block, Dialect
@@ -19,10 +20,7 @@ from llmrec_cli.ingest.readers.sniffing import DELIMITERS, with_format
 from llmrec_cli.ingest.readers.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
-_BAD_QUOTE = "a quote that is misplaced or never closed"
-HEADER_AGAIN = "is the header again"
-"""Reason for rejecting a repeated header, as concatenated files have it; it does not count as a bad row."""
-_ESCAPED = " (it has a \\ before a quote)"
+_ESCAPED = reasons.ESCAPED_QUOTE.removeprefix("{reason}")
 _MOST_LINES = 100_000
 """Most lines of one row; more means that a quote was never closed."""
 LARGE, SMALL = 1 << 22, 1 << 16
@@ -101,7 +99,7 @@ class DelimitedFile:
         if isinstance(fields, list):
             return line, self._header(fields, self.names, line) or fields
         if self.source.format_key and not self.dialect.escape and fields.endswith(_ESCAPED):
-            fields += f"; if \\\" is a quote inside quotes, set {self.source.format_key}.escape='\\'"
+            fields = reasons.ESCAPED_QUOTE_ADVICE.format(reason=fields, key=self.source.format_key, escape="\\")
         return line, fields
 
     def _header(self, fields: list[str], names: list[str], line: int) -> str:
@@ -114,7 +112,7 @@ class DelimitedFile:
         if names_[0] not in everything:
             return ""
         if names_ == list(map(_plain, names)):
-            return HEADER_AGAIN
+            return reasons.HEADER_AGAIN
         if len(names_) > 1 and len(set(names_)) == len(names_) and set(names_) <= set(everything):
             raise DataError(f"{self.source.path}: line {line}: repeats the header with the columns in another order, "
                             f"which the rows after it have too; split the file there, and name both files")
@@ -254,7 +252,7 @@ def _records(rest: _Rest, dialect: Dialect, width: int | None,
         except StopIteration:
             return
         except (csv.Error, _Unclosed) as error:
-            fields = "a carriage return inside a field" if "new-line" in str(error) else _BAD_QUOTE
+            fields = reasons.RETURN_IN_FIELD if "new-line" in str(error) else reasons.BAD_QUOTE
         if isinstance(fields, list):
             if not fields:
                 continue
@@ -265,7 +263,7 @@ def _records(rest: _Rest, dialect: Dialect, width: int | None,
                 fields.pop()
                 yield first, fields
                 continue
-            fields = f"{len(fields)} fields where the header has {width}"
+            fields = reasons.FIELDS.format(num=len(fields), width=width)
         hint = _ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in rest.consumed[0] else ""
         if len(rest.consumed) > 1:
             rest.back(rest.consumed[1:])

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.csv_blocks import Block
 from llmrec_cli.ingest.readers.lines import blocks
@@ -88,7 +89,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 _PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
-_PYTHON_DICT = "not JSON but a Python dictionary"
 _LONGEST_LITERAL = 1 << 20
 """Longest line, in characters, parsed as a Python literal, which takes a hundred times the memory."""
 
@@ -194,7 +194,7 @@ def is_python_dict(line: str) -> bool:
 def _no_rows(source: Source) -> str:
     """Return the message for a file without JSON objects, with the remedy."""
     first = next(((number, record) for number, record in jsonl_objects(source) if isinstance(record, str)), (0, ""))
-    if first[1] != _PYTHON_DICT:
+    if first[1] != reasons.PYTHON_DICT:
         because = f"; line {first[0]} is {first[1]}" if first[1] else ""
         return f"{source.path}: has no rows; each line must be a JSON object{because}"
     unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
@@ -260,13 +260,13 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
         value = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:
         if _PYTHON.match(line) and is_python_dict(line):
-            return _PYTHON_DICT
+            return reasons.PYTHON_DICT
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
             raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
                             f"truncated, export or copy it again") from error
-        return f"not JSON ({error})"
+        return reasons.NOT_JSON.format(error=error)
     if not isinstance(value, dict):
-        return "not a JSON object"
+        return reasons.NOT_AN_OBJECT
     if "\\u" in line and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        return "half of a surrogate pair, which is not a character"
+        return reasons.SURROGATE
     return value

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.readers.array_texts import UnclearArray, parse_nested
 from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, path_text, steps_of
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import EXPLODABLE
 
 _SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
@@ -110,7 +112,7 @@ class Nested:
         if entries is None:
             return
         if not isinstance(entries, list):
-            raise _BadRow(f"'{path_text(self.arrays[level][:-1])}' is not an array")
+            raise _BadRow(reasons.NOT_AN_ARRAY.format(path=path_text(self.arrays[level][:-1])))
         self.num_exploded += level == 0
         for entry in entries:
             yield from self._entries([*nodes, entry], level + 1)
@@ -123,8 +125,8 @@ class Nested:
             yield row
             return
         if len(set(sizes.values())) > 1:
-            raise _BadRow("the arrays of dataset.explode differ in length: " +
-                          ", ".join(f"{ours} has {size}" for ours, size in sizes.items()))
+            raise _BadRow(reasons.ARRAYS_DIFFER.format(
+                lengths=", ".join(f"{ours} has {size}" for ours, size in sizes.items())))
         self.num_exploded += 1
         for n in range(next(iter(sizes.values()))):
             exploded = list(row)
@@ -143,13 +145,14 @@ class Nested:
             return [part.strip() for part in value.split(separator)] if separator and separator in value else None
         return value if isinstance(value, list) else None
 
-    def notes(self) -> Iterator[str]:
+    def notes(self) -> Iterator[Phrase]:
         """Yield notes on the rows made from arrays."""
         if self.num_exploded:
-            yield (f"{self.source.path}: {self.num_exploded:,} arrays turned into one row per entry, "
-                   f"{self.num_rows:,} rows in all")
+            yield Phrase("{file}: {num:,} arrays turned into one row per entry, {rows:,} rows in all",
+                         file=self.source.path, num=self.num_exploded, rows=self.num_rows)
         if self.num_empty:
-            yield f"{self.source.path}: {self.num_empty:,} rows dropped: empty or missing array"
+            yield Phrase("{file}: {num:,} rows dropped: empty or missing array", file=self.source.path,
+                         num=self.num_empty)
 
 
 def nested_columns(source: Source, names: list[str], ours: Sequence[str]) -> Nested:
@@ -175,7 +178,7 @@ def _inside(node: Any, keys: Sequence[str], text: str) -> Any:
         if node is None:
             return None
         if not isinstance(node, Mapping):
-            raise _BadRow(f"a part of the path '{text}' is not an object")
+            raise _BadRow(reasons.NO_OBJECT_IN_PATH.format(path=text))
         node = node.get(key)
     return node
 

@@ -19,6 +19,7 @@ from llmrec_cli.ingest.readers.parquet import (
 )
 from llmrec_cli.ingest.readers.sniffing import with_format
 from llmrec_cli.ingest.readers.sources import IDS, Record, Source, steps_of
+from llmrec_cli.language.phrases import Phrase
 
 Rows = Callable[[list[int]], Iterator[Block | Record]]
 """Function that yields the rows of a file; blocks have the columns at the given places, records have all columns."""
@@ -35,7 +36,7 @@ class RawFile:
     absent: frozenset[str] = frozenset()
     mapped_columns: frozenset[str] = frozenset()
     nested: Nested | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[Phrase] = field(default_factory=list)
     file_names: dict[str, str] = field(default_factory=dict)
     """Present column, by our name -> its name in the file."""
     columns: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...
         else:
             absent = frozenset(optional) - set(names)
     nested = nested_columns(source, names, ours)
-    notes: list[str] = []
+    notes: list[Phrase] = []
     places = locate(source, nested.all_names, required, optional, notes)
     file_names = {one: nested.all_names[place] for one, place in places.items()}
     flat = flat_columns(places)

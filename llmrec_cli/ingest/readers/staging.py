@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec_cli.data.reject_reasons import HEADER_AGAIN
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.csv_blocks import Block
 from llmrec_cli.ingest.readers.decompression_limits import bytes_per_row
-from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.field_rules import FieldRule, rule_of
 from llmrec_cli.ingest.readers.jsonl import LateKey
 from llmrec_cli.ingest.readers.parquet import is_readable_by_engines, parquet_batches
@@ -21,6 +21,7 @@ from llmrec_cli.ingest.readers.raw_files import RawFile, open_raw
 from llmrec_cli.ingest.readers.rejects import Reject, Rejects
 from llmrec_cli.ingest.readers.sniffing import print_detected, with_format
 from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.language.phrases import Phrase
 
 _MOST_ROWS, _MOST_CHARACTERS = 1 << 17, 1 << 23
 """Most rows and characters of a row group."""
@@ -72,7 +73,7 @@ class StagedFiles:
     wanted: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     headers: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Phrase] = field(default_factory=list)
     num_exploded: int = 0
     present: list[set[str]] = field(default_factory=list)
     columns: list[tuple[str, ...]] = field(default_factory=list)

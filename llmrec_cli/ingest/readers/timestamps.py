@@ -72,7 +72,6 @@ _KINDS = ((1e8, "order"), (1e11, "s"), (1e14, "ms"), (1e17, "us"), (9.4e17, "bad
 Numbers from 1e17 to 9.4e17 are nanoseconds before 2000, or ticks of .NET today."""
 _FILE = 1 << 40  # more lines than any file has, to code file and line as one number
 _SAMPLE, _SHOWN = 2000, 60
-OUT_OF_RANGE = "is before 1970 or after 2100"
 
 
 def infer_unit(parts: Sequence[Table], files: Sequence[str]) -> str:

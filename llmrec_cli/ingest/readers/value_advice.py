@@ -7,7 +7,6 @@ from llmrec_cli.settings.time_format import MONTH, WEEKDAY, ZONE, ZONE_NAME, exp
 
 DECIMAL_COMMA = r"^ *[+-]?[0-9]{1,3}([.]?[0-9]{3})*[0-9]*,[0-9]+ *$"
 """Matches 4,5, 1700000000,5 and 1.234,5."""
-HAS_DECIMAL_COMMA = ": it has a decimal comma"
 _DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 

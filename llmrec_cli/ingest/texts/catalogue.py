@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
+from llmrec_cli.data.reject_reasons import EMPTY
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import batches, collect, read_staged, scalar, size
 from llmrec_cli.ingest.interactions.histories import Histories
@@ -88,7 +89,7 @@ def _rejected(raw: Table, bad: dict[str, ibis.expr.types.BooleanValue], staged: 
     files = ibis.cases(*((raw.file == n, str(source.path)) for n, source in enumerate(staged.sources)))
     names = {f"c{n}": name for n, name in enumerate(staged.names)}
     rows = raw.select(file=files, line=raw.line, column=ibis.cases(*((wrong, names[c]) for c, wrong in bad.items())),
-                       reason=ibis.cases(*((wrong, "is empty") for wrong in bad.values())))
+                       reason=ibis.cases(*((wrong, EMPTY) for wrong in bad.values())))
     return rows.filter(rows.reason.notnull()).order_by("file", "line")
 
 

@@ -11,11 +11,12 @@ from llmrec_cli.ingest.readers.cells import NAME_KEYS
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.text_rendering import TextRules, has_objects
+from llmrec_cli.language.phrases import Phrase
 
 _LOOKED_AT = 200
 
 
-def object_notes(described: Descriptions, rules: TextRules) -> Iterator[str]:
+def object_notes(described: Descriptions, rules: TextRules) -> Iterator[Phrase]:
     """Yield a note for each column with objects that the text shows as JSON or leaves out."""
     key = f"dataset.{rules.kind}_text"
     fields = rules.template.fields if rules.template is not None else ()
@@ -33,9 +34,10 @@ def object_notes(described: Descriptions, rules: TextRules) -> Iterator[str]:
             value = next((entry for entry in value if isinstance(entry, (dict, list))), "")
         inside = f".{next((one for one in NAME_KEYS if one in value), next(iter(value), '<key>'))}" \
             if isinstance(value, dict) else ""
-        fate = "shown as JSON in the text" if name in fields else "left out of the text"
-        yield (f"'{name}' has objects in {size(odd):,} {rules.kind}s, {fate}; for a value inside the objects set "
-               f"{key}='{{{path}{inside}}}'")
+        fate = Phrase("shown as JSON in the text") if name in fields else Phrase("left out of the text")
+        yield Phrase("'{name}' has objects in {num:,} {kinds}, {fate}; for a value inside the objects set {setting}",
+                     name=name, num=size(odd), kinds=Phrase(f"{rules.kind}s"), fate=fate,
+                     setting=f"{key}='{{{path}{inside}}}'")
 
 
 _SEPARATORS = (",", "|", ";", " ")
@@ -47,7 +49,7 @@ _SAMPLE = 2000
 _BRACKETS = ("[]", "()", "{}")
 
 
-def list_warnings(what: str, ids: Table, column: str, sources: Sequence[Source]) -> Iterator[str]:
+def list_warnings(what: str, ids: Table, column: str, sources: Sequence[Source]) -> Iterator[Phrase]:
     """Yield a warning if most ids in `column` of `ids` are probably lists; `what` is users | items."""
     ids = ids.select(id=column)
     [counts] = collect(ids.agg(num=ids.count(), **{f"s{n}": ids.id.contains(separator).sum()
@@ -59,9 +61,10 @@ def list_warnings(what: str, ids: Table, column: str, sources: Sequence[Source])
         some = ids.filter(ids.id.contains(separator)).order_by("id").limit(_SAMPLE)
         texts: list[str] = collect(some)["id"].to_pylist()
         if _are_lists(texts, separator):
-            name = "blanks" if separator == " " else f"'{separator}'"
-            yield (f"{number:,} of the {counts['num']:,} {what} have {name} in their id ('{texts[0]}'); each may be a "
-                   f"list but counts as one {what[:-1]}; {_list_advice(texts, column, separator, sources)}")
+            yield Phrase("{num:,} of the {total:,} {kinds} have {separator} in their id ('{first}'); each may be a "
+                         "list but counts as one {kind}; {advice}", num=number, total=counts["num"], kinds=Phrase(what),
+                         separator=Phrase("blanks") if separator == " " else f"'{separator}'", first=texts[0],
+                         kind=Phrase(what[:-1]), advice=_list_advice(texts, column, separator, sources))
             return
 
 
@@ -78,8 +81,9 @@ def _are_lists(texts: Sequence[str], separator: str) -> bool:
     return shared >= _SHARED * len(places) or (separator != " " and len({len(row) for row in parts}) > 1)
 
 
-def _list_advice(texts: Sequence[str], column: str, separator: str, sources: Sequence[Source]) -> str:
+def _list_advice(texts: Sequence[str], column: str, separator: str, sources: Sequence[Source]) -> Phrase:
     if texts[0][:1] + texts[0][-1:] in _BRACKETS or not all(one.format == "delimited" for one in sources):
-        return f"if so, write them as JSON arrays, [\"a\", \"b\"], and set dataset.explode={column}"
-    return (f"if so, set dataset.explode={column} and dataset.list_separator='{separator}', which turn each entry into "
-            f"a row")
+        return Phrase("if so, write them as JSON arrays, [\"a\", \"b\"], and set dataset.explode={column}",
+                      column=column)
+    return Phrase("if so, set dataset.explode={column} and dataset.list_separator='{separator}', which turn each entry "
+                  "into a row", column=column, separator=separator)

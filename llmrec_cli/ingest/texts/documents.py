@@ -9,14 +9,16 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
+from llmrec_cli.data.reject_reasons import EMPTY
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import batches, collect, materialise, read_staged, size
 from llmrec_cli.ingest.interactions.build import union
-from llmrec_cli.ingest.output.row_accounting import Account
+from llmrec_cli.ingest.output.row_accounting import Account, count_notes
 from llmrec_cli.ingest.output.writing import write_table
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.ingest.texts.text_rendering import strip_html
+from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _DOCUMENTS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("text", pa.string())])
@@ -53,7 +55,7 @@ def read_documents(connection: BaseBackend, sources: list[Source], scratch: Path
         nothing = raw.text.strip() == ""
         column = ibis.cases((nothing, "text"), ((raw.item_id == "") & (raw.entity_id == ""), staged.names[1]))
         bad = raw.select(file=ibis.literal(str(source.path)), line=raw.line, column=column,
-                         reason=ibis.literal("is empty"))
+                         reason=ibis.literal(EMPTY))
         staged.rejects.extend_table(collect(bad.filter(bad.column.notnull()).order_by("line")))
         parts.append(raw.filter(column.isnull()).select(*_IDS, "text"))
         files.append(staged)
@@ -94,8 +96,8 @@ def write_documents(folder: Path, documents: Documents, connection: BaseBackend,
     content = write_table(folder / "documents.parquet", _DOCUMENTS, _cleaned(ordered, settings), _BATCH)
     account.notes += notes(account.counts, size(catalogue))
     if not account.counts["documents"]:
-        account.warnings.append("no document is about an item, so dataset.documents has no effect; are its ids from "
-                                "another data set?")
+        account.warnings.append(Phrase("no document is about an item, so dataset.documents has no effect; are its ids "
+                                       "from another data set?"))
     return [content]
 
 
@@ -107,14 +109,14 @@ def _cleaned(table: Table, settings: DatasetSettings) -> Iterator[pa.RecordBatch
                                           pa.array(texts, pa.string())], schema=_DOCUMENTS)
 
 
-def notes(counts: dict[str, int], num_items: int) -> list[str]:
+def notes(counts: dict[str, int], num_items: int) -> list[Phrase]:
     """Return notes on the documents, one sentence each."""
-    lines = [f"{counts['documents']:,} documents about {counts['items_documented']:,} of {num_items:,} items "
-             f"({counts['items_documented'] / max(num_items, 1):.1%})"]
-    lines += [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
-    return lines
+    summary = Phrase("{num:,} documents about {items:,} of {total:,} items ({share:.1%})", num=counts["documents"],
+                     items=counts["items_documented"], total=num_items,
+                     share=counts["items_documented"] / max(num_items, 1))
+    return [summary, *count_notes(counts, _NOTES)]
 
 
-_NOTES = (("documents_rejected", "rows of dataset.documents rejected; listed in rejects.parquet"),
-          ("documents_repeated", "rows of dataset.documents repeat a document; each counts once"),
-          ("documents_unknown", "documents ignored: about items or entities that are not among the items"))
+_NOTES = (("documents_rejected", "{num:,} rows of dataset.documents rejected; listed in rejects.parquet"),
+          ("documents_repeated", "{num:,} rows of dataset.documents repeat a document; each counts once"),
+          ("documents_unknown", "{num:,} documents ignored: about items or entities that are not among the items"))

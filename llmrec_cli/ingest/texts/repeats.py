@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from ibis.expr.types import BooleanValue, Table
 
 from llmrec_cli.ingest.engine import collect, materialise, scalar, size
+from llmrec_cli.language.phrases import Joined, Phrase
 
-MERGED = "the newest file wins, and within a file the first row that is not empty"
 _FILE = 1 << 40  # more lines than any file has, to code file and line as one number
 _COLUMNS, _VALUES, _SHOWN = 3, 3, 40
 """Most columns and values of an example, and characters of a value."""
@@ -34,29 +34,38 @@ class Repeats:
     emptied: dict[str, int] = field(default_factory=dict)
     emptied_examples: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def notes(self, kind: str) -> list[str]:
+    def notes(self, kind: str) -> list[Phrase]:
         """Return notes, one sentence each; `kind` is item | user | group."""
-        sentences = ((self.contradicting, f"different values for one {kind} in one file; the first is kept"),
-                     (self.updated, f"different values for one {kind} in several files; the newest file wins"))
-        lines = [f"{what}: {', '.join(self._column(name, number) for name, number in _most(counts))}"
-                for counts, what in sentences if counts]
+        lines = []
+        if self.contradicting:
+            lines.append(Phrase("different values for one {kind} in one file; the first is kept: {columns}",
+                                kind=Phrase(kind), columns=self._columns(self.contradicting)))
+        if self.updated:
+            lines.append(Phrase("different values for one {kind} in several files; the newest file wins: {columns}",
+                                kind=Phrase(kind), columns=self._columns(self.updated)))
         if self.emptied:
-            cells = ", ".join(self._emptied(name, number) for name, number in _most(self.emptied))
-            lines.append(f"{kind}s have an empty cell in the newest file that lists them; empty cells erase nothing, "
-                        f"so the older value is kept: {cells}; write a value to replace it")
+            cells = Joined(self._emptied(name, number) for name, number in _most(self.emptied))
+            lines.append(Phrase("{kinds} have an empty cell in the newest file that lists them; empty cells erase "
+                                "nothing, so the older value is kept: {columns}; write a value to replace it",
+                                kinds=Phrase(f"{kind}s"), columns=cells))
         return lines
 
-    def _emptied(self, name: str, number: int) -> str:
+    def _emptied(self, name: str, number: int) -> Phrase:
         if name not in self.emptied_examples:
-            return f"{name} ({number:,})"
+            return Phrase("{name} ({num:,})", name=name, num=number)
         id_, value = self.emptied_examples[name]
-        return f"{name} ({number:,}, for instance '{id_}': kept {value!r})"
+        return Phrase("{name} ({num:,}, for instance '{id}': kept {value!r})", name=name, num=number, id=id_,
+                      value=value)
 
-    def _column(self, name: str, number: int) -> str:
+    def _columns(self, counts: dict[str, int]) -> Joined:
+        return Joined(self._column(name, number) for name, number in _most(counts))
+
+    def _column(self, name: str, number: int) -> Phrase:
         if name not in self.examples:
-            return f"{name} ({number:,})"
+            return Phrase("{name} ({num:,})", name=name, num=number)
         id_, values, value = self.examples[name]
-        return f"{name} ({number:,}, for instance '{id_}': {', '.join(map(repr, values))}; kept {value!r})"
+        return Phrase("{name} ({num:,}, for instance '{id}': {values}; kept {value!r})", name=name, num=number, id=id_,
+                      values=", ".join(map(repr, values)), value=value)
 
 
 def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
