@@ -11,6 +11,8 @@ from llmrec_cli.language.phrases import Phrase
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 52
+_CHARACTER = 9
+"""Width of a character on an axis at the largest size, which the page uses on narrow screens."""
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 
@@ -116,7 +118,7 @@ def _x_ticks(places: Sequence[tuple[float, str]]) -> list[Tick]:
 
 def _some(names: Sequence[str]) -> list[tuple[int, str]]:
     """Return as many of the names, evenly spaced, as fit on the axis."""
-    room = max(1, int(_INNER_WIDTH / (7 * max((len(name) for name in names), default=1) + 8)))
+    room = max(1, int(_INNER_WIDTH / (_CHARACTER * max((len(name) for name in names), default=1) + 10)))
     every = math.ceil(len(names) / room)
     return [(n, name) for n, name in enumerate(names) if n % every == 0]
 

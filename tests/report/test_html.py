@@ -3,8 +3,6 @@
 import functools
 import html
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -17,6 +15,7 @@ from llmrec_cli.report.content import Curve, Entry, EvaluationReport, Example, m
 from llmrec_cli.report.headline import _winner, headline, warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.pages import SLICES, metrics_table
+from tests.browser import OVERFLOW, browse, measure, needs_browser
 from tests.some_slow import some_slow
 
 NASTY = "<script>alert('1')</script>\"&=cmd"
@@ -220,29 +219,15 @@ def test_the_popularity_plot_draws_where_nothing_is_recommended():
     assert "popularity rank" in svg
 
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the report in")
+@needs_browser
 @pytest.mark.parametrize("width", some_slow([390, 1280]))
 def test_the_report_renders_in_a_browser(tmp_path, width):
     """The picture is not empty, and the page is not wider than the window."""
-    text = page().replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
-    text = text.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "
-                                   "document.documentElement.clientWidth)</script></body>")
-    (tmp_path / "report.html").write_text(text, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
-    address = (tmp_path / "report.html").as_uri()
+    assert measure(tmp_path, page(), width, f"[{OVERFLOW}, page.title]") == "0,EASE ranks better than popularity"
     picture = tmp_path / "report.png"
-    subprocess.run([BROWSER, *flags, f"--screenshot={picture}", address], check=True, capture_output=True, timeout=120)
+    browse(tmp_path, (tmp_path / "page.html").as_uri(), f"--screenshot={picture}")
     image = pytest.importorskip("matplotlib.image").imread(picture)
     assert image[..., :3].std() > 0.02
-    dom = subprocess.run([BROWSER, *flags, "--dump-dom", address], check=True, capture_output=True, text=True,
-                         timeout=120).stdout
-    assert "<title>overflow 0</title>" in dom
-    assert "EASE ranks better than popularity" in dom
 
 
 def test_the_title_of_a_comparison_lists_the_models_that_do_not_differ_significantly():
