@@ -30,6 +30,16 @@ _CSS = """/* Tables of settings and code in cells wrap on narrow screens. */
   .md-typeset table:not([class]) th:first-child { min-width: 5rem; }
 }
 """
+_JS = """// Material cuts the Chinese of a query into words of the index, and its loops leave out the last character
+// (query/segment/index.ts). Characters that stand alone are not cut; "+" requires all of them, as in a word.
+const post = Worker.prototype.postMessage
+Worker.prototype.postMessage = function (message, ...rest) {
+  const query = message?.data
+  if (typeof query === "string" && /\\p{sc=Han}/u.test(query))
+    message = {...message, data: query.replace(/"/g, " ").replace(/\\p{sc=Han}/gu, " +$& ")}
+  return post.call(this, message, ...rest)
+}
+"""
 
 
 def pages() -> dict[Path, str]:
@@ -70,6 +80,7 @@ def stage() -> None:
         (STAGED / name).parent.mkdir(parents=True, exist_ok=True)
         (STAGED / name).write_text(rewrite(source.read_text("utf-8"), source, names), "utf-8")
     (STAGED / "site.css").write_text(_CSS)
+    (STAGED / "site.js").write_text(_JS)
 
 
 def main(folder: str) -> int:

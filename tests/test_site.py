@@ -1,18 +1,51 @@
 """The site of docs/, as scripts/build_site.py builds it."""
 
+import functools
 import json
 import re
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from scripts.build_site import pages, rewrite
+from tests.browser import browse, needs_browser
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 NAMES = pages()
+SEARCH = """<!doctype html><meta charset="utf-8"><iframe id="f" src="{page}"></iframe><img src="/wait"><script>
+const found = () => f.contentDocument?.querySelectorAll(".md-search-result__item") ?? []
+const poll = setInterval(() => { if (found().length) { clearInterval(poll); fetch("/found") } }, 100)
+onload = () => document.body.replaceChildren(...found())
+</script>"""
+"""A page around a page of the site. It is loaded, and so printed by the browser, when the search has results."""
+
+
+class Site(SimpleHTTPRequestHandler):
+    """Serves the site, the page around it, and an image that comes when the search has results, or after a minute."""
+
+    around, found = "", threading.Event()
+
+    def do_GET(self):
+        if self.path not in ("/search", "/wait", "/found"):
+            super().do_GET()
+            return
+        if self.path == "/wait":
+            self.found.wait(60)
+        if self.path == "/found":
+            self.found.set()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(self.around.encode() if self.path == "/search" else b"")
+
+    def log_message(self, *_):
+        """Print nothing."""
 
 
 def test_links_follow_the_pages_to_their_names_on_the_site():
@@ -40,13 +73,18 @@ def test_the_menu_of_the_site_has_every_page():
     assert {name for name in NAMES.values() if not name.endswith(".zh.md")} - decisions == menu
 
 
-@pytest.mark.slow
-def test_the_site_has_both_languages_and_search_and_loads_nothing_from_elsewhere(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site."""
+    folder = tmp_path_factory.mktemp("built") / "site"
     # Links that lead nowhere end the build, since it is strict.
-    done = subprocess.run([sys.executable, ROOT / "scripts/build_site.py", tmp_path / "site"], capture_output=True,
-                          text=True)
+    done = subprocess.run([sys.executable, ROOT / "scripts/build_site.py", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    site = tmp_path / "site"
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_has_both_languages_and_search_and_loads_nothing_from_elsewhere(site):
     html = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     assert len(html) > 50
     for path, page in html.items():
@@ -64,3 +102,16 @@ def test_the_site_has_both_languages_and_search_and_loads_nothing_from_elsewhere
     index = json.loads((site / "search/search_index.json").read_text("utf-8"))
     found = {entry["location"].partition("#")[0] for entry in index["docs"]}
     assert {"quickstart.html", "settings.html", "zh/quickstart.html"} <= found
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_search_finds_every_character_of_a_chinese_word(site, tmp_path):
+    Site.around = SEARCH.replace("{page}", f"/zh/index.html?q={quote('编码器')}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Site, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        dom = browse(tmp_path, f"http://127.0.0.1:{server.server_port}/search", "--dump-dom")
+        server.shutdown()
+    assert set(re.findall("<mark[^>]*>([^<]+)</mark>", dom)) == set("编码器")
+    # Material strikes out words of the query that a result does not have.
+    assert "<del>" not in dom
