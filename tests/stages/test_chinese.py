@@ -80,10 +80,12 @@ def test_the_audit_page_of_messy_data_has_no_english_sentence(llmrec, messy_plac
 
 def test_chinese_names_go_all_the_way_to_lists_and_reports(llmrec, places):
     for command in (["prepare", *places],
-                    ["pretrain", *SMALL, "objective=contrastive", "objective.holdout_share=0.2", "optim.epochs=2"],
+                    ["pretrain", *SMALL, "objective=contrastive", "objective.holdout_share=0.2", "optim.epochs=2",
+                     "language=zh"],
                     ["finetune", "head=ease", "head.features.text=2", "encoder=pretrained", "encoder.max_length=32",
                      "device=cpu"],
-                    ["evaluate", "num_bootstrap=100", "baselines=[popularity]", "device=cpu"],
+                    ["evaluate", "num_bootstrap=100", "baselines=[popularity]", "device=cpu", "candidates=sampled:12",
+                     "robustness=true", "language=zh"],
                     ["recommend", "query.text=想看雪山和草原", "k=5", "output=lists.parquet"]):
         done = llmrec(*command)
         assert done.code == 0, done.err
@@ -98,6 +100,7 @@ def test_chinese_names_go_all_the_way_to_lists_and_reports(llmrec, places):
         html = report.read_text("utf-8")
         assert sum(name in html for name in NAMES) >= 15
         assert '<meta charset="utf-8">' in html
+        assert not set(re.findall("[A-Za-z]{3,} [A-Za-z]{3,}", visible(html)))
     result = pq.read_table("lists.parquet").to_pylist()
     assert len(result) == 5
     assert all(row["title"] in NAMES and row["source"] == "text" for row in result)
