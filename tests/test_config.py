@@ -401,7 +401,8 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
     ("head.members.t2={head: two_tower, encoder: {kind: ../../x}}", "head.members.t2.encoder=../../x: no such encoder"),
     ("head.members.t2={head: two_tower, encoder: 5}", "head.members.t2.encoder=5: expected one option of the group"),
     ("head.members.t2={head: ../../x}", "head.members.t2.head=../../x: no such head"),
-    ("head.members.t2={head: two_tower, optim: {epoch: 3}}", "head.members.t2.optim.epoch: unknown key (did you mean 'epochs'?)"),
+    ("head.members.t2={head: two_tower, optim: {epoch: 3}}",
+     "head.members.t2.optim.epoch: unknown key (did you mean 'epochs'?)"),
     ("head.members.ease.l2=-1", "head.members.ease.l2=-1.0: must be above 0"),
     ("head.members.x.head=fusion", "head.members.x.head=fusion: a fusion cannot be a member of a fusion"),
 ])

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 
-TOWER = ["head.members.tower={head: two_tower, embedding_size: 8}", "head.members.ease.features.text=3", "peft=lora", "peft.num_layers=1",
-         "adversarial=fgm", "optim.epochs=2", "optim.batch_size=128"]
+TOWER = ["head.members.tower={head: two_tower, embedding_size: 8}", "head.members.ease.features.text=3", "peft=lora",
+         "peft.num_layers=1", "adversarial=fgm", "optim.epochs=2", "optim.batch_size=128"]
 
 
 def test_five_stages_in_a_row(llmrec, prepare_tiny, tiny_encoder):
