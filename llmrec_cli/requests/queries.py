@@ -152,8 +152,8 @@ def read_queries(path: str, strict: IdChecker | None = None,
 
 def _with_history(rows: Rows, rules: Sequence[FileRules]) -> Rows:
     """Return the rows with the column of item ids, under its name in the prepared files, as their history."""
-    names = [name for one in rules if not is_path(name := one.columns.get("item_id", "item_id"))]
-    name = next((name for name in names if name in rows.columns), None)
+    names = [one.columns.get("item_id", "item_id") for one in rules]
+    name = next((name for name in names if name in rows.columns and not is_path(name)), None)
     if name is None or "history" in rows.columns:
         return rows
     _print(f"{rows.paths[0]}: the column '{name}' is read as history, the items of each query")
