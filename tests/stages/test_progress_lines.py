@@ -45,6 +45,7 @@ def test_recommend_counts_queries(llmrec, knn, long_work):
     assert re.search(line, done.err, re.M), done.err
 
 
+@pytest.mark.slow
 def test_short_runs_print_no_such_line(llmrec, knn):
     for command in (["evaluate", *knn, "num_bootstrap=100"], ["recommend", *knn, "queries=all", "output=lists.csv"]):
         assert " so far" not in llmrec(*command).err
