@@ -140,10 +140,9 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
     replaced = [key for key in (text.partition("=")[0] for text in rest) if key in CONFIG_GROUPS]
     options, values = (tuple(f"{key}{after}" for key in (*replaced, *chosen)) for after in "=.")
     overrides = experiment(named[-1], command, config_dir)
-    keys = [override.text.lstrip("~+") for override in overrides]
-    unused = [Change(parse_key(key).path, None, override.text, "unused", override.experiment)
-              for override, key in zip(overrides, keys, strict=True) if key.startswith(values)]
-    used = [override for override, key in zip(overrides, keys, strict=True) if not key.startswith((*options, *values))]
+    unused = [Change(parse_key(override.text.lstrip("+")).path, None, override.text, "unused", override.experiment)
+              for override in overrides if override.text.lstrip("+").startswith(values)]
+    used = [override for override in overrides if not override.text.lstrip("~+").startswith((*options, *values))]
     return used, unused, rest
 
 

@@ -343,9 +343,9 @@ def with_experiment(folder, *lines):
 
 
 def test_values_of_an_experiment_that_a_typed_head_makes_useless_are_named_in_one_note(tmp_path, capsys):
-    folder = with_experiment(tmp_path, "seed=3", "head=two_tower", "head.encoded_items=9", "peft=lora",
+    folder = with_experiment(tmp_path, "seed=3", "head=two_tower", "~head.search", "+head.encoded_items=9", "peft=lora",
                              "adversarial=fgm")
-    note = "note: experiment=mine: no effect with head={}: head.encoded_items=9, peft=lora, adversarial=fgm\n"
+    note = "note: experiment=mine: no effect with head={}: +head.encoded_items=9, peft=lora, adversarial=fgm\n"
     cfg = compose("finetune", ["experiment=mine", "head=ease"], folder)
     assert (cfg.head.kind, cfg.seed, capsys.readouterr().err) == ("ease", 3, note.format("ease"))
     # An adversary of texts does not fit a head without texts, which has adversaries of its own.
