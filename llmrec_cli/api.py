@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmrec_cli import distributed as processes
 from llmrec_cli import plugins
-from llmrec_cli.cli import out_of_memory, run_stage
 from llmrec_cli.config import compose
-from llmrec_cli.errors import ConfigError, DataError, is_out_of_memory
+from llmrec_cli.errors import ConfigError, DataError, is_out_of_memory, out_of_memory
+from llmrec_cli.stage_runs import run_stage
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,24 +2,20 @@
 
 import gc
 import os
-import re
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrec_cli import __version__
 from llmrec_cli import distributed as processes
-from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, in_time, is_out_of_memory
+from llmrec_cli.errors import ConfigError, LlmrecError, is_out_of_memory, out_of_memory
 from llmrec_cli.log_lines import time_lines
 
 if TYPE_CHECKING:
-    from llmrec_cli.run_dir import Job
+    pass
 
 SUMMARIES = {
     "prepare": "raw files -> prepared data: checked, filtered and split",
@@ -107,13 +103,6 @@ def main() -> None:
     sys.exit(code)
 
 
-def out_of_memory(command: str, error: BaseException) -> ResourceError:
-    """Return the error of a command for an exception of a library that ran out of memory."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ResourceError(f"{command}: out of memory ({reason}); choose smaller settings, smaller data, or a machine "
-                         f"with more memory")
-
-
 def print_notes(error: BaseException, otherwise: str = "") -> None:
     """Print the notes of an interruption to stderr, or the text `otherwise`."""
     text = "\n".join(getattr(error, "__notes__", [])) or otherwise
@@ -170,11 +159,13 @@ def run(arguments: Sequence[str]) -> int:
     if (printed := option(options, "--cfg", "-c")) is not None:
         return print_config(command, typed, folder, printed, several)
     signal.signal(signal.SIGTERM, _terminated)
-    if several:
-        return run_several(command, typed, folder)
     from llmrec_cli.config import compose
+    from llmrec_cli.stage_runs import run_several, run_stage
 
-    run_stage(command, compose(command, typed, folder))
+    if several:
+        run_several(command, typed, folder)
+    else:
+        run_stage(command, compose(command, typed, folder))
     return 0
 
 
@@ -249,81 +240,6 @@ def print_config(command: str, typed: Sequence[str], folder: str | None, what: s
             raise
         print(f"note: `llmrec {command}` would stop: {'; '.join(error.problems)}", file=sys.stderr)
     return 0
-
-
-def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
-    """Run a command once for every combination of values, each in a run directory of its own, and compare the runs.
-
-    All runs are composed before the first starts. The first failing run ends the command, after a table of the runs
-    before it.
-    """
-    from llmrec_cli.config import compose_runs
-    from llmrec_cli.run_dir import Job
-
-    planned = compose_runs(command, typed, folder)
-    by_seed = all(re.fullmatch("seed=[0-9]+", run.label) for run in planned)
-    done: list[Path] = []
-    try:
-        for number, run in enumerate(planned):
-            if processes.is_first():
-                print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.label)}{run.label}",
-                      file=sys.stderr)
-            name = run.label.replace("=", "") if by_seed else str(number)
-            done.append(run_stage(command, run.settings, Job(number, name)))
-    finally:
-        if len(done) > 1 and processes.is_first():
-            from llmrec_cli.report.multirun import print_comparison
-
-            print_comparison(command, done)
-    return 0
-
-
-def run_stage(command: str, settings: Any, job: "Job | None" = None) -> Path:
-    """Run a stage in a new run directory and return it; only the first of several processes has one."""
-    from llmrec_cli.run_dir import NoRunDir, RunDir
-    from llmrec_cli.run_start import close_run, open_run, tracking_of
-
-    if not settings.has_run_dir:
-        run_in(NoRunDir(), command, settings)
-        return Path(os.devnull)
-    processes.join(command)
-    resume, started = getattr(settings, "resume", ""), time.monotonic()
-    if not processes.is_first():
-        # Closing a finished run, and reporting problems with resuming, is left to the first process.
-        if not (resume and RunDir(Path(resume)).is_finished):
-            with suppress(processes.NotFirstProcess):
-                run_in(NoRunDir(Path(resume or os.devnull)), command, settings)
-        return Path(os.devnull)
-    if resume and close_run(command, Path(resume)):
-        return Path(resume)
-    with ExitStack() as stack:
-        try:
-            run_dir = stack.enter_context(open_run(command, settings, job))
-        except ResourceError as error:
-            if not settings.only_prints:
-                raise
-            print(f"note: this run is not recorded: {error}", file=sys.stderr)
-            run_in(NoRunDir(), command, settings)
-            return Path(os.devnull)
-        with tracking_of(settings, run_dir):
-            run_in(run_dir, command, settings)
-        seconds = time.monotonic() - started
-        run_dir.log("finished", command=command, seconds=round(seconds, 1))
-    print(f"{command}: wrote {run_dir.path} in {in_time(seconds)}", file=sys.stderr)
-    return run_dir.path
-
-
-def run_in(run_dir: Any, command: str, settings: Any) -> None:
-    """Run a stage. It is imported here, since this takes seconds and configuration errors must be reported at once."""
-    collects = gc.isenabled()
-    # The garbage collector would go through the new modules again and again, a tenth of the time of importing them.
-    gc.disable()
-    try:
-        stage = import_module(f"llmrec_cli.stages.{command}")
-    finally:
-        if collects:
-            gc.enable()
-    stage.run(settings, run_dir)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:

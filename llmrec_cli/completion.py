@@ -8,6 +8,8 @@
 import dataclasses
 import glob
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,20 +22,22 @@ from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
 _BASH = """_llmrec() {
-    local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n' word cut=
-    word="${line##* }"
-    # Bash divides words at '=', so only the part after it is replaced.
-    if [[ "$COMP_WORDBREAKS" == *=* && "$word" == *=* ]]; then cut="${word%%=*}="; fi
-    COMPREPLY=($(COMP_LINE="$line" "${COMP_WORDS[0]}" -sc query=bash 2> /dev/null))
-    COMPREPLY=("${COMPREPLY[@]#"$cut"}")
+    local word
+    COMPREPLY=()
+    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(
+        COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" "${COMP_WORDS[0]}" -sc query=bash \
+            2> /dev/null)
 }
 complete -o nospace -F _llmrec llmrec
 """
 _ZSH = """#compdef llmrec
 _llmrec() {
     local -a found
-    found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT]}" "${words[1]}" -sc query=zsh 2> /dev/null)}")
-    compadd -Q -S '' -- ${found:#}
+    found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT-1]} $PREFIX" "${words[1]}" -sc query=zsh 2> /dev/null)}")
+    found=(${found:#})
+    # No space after what goes on: keys, folders, lists.
+    compadd -S '' -- ${(M)found:#*([=./]|\\[*)}
+    compadd -- ${found:#*([=./]|\\[*)}
 }
 if (( ! $+functions[compdef] )); then autoload -Uz compinit && compinit; fi
 compdef _llmrec llmrec
@@ -48,6 +52,9 @@ _INSTALL = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _UNINSTALL = {"bash": "complete -r llmrec\nunset -f _llmrec\n", "zsh": "compdef -d llmrec\nunfunction _llmrec\n",
               "fish": "complete -e -c llmrec\nfunctions -e __llmrec_complete\n"}
 _MAX_FILES = 1000
+_WORD = re.compile(r"""\s*(?:[^\s\\'"]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
+_SPECIAL = re.compile(r"""[\s\\'"$`&|;<>()*?!#~{}\[\]]""")
+"""Characters that mean something to bash, and are quoted in a word that is inserted."""
 
 
 def complete(arguments: Sequence[str], flags: Sequence[str] = ()) -> int:
@@ -59,7 +66,10 @@ def complete(arguments: Sequence[str], flags: Sequence[str] = ()) -> int:
     if request not in ("install", "uninstall", "query") or shell not in _INSTALL:
         raise ConfigError("-sc: write install=bash, install=zsh or install=fish (or uninstall=...)")
     if request == "query":
-        for word in completions(os.environ.get("COMP_LINE", ""), flags):
+        line = os.environ.get("COMP_LINE", "")
+        words = completions(line, flags)
+        # zsh and fish replace the whole word and quote it.
+        for word in for_bash(line, words, os.environ.get("COMP_WORDBREAKS", "")) if shell == "bash" else words:
             print(word)
     else:
         print((_INSTALL if request == "install" else _UNINSTALL)[shell], end="")
@@ -67,11 +77,11 @@ def complete(arguments: Sequence[str], flags: Sequence[str] = ()) -> int:
 
 
 def completions(line: str, flags: Sequence[str] = ()) -> list[str]:
-    """Return the words that can stand at the end of a command line in place of its last word."""
-    words = [*line.split(), *[""] * (line != line.rstrip())]
-    if len(words) < 2:
+    """Return the words that can stand at the end of a command line in place of its last word, without quoting."""
+    begun, last = _divide(line)
+    if not begun or last is None:
         return []
-    before, word = words[1:-1], words[-1]
+    before, word = [_unquoted(part) for part in begun[1:]], _unquoted(last)
     if not before:
         return [name for name in COMMANDS if name.startswith(word)]
     command = before[0]
@@ -87,6 +97,31 @@ def completions(line: str, flags: Sequence[str] = ()) -> list[str]:
     prefix = "".join(f"{parent}." for parent in parents)
     return sorted(key for key in _keys(command, parents, options) if f"{prefix}{key}".startswith(word)
                   for key in [f"{prefix}{key}"])
+
+
+def for_bash(line: str, words: Sequence[str], breaks: str) -> list[str]:
+    """Return the words as bash inserts them in place of the last one: quoted, with a space unless they go on (keys,
+    folders, lists), and only the part after the last of the characters `breaks`, at which bash divides words."""
+    last = _divide(line)[1] or ""
+    start = max([-1, *(last.rfind(character) for character in "=:" if character in breaks)]) + 1
+    size = len(_unquoted(last))
+    quoted = [last[start:] + _SPECIAL.sub(r"\\\g<0>", word[size:]) for word in words]
+    return [word if word[-1] in "=./" or "[" in word else f"{word} " for word in quoted]
+
+
+def _divide(line: str) -> tuple[list[str], str | None]:
+    """Return the words of a command line but the last, and the last, as they are typed; None for the last if a quote is
+    open in it."""
+    words, place = [], 0
+    while (match := _WORD.match(line, place)) and match.end() < len(line) and line[match.end()].isspace():
+        words.append(match[0].strip())
+        place = match.end()
+    last = line[place:].lstrip()
+    return words, last if _WORD.fullmatch(last) or not last else None
+
+
+def _unquoted(word: str) -> str:
+    return "".join(shlex.split(word))
 
 
 def _options(command: str, words: Sequence[str]) -> dict[str, type[Settings]]:
@@ -132,7 +167,7 @@ def _values(command: str, word: str, options: Mapping[str, type[Settings]]) -> I
             yield begun, ["true", "false"]
         elif str in kinds or key.text == "settings":
             begun = begun.lstrip("[")
-            found = sorted(glob.iglob(f"{glob.escape(begun)}*"))[:_MAX_FILES]
+            found = sorted(file for file in glob.iglob(f"{glob.escape(begun)}*") if file.isprintable())[:_MAX_FILES]
             yield begun, [f"{file}/" if Path(file).is_dir() else file for file in found]
 
 

@@ -2,43 +2,40 @@
 
 Hydra composes only the files of llmrec. Command lines (parsed by `overrides.py`) and shared files (parsed by
 `option_files.py`) are data that overrides their values and cannot change Hydra's own settings. This module refuses
-unknown keys, even after `+`, reports all problems together, and completes each member of a fusion from the defaults of
-its head and the top level.
+unknown keys, even after `+`, and reports all problems together. Defaults that depend on other settings are those of
+`dependent_defaults.py`; `unused_values.py` says which values have no effect.
 """
 
 import copy
-import dataclasses
 import functools
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmrec_cli.dependent_defaults import as_typed, complete
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.keys import MODEL_CONFIG_GROUPS, config_groups_of, names_of
+from llmrec_cli.keys import config_groups_of, names_of
 from llmrec_cli.option_files import (
-    choices,
     configs_dir,
     merge,
     option_values,
     options_without_file,
     values_over_options,
 )
-from llmrec_cli.overrides import Change, to_changes, unknown
+from llmrec_cli.overrides import Change, to_changes
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.plugins import PACKAGE, require_loaded
 from llmrec_cli.references import resolve_references
 from llmrec_cli.run_dir import ENVIRONMENT
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import CONFIG_GROUPS
-from llmrec_cli.settings.head import HEADS, HeadSettings
-from llmrec_cli.settings.loss import SIMILARITIES
-from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
+from llmrec_cli.unused_values import has_effect, last_choices, notes_on_unused, options_to_check, without_effect
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None,
         return resumed_settings(command, typed)
     (changes,), problems = to_changes(command, typed, config_dir, python_values=python_values)
     settings = _settings(command, apply_changes(command, changes, problems), changes, problems)
-    _print_notes(_unused_of_files(settings, changes))
+    _print_notes(notes_on_unused(settings, changes))
     return settings
 
 
@@ -72,7 +69,7 @@ def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = No
         try:
             settings = _settings(command, apply_changes(command, changes, all_problems), changes, [])
             result.append(Run(settings, " ".join(changes[number].text for number in differing)))
-            notes += _unused_of_files(settings, changes)
+            notes += notes_on_unused(settings, changes)
         except ConfigError as error:
             all_problems += error.problems
     if all_problems:
@@ -97,8 +94,7 @@ def describe(command: str, typed: Sequence[str], config_dir: str | None = None, 
 
 def apply_changes(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
     """Return the defaults of a command with the changes applied; changes that fail are added to `problems`."""
-    # The last option of each config group counts.
-    options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
+    options = last_choices(changes)
     plain = compose_defaults(command)
     for group, change in options.items():
         if change.action == "replace":
@@ -113,19 +109,13 @@ def apply_changes(command: str, changes: Sequence[Change], problems: list[str]) 
                 problems.append(f"{change.text}: there is no such setting to leave out")
             else:
                 del node[last]
-        elif change.action == "set" and _has_effect(change, options):
+        elif change.action == "set" and has_effect(change, options):
             node = _mapping_at(plain, parents, make=True)
             assert node is not None
             value = copy.deepcopy(change.value)
             both = isinstance(value, dict) and isinstance(node.get(last), dict)
             node[last] = merge(node[last], value) if both else value
     return plain
-
-
-def _has_effect(change: Change, options: Mapping[str, Change]) -> bool:
-    """Return False for a value in a settings file that belongs to an option other than the one in use."""
-    chosen = options.get(change.path[0])
-    return not change.option or chosen is None or chosen.text.partition("=")[2] == change.option
 
 
 def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[str, Any] | None:
@@ -173,13 +163,8 @@ def _is_resumed(command: str, typed: Sequence[str]) -> bool:
 
 def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], problems: Sequence[str]) -> Any:
     """Return the settings for a composed config, or raise ConfigError with `problems` and the config's own problems."""
-    choices_made = [change for change in changes if change.action in ("choose", "replace")]
-    typed_head = any(change.path == ("head",) and not change.origin for change in choices_made)
-    # A settings file serves several heads: with a head from the command line, what that head does not use is left out.
-    options = {change.path[0]: change.text.partition("=")[2] for change in choices_made
-               if not (change.origin and typed_head)}
     try:
-        settings = to_settings(command, resolve_references(plain), options)
+        settings = to_settings(command, resolve_references(plain), options_to_check(changes))
     except ConfigError as error:
         # Readable settings are checked even if others are not, so that one attempt reports everything. Settings of
         # the default option in place of an unknown one are not reported.
@@ -189,18 +174,6 @@ def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], pr
     if problems:
         raise ConfigError(list(problems))
     return settings
-
-
-def _unused_of_files(settings: Any, changes: Sequence[Change]) -> Iterator[str]:
-    """Yield a sentence for each value of a settings file that has no effect with the options of the command line."""
-    options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
-    for change in changes:
-        if change.action == "set" and not _has_effect(change, options):
-            yield (f"{change.origin}: {change.text}: is for {change.path[0]}={change.option} and has no effect with "
-                   f"{options[change.path[0]].text}")
-    of_files = {group: change.text.partition("=")[2] for group, change in options.items() if change.origin}
-    yield from (f"{options[problem.partition('=')[0]].origin}: {problem}"
-                for problem in _without_effect(settings, of_files))
 
 
 def _print_notes(notes: Iterable[str]) -> None:
@@ -252,59 +225,16 @@ def _plugins_of_run(folder: Path) -> list[str]:
 
 
 def to_settings(command: str, plain: dict[str, Any], options: Mapping[str, str]) -> Any:
-    """Return the dataclass of a composed config. `options` are those set on the command line, by config group."""
+    """Return the dataclass of a composed config. `options` are those that must have an effect, by config group."""
     builder = Builder(CONFIG_GROUPS)
-    head = plain.get("head")
-    if isinstance(head, dict) and isinstance(head.get("members"), dict):
-        members = {name: _member(builder, name, member, plain)
-                   for name, member in head["members"].items() if member is not None}
-        head["members"] = {name: member for name, member in members.items() if member is not None}
-    elif isinstance(head, dict) and "loss" not in options:
-        plain["loss"] = _fitting_loss(builder, str(head.get("kind")), plain.get("loss"), untouched_only=True)
-    for config in (plain, *_model_configs(head)):
-        _complete_parts(config.get("encoder"))
-    for each in _heads(head):
-        if isinstance(each.get("search"), dict):
-            each["search"] = flat_search(each["search"])
+    complete(builder, plain, options)
     settings = builder.settings(COMMANDS[command], plain)
-    problems = _as_typed(builder.problems)
+    problems = as_typed(builder.problems)
     if settings is not None:
-        problems += _without_effect(settings, options)
+        problems += without_effect(settings, options).values()
     if problems:
         raise ConfigError(problems)
     return settings
-
-
-def _model_configs(head: Any) -> Iterator[dict[str, Any]]:
-    """Yield the model configs of a composed fusion's members."""
-    members = head.get("members") if isinstance(head, dict) else None
-    yield from members.values() if isinstance(members, dict) else ()
-
-
-def _complete_parts(encoder: Any) -> None:
-    """Accept the option's name alone for a part of encoder=concat: encoder.parts.words.encoder=tfidf."""
-    parts = encoder.get("parts") if isinstance(encoder, dict) else None
-    for part in parts.values() if isinstance(parts, dict) else ():
-        if isinstance(part, dict) and isinstance(part.get("encoder"), str):
-            part["encoder"] = {"kind": part["encoder"]}
-
-
-def _heads(head: Any) -> Iterator[dict[str, Any]]:
-    """Yield a composed head and, for a fusion, the heads of its members."""
-    if isinstance(head, dict):
-        yield head
-        members = head.get("members")
-        for member in members.values() if isinstance(members, dict) else ():
-            yield from _heads(member.get("head"))
-
-
-def _as_typed(problems: Sequence[str]) -> list[str]:
-    """Return the problems under command-line keys, without those that members inherit from the top level."""
-    # An unknown option is reported when it is looked up; the builder reports it a second time.
-    problems = [p for p in problems if not re.match(r"head\.members\.[^=]+\.kind=", p)]
-    inherited = re.compile(rf"head\.members\.[^.=]+\.((?:{'|'.join(MODEL_CONFIG_GROUPS)})\b.*)", re.DOTALL)
-    own = [p for p in problems if not ((m := inherited.match(p)) and m[1] in problems)]
-    return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
 
 
 def register_schemas() -> None:
@@ -328,78 +258,3 @@ def _register(place: str, group: str, name: str) -> None:
 
     cls = COMMANDS[name] if group == "command" else CONFIG_GROUPS[group][name]
     ConfigStore.instance().store(name=name, node=defaults(cls), group=place)
-
-
-def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) -> Any:
-    """Return a fusion's member as a complete model config: its own settings over its head's defaults, the rest from the
-    top."""
-    where = f"head.members.{name}"
-    if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
-        builder.problems.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
-        return None
-    if HEADS.get(member["head"], HeadSettings).combines:
-        builder.problems.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
-        return None
-    own = {key: value for key, value in member.items() if key not in (*MODEL_CONFIG_GROUPS, "head")}
-    config: dict[str, Any] = {"head": merge(_option(builder, "head", member["head"], where), own)}
-    for group in MODEL_CONFIG_GROUPS:
-        value = member.get(group)
-        if isinstance(value, str):
-            config[group] = _option(builder, group, value, where)
-        elif not isinstance(value, Mapping):
-            config[group] = top.get(group) if value is None else value
-        elif "kind" in value:
-            config[group] = merge(_option(builder, group, str(value["kind"]), where), value)
-        else:
-            config[group] = merge(top.get(group) or {}, value)
-    if member.get("loss") is None:
-        config["loss"] = _fitting_loss(builder, member["head"], config["loss"])
-    inherited = (top.get("adversarial") or {}).get("kind", "none")
-    if member.get("adversarial") is None and member["head"] in CONFIG_GROUPS["head"]:
-        head: Any = CONFIG_GROUPS["head"][member["head"]]
-        # Not an error, like a config group that a head does not use: an adversary of texts is for members that read
-        # texts.
-        if inherited not in head.adversaries():
-            config["adversarial"] = _option(builder, "adversarial", "none", where)
-    return config
-
-
-def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool = False) -> Any:
-    """Return a loss for a head without a loss of its own: `loss` if it can train the head, else the head's default.
-
-    With `untouched_only`, a loss with changed settings is returned as it is, since it was set on purpose.
-    """
-    losses = HEADS[head].losses() if head in HEADS else []
-    if not isinstance(loss, Mapping) or not losses or loss.get("kind") in losses:
-        return loss
-    if untouched_only and dict(loss) != _option(builder, "loss", str(loss.get("kind")), "loss"):
-        return loss
-    return _option(builder, "loss", losses[0], "loss")
-
-
-def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:
-    """Return an option's values: the defaults of its dataclass, updated by its YAML file."""
-    if name not in CONFIG_GROUPS[group]:
-        builder.problems.append(f"{where}.{unknown(group, name, choices(group))}")
-        return {"kind": name}
-    return option_values(group, name)
-
-
-def _without_effect(settings: Any, options: Mapping[str, str]) -> list[str]:
-    """Return a problem for each config group set on the command line that the head does not use."""
-    head = getattr(settings, "head", None)
-    if head is None:
-        return []
-    unused = [group for group in MODEL_CONFIG_GROUPS if group in options and options[group] != "none"]
-    # Heads with features use these config groups only if the feature settings require them.
-    of_features = head.learns_from == SIMILARITIES
-    instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
-    instead["encoder"] = "set head.features.text above 0, " * of_features
-    instead["entities"] = "set head.features.entities above 0, " * of_features
-    if "entity_gate" in {f.name for f in dataclasses.fields(head)}:
-        instead["entities"] = "set head.entity_gate=true, "
-    return [f"{group}={options[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
-            f"{instead[group]}or choose another head" for group in unused
-            # peft=frozen is accepted: vectors that nothing trains are frozen.
-            if not head.has_effect(group)
-            and not (group == "peft" and not settings.peft.trains and "encoder" in head.uses())]

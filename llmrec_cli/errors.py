@@ -95,6 +95,13 @@ def in_bytes(number: int) -> str:
     return f"{number} bytes"
 
 
+def out_of_memory(command: str, error: BaseException) -> ResourceError:
+    """Return the error of a command for an exception of a library that ran out of memory."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ResourceError(f"{command}: out of memory ({reason}); choose smaller settings, smaller data, or a machine "
+                         f"with more memory")
+
+
 def in_time(seconds: float) -> str:
     """Return a duration as text: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)

@@ -28,8 +28,9 @@ class Change:
     path : key of the setting
     value : the value; for an option of llmrec its name
     text : the override as typed, with a single value in a multirun
-    action : `choose` an option of llmrec, `replace` by an option of --config-dir, `set` a value, or `delete`
-    origin : file and line of a value in a settings file; empty for the command line and experiments
+    action : `choose` an option of llmrec, `replace` by an option of --config-dir, `set` a value, or `delete`; `unused`
+        for a value of an experiment whose option is chosen elsewhere
+    origin : file and line of a value in a settings file, or experiment=<name>; empty for the command line
     option : in a settings file, the option that the value belongs to; it has no effect on another option
     """
 
@@ -39,6 +40,16 @@ class Change:
     action: str = "set"
     origin: str = ""
     option: str = ""
+
+    @property
+    def choice(self) -> str:
+        """The name of the option, for `choose` and `replace`."""
+        return self.text.partition("=")[2]
+
+    @property
+    def source(self) -> str:
+        """The settings file or the experiment of the value; empty for the command line."""
+        return self.origin.rpartition(", line ")[0] or self.origin
 
 
 @dataclass(frozen=True)

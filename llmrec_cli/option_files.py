@@ -34,10 +34,12 @@ _SPARK_MASTER = re.compile(r"local(\[[0-9*]+\])?")
 
 @dataclass(frozen=True)
 class Override:
-    """An override `key=value` from the command line, or from an experiment in the file `origin`."""
+    """An override `key=value` from the command line, or of `experiment`, experiment=<name>; `origin` is the file of a
+    shared one."""
 
     text: str
     origin: str = ""
+    experiment: str = ""
 
 
 def configs_dir() -> Path:
@@ -155,7 +157,7 @@ def experiment(name: str, command: str, config_dir: str | None = None) -> list[O
             raise ConfigError(f"{file}: {key[:60]}: expected a command ({', '.join(COMMANDS)}) with a list of "
                               f"overrides")
     origin = "" if is_ours(EXPERIMENT, name) else str(file)
-    return [Override(text, origin) for text in content.get(command, [])]
+    return [Override(text, origin, f"{EXPERIMENT}={name}") for text in content.get(command, [])]
 
 
 def outward(path: tuple[str, ...], value: Any) -> Iterator[str]:

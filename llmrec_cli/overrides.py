@@ -61,13 +61,13 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     problems = alone + problems
     chosen = [change.path[0] for change in below if change.action != "set"]
     chosen += [key for key in python_values if key in CONFIG_GROUPS]
-    named, rest = expand_experiment(command, typed, config_dir, chosen)
+    named, unused, rest = expand_experiment(command, typed, config_dir, chosen)
     texts = [*(override.text for override in named), *(change.text for change in below), *rest,
              *(f"{key}={value}" for key, value in python_values.items())]
     problems += _without_tuning(texts)
     options = _option_classes(texts)
     alternatives: list[list[Change]] = []
-    overrides: list[Override | Change] = [*named, *below, *map(Override, rest)]
+    overrides: list[Override | Change] = [*unused, *named, *below, *map(Override, rest)]
     for override in overrides:
         if isinstance(override, Change):
             alternatives.append([override])
@@ -76,7 +76,7 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
             changes = _changes(command, override.text, config_dir, several, options)
             if override.origin:
                 changes = [change for change in changes if not _note_outward(change, override.origin, problems)]
-            alternatives += [changes] if changes else []
+            alternatives += [[replace(change, origin=override.experiment) for change in changes]] if changes else []
         except ConfigError as error:
             where = f"{override.origin}: " if override.origin else ""
             problems += [f"{where}{problem}" for problem in error.problems]
@@ -123,23 +123,27 @@ def _of_settings_files(command: str, typed: Sequence[str], config_dir: str | Non
 
 
 def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None = None,
-                      chosen: Sequence[str] = ()) -> tuple[list[Override], list[str]]:
-    """Return the overrides of `experiment=<name>` for this command, and the rest of the command line.
+                      chosen: Sequence[str] = ()) -> tuple[list[Override], list[Change], list[str]]:
+    """Return the overrides of `experiment=<name>` for this command, its unused values, and the rest of the command
+    line.
 
     `chosen` are the config groups whose option a settings file names.
     """
     named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == EXPERIMENT]
     rest = [text for text in typed if text.partition("=")[0] != EXPERIMENT]
     if not named:
-        return [], rest
+        return [], [], rest
     if named[-1] not in choices(EXPERIMENT, config_dir):
         raise ConfigError(unknown(EXPERIMENT, named[-1], choices(EXPERIMENT, config_dir)))
     # An option on the command line replaces all of the experiment's settings for its config group, which may belong to
     # another option.
     replaced = [key for key in (text.partition("=")[0] for text in rest) if key in CONFIG_GROUPS]
-    prefixes = tuple(f"{key}{after}" for key in (*replaced, *chosen) for after in "=.")
+    options, values = (tuple(f"{key}{after}" for key in (*replaced, *chosen)) for after in "=.")
     overrides = experiment(named[-1], command, config_dir)
-    return [override for override in overrides if not override.text.lstrip("~+").startswith(prefixes)], rest
+    unused = [Change(parse_key(override.text.lstrip("+")).path, None, override.text, "unused", override.experiment)
+              for override in overrides if override.text.lstrip("+").startswith(values)]
+    used = [override for override in overrides if not override.text.lstrip("~+").startswith((*options, *values))]
+    return used, unused, rest
 
 
 def _without_tuning(texts: Sequence[str]) -> list[str]:

@@ -6,15 +6,11 @@
 
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -280,24 +276,3 @@ def label_of(head: str, data: str) -> str:
     parts = [re.sub(r"[^\w.+-]+", "-", part).strip("-.").encode()[:_NAME_BYTES].decode(errors="ignore")
              for part in (head, data)]
     return "-".join(filter(None, parts))
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, commit and hardware; never environment variables, which may contain secrets."""
-    packages = ("llmrec-cli", "torch", "transformers", "peft", "numpy", "scipy", "pandas", "pyarrow", "duckdb")
-    versions = {}
-    for name in packages:
-        # Queried one by one: listing all installed packages takes a third of the time of an empty run.
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine(),
-            "cores": os.cpu_count(), "packages": versions, "commit": commit()}
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout of llmrec; None if it was installed from a wheel or git is missing."""
-    checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / ".git").exists() or shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

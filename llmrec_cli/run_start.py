@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
+from llmrec_cli.environment import environment
 from llmrec_cli.plain_yaml import dump_yaml
 from llmrec_cli.plugins import packages_of
 from llmrec_cli.run_dir import (
@@ -17,7 +18,6 @@ from llmrec_cli.run_dir import (
     RUNS,
     Job,
     RunDir,
-    environment,
     head_and_data,
     label_of,
 )

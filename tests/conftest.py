@@ -113,8 +113,13 @@ def audit_only_where_it_is_read(request: pytest.FixtureRequest, monkeypatch: pyt
     """
     folders = {"ingest", "faults"} & set(request.path.parts)
     if folders and request.node.get_closest_marker("audited") is None:
-        monkeypatch.setattr("llmrec_cli.ingest.build.audit", lambda *_: {})
-        monkeypatch.setattr("llmrec_cli.report.audit.write_audit", lambda *_: None)
+        leave_out_audit(monkeypatch)
+
+
+def leave_out_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `prepare` write no audit."""
+    monkeypatch.setattr("llmrec_cli.ingest.build.audit", lambda *_: {})
+    monkeypatch.setattr("llmrec_cli.report.audit.write_audit", lambda *_: None)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import pytest
 
 import llmrec_cli as llmrec
 from llmrec_cli.config import compose
+from tests.conftest import leave_out_audit
 from tests.some_slow import some_slow
 
 
@@ -35,7 +36,8 @@ def config_of(command):
     return (Path("runs") / command / "latest/config.yaml").read_text("utf-8")
 
 
-def test_tables_give_the_same_prepared_data_as_their_files(tiny_files, tiny_prepared, clicks):
+def test_tables_give_the_same_prepared_data_as_their_files(tiny_files, tiny_prepared, clicks, monkeypatch):
+    leave_out_audit(monkeypatch)
     prepared = llmrec.prepare(clicks, items=pd.read_csv(tiny_files / "items.csv"), **{
         "dataset.name": "tiny", "dataset.item_text": "{title} ({year}). {genres}",
         "dataset.attributes.genres": "list", "dataset.min_value": 4})

@@ -1,19 +1,13 @@
 """The command line: commands, help, options, exit codes, and what goes to stdout and stderr."""
 
-import dataclasses
-import os
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
-from llmrec_cli.completion import completions
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT, options_help
@@ -335,54 +329,3 @@ def test_an_error_is_printed_without_control_codes(llmrec):
 def test_exit_codes_are_one_per_kind():
     kinds = LlmrecError.__subclasses__()
     assert sorted(kind.exit_code for kind in kinds) == [2, 3, 4, 5, 6, 7, 75]
-
-
-# --- completion
-
-@pytest.mark.parametrize(("line", "expected"), [
-    ("llmrec ", set(COMMANDS)), ("llmrec pre", {"prepare", "pretrain"}),
-    ("llmrec nonsense ", set()), ("", set()), ("llmrec", set()), ("llmrec finetune head=ea", {"head=ease"}),
-    ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate=", "optim.ema="}),
-    ("llmrec finetune head=ease head.features.t", {"head.features.text=", "head.features.tuned=",
-                                                   "head.features.two_hops="}),
-    ("llmrec finetune head=ease,pop", {"head=ease,popularity"}), ("llmrec finetune dataset=", set()),
-    ("llmrec pretrain encoder=", {f"encoder={name}" for name in ("hf", "minilm", "pretrained", "scratch")}),
-    ("llmrec finetune -", {"--cfg", "--help"}),
-    ("llmrec evaluate robustness=", {"robustness=true", "robustness=false"}),
-    ("llmrec prepare settings=sh", {"settings=shop.yaml"}), ("llmrec prepare dataset.interactions=[a,sh",
-                                                             {"dataset.interactions=[a,shop.yaml"}),
-    ("llmrec recommend query.text='slow fict", set()), ("llmrec prepare dataset.attributes.类目=c", set()),
-    ("llmrec finetune nonsense.x", set()), ("llmrec help fi", {"finetune"})])
-def test_completion_knows_commands_choices_keys_and_files(tmp_path, monkeypatch, line, expected):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "shop.yaml").touch()
-    assert set(completions(line, ["--cfg", "--help"])) == expected
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_completion_offers_every_setting_of_a_command_and_nothing_else(command):
-    keys = {word.rstrip("=.") for word in completions(f"llmrec {command} ")}
-    assert keys == {f.name for f in dataclasses.fields(COMMANDS[command])} | {"experiment"}
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_installs_a_script_for_the_shell(llmrec, shell):
-    done = llmrec("-sc", f"install={shell}")
-    assert (done.code, done.err) == (0, "")
-    assert f"-sc query={shell}" in done.out
-    assert llmrec("-sc", f"uninstall={shell}").code == 0
-
-
-@pytest.mark.slow
-def test_the_script_of_bash_can_be_piped_and_completes(tmp_path):
-    starter = tmp_path / "llmrec"
-    starter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m llmrec_cli "$@"\n')
-    starter.chmod(0o755)
-    script = """llmrec -sc install=bash | cat > script && source script
-        COMP_LINE='llmrec finetune head=ea'; COMP_POINT=${#COMP_LINE}; COMP_WORDS=(llmrec finetune head = ea)
-        COMP_WORDBREAKS=$' \\t\\n=:' _llmrec; echo "${COMPREPLY[@]}"; llmrec -sc install=zsh | head -n 1"""
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"PATH": path, "PYTHONPATH": str(Path(cli.__file__).parents[1])}, check=True)
-    assert done.stdout == "ease\n#compdef llmrec\n"
-    assert done.stderr == ""

@@ -204,6 +204,14 @@ def test_all_mistakes_are_reported_together():
         "device=gpu: choose one of auto, cpu, cuda, cuda:N"]
 
 
+def test_a_value_that_the_head_does_not_use_is_named(capsys):
+    compose("finetune", ["head=ease", "optim.epochs=3", "loss.temperature=0.3"])
+    assert capsys.readouterr().err == "note: command line: no effect with head=ease: optim.epochs=3, " \
+                                      "loss.temperature=0.3\n"
+    compose("finetune", ["head=mf", "optim.epochs=3"])
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("typed", ["optim.lerning_rate=1", "+optim.lerning_rate=1", "++optim.lerning_rate=1"])
 def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_it(typed):
     assert problems("finetune", typed) == ["optim.lerning_rate: unknown key (did you mean 'learning_rate'?)"]
@@ -333,6 +341,53 @@ def test_each_command_reads_its_part_of_an_experiment_and_typed_settings_win(tmp
     cfg = compose("finetune", ["seed=5", "experiment=mine"], str(tmp_path))
     assert (cfg.head.l2, cfg.seed) == (7, 5)
     assert compose("evaluate", ["experiment=mine"], str(tmp_path)).split == "test"
+
+
+def with_experiment(folder, *lines):
+    """Write experiment=mine of these lines for finetune, and return its shared folder."""
+    (folder / "experiment").mkdir(exist_ok=True)
+    (folder / "experiment" / "mine.yaml").write_text(yaml.safe_dump({"finetune": list(lines)}))
+    return str(folder)
+
+
+def test_values_of_an_experiment_that_a_typed_head_makes_useless_are_named_in_one_note(tmp_path, capsys):
+    folder = with_experiment(tmp_path, "seed=3", "head=two_tower", "~head.search", "+head.encoded_items=9", "peft=lora",
+                             "adversarial=fgm")
+    note = "note: experiment=mine: no effect with head={}: +head.encoded_items=9, peft=lora, adversarial=fgm\n"
+    cfg = compose("finetune", ["experiment=mine", "head=ease"], folder)
+    assert (cfg.head.kind, cfg.seed, capsys.readouterr().err) == ("ease", 3, note.format("ease"))
+    # An adversary of texts does not fit a head without texts, which has adversaries of its own.
+    cfg = compose("finetune", ["experiment=mine", "head=mf"], folder)
+    assert (cfg.head.kind, cfg.adversarial.kind, capsys.readouterr().err) == ("mf", "none", note.format("mf"))
+    compose_runs("finetune", ["experiment=mine", "head=ease,mf", "seed=1,2"], folder)
+    assert capsys.readouterr().err == note.format("ease") + note.format("mf")
+    assert compose("finetune", ["experiment=mine", "seed=5"], folder).adversarial.kind == "fgm"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_loss_of_an_experiment_that_cannot_train_the_typed_head_is_named(tmp_path, capsys):
+    folder = with_experiment(tmp_path, "head=item_similarity", "head.features.tuned=true", "peft=embedding_adapter",
+                             "loss=distillation")
+    assert compose("finetune", ["experiment=mine", "head=mf"], folder).loss.kind != "distillation"
+    assert capsys.readouterr().err == ("note: experiment=mine: no effect with head=mf: head.features.tuned=true, "
+                                       "peft=embedding_adapter, loss=distillation\n")
+
+
+@pytest.mark.parametrize(("typed", "problem"), [
+    (["head=ease", "peft=lora"], "peft=lora: has no effect, since head=ease does not use it"),
+    (["head=ease", "peft.rank=4"], "peft=lora: has no effect, since head=ease does not use it"),
+    (["head=mf", "adversarial.epsilon=0.5"], "adversarial=fgm: has no effect on head=mf; choose one of none, apr"),
+    (["head=mf", "adversarial=pgd"], "adversarial=pgd: has no effect on head=mf; choose one of none, apr")])
+def test_a_typed_value_without_effect_is_refused_beside_an_experiment_too(tmp_path, typed, problem):
+    folder = with_experiment(tmp_path, "head=two_tower", "peft=lora", "adversarial=fgm")
+    (found,) = problems("finetune", "experiment=mine", *typed, config_dir=folder)
+    assert problem in found
+
+
+def test_a_value_that_has_no_effect_with_the_experiments_own_head_is_refused_with_its_name(tmp_path):
+    folder = with_experiment(tmp_path, "head=ease", "peft=lora")
+    (found,) = problems("finetune", "experiment=mine", config_dir=folder)
+    assert found.startswith("experiment=mine: peft=lora: has no effect, since head=ease")
 
 
 @pytest.mark.parametrize("content", [{"finetun": ["seed=1"]}, {"finetune": {"seed": 1}}, {"finetune": [1]}])

@@ -87,7 +87,7 @@ def test_every_command_composes_with_its_defaults(command):
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(group, name):
     command = "finetune" if name in WITHOUT_LAYERS else commands_of(group)[0]
-    alone = [] if group == "head" else {"encoder": ["head=two_tower"], "peft": ["head=two_tower"]}.get(group, [])
+    alone = [] if group == "head" else ["head=two_tower"] if group in ("encoder", "peft", "adversarial", "loss") else []
     typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" and name not in NEEDED else [])]
     files = ["dataset=files", "dataset.train=a", "dataset.test=b"] if name == "given" else NEEDED["files"]
     built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else [*typed, *files]), group)
@@ -137,7 +137,8 @@ def test_every_experiment_composes_for_every_command(name):
 def test_the_default_loss_can_train_the_head():
     assert compose("finetune", ["head=interest"]).loss.kind == "bce"
     assert compose("finetune", ["head=content", "head.features.tuned=true"]).loss.kind == "distillation"
-    fusion = compose("finetune", ["head.members.content={head: content, features: {tuned: true}}"])
+    fusion = compose("finetune", ["head.members={content: {head: content, features: {tuned: true}}, "
+                                  "tower: {head: two_tower}}"])
     assert fusion.head.members["content"].loss.kind == "distillation"
     assert fusion.head.members["tower"].loss.kind == "softmax"
     for typed in (["loss=bpr"], ["loss.temperature=0.2"]):

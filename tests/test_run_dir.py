@@ -28,7 +28,7 @@ from llmrec_cli.atomic_files import (
     write_json,
 )
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
-from llmrec_cli.run_dir import Job, RunDir, commit, environment, latest
+from llmrec_cli.run_dir import Job, RunDir, latest
 from tests.some_slow import some_slow
 
 HOLD = """
@@ -415,21 +415,6 @@ def test_a_file_system_without_locks_is_refused(monkeypatch):
     with pytest.raises(ResourceError, match=r"this file system does not support locks \(Operation not supported\); "
                                             r"choose another place for the data"), lock(Path(".lock"), "the data"):
         pass
-
-
-# --- environment of a run
-
-def test_the_environment_has_versions_and_hardware_and_no_variables(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "marker")
-    content = environment()
-    assert {"python", "platform", "cores", "packages", "commit"} <= set(content)
-    assert {"torch", "transformers", "numpy"} <= set(content["packages"])
-    assert "marker" not in json.dumps(content)
-
-
-def test_the_commit_is_none_without_git(monkeypatch):
-    monkeypatch.setattr(module.shutil, "which", lambda _: None)
-    assert commit() is None
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

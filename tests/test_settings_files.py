@@ -65,13 +65,14 @@ def test_one_file_serves_all_commands_and_each_takes_its_settings():
     assert (recommend.k, recommend.output.path, recommend.query.history) == (20, "lists.csv", ["7", "007"])
 
 
-def test_the_command_line_is_above_the_file_and_the_file_above_experiment_and_defaults():
+def test_the_command_line_is_above_the_file_and_the_file_above_experiment_and_defaults(capsys):
     Path("c/experiment").mkdir(parents=True)
     Path("c/experiment/mine.yaml").write_text("finetune: [head=ease, head.l2=5, seed=3, refit=all]\n")
     file = write("s.yaml", "head: {kind: ease, weight: log}\nseed: 4\n")
     cfg = compose("finetune", ["experiment=mine", file, "seed=5"], "c")
     # The option of the file replaces all settings of the experiment for its config group.
     assert (cfg.head.l2, cfg.head.weight, cfg.seed, cfg.refit) == (None, "log", 5, "all")
+    assert capsys.readouterr().err == "note: experiment=mine: no effect with head=ease: head.l2=5\n"
     assert compose("finetune", ["experiment=mine", file], "c").seed == 4
     assert compose("finetune", ["experiment=mine", write("t.yaml", "head: {l2: 9}")], "c").head.l2 == 9
 
@@ -93,11 +94,10 @@ def test_values_of_a_file_without_effect_are_printed_with_their_lines(capsys):
     file = write("shop.yaml", "head: {kind: ease, l2: 300}\nencoder: lsa\nseed: 4\n")
     assert compose("finetune", [file, "head=item_knn"]).seed == 4
     assert capsys.readouterr().err.splitlines() == [
-        "note: shop.yaml, line 1: head.l2=300: is for head=ease and has no effect with head=item_knn",
-        "note: shop.yaml, line 2: encoder=lsa: has no effect, since head=item_knn does not use it; leave it out, or "
-        "choose another head"]
+        "note: shop.yaml, line 1: no effect with head=item_knn: head.l2=300",
+        "note: shop.yaml, line 2: no effect with head=item_knn: encoder=lsa"]
     compose_runs("finetune", [file, "head=item_knn,popularity", "seed=1,2"])
-    assert capsys.readouterr().err.count("head.l2=300: is for head=ease") == 2  # Once for each head, not for each run.
+    assert capsys.readouterr().err.count(": head.l2=300\n") == 2  # Once for each head, not for each run.
     compose("finetune", [write("knn.yaml", "head: {kind: item_knn, k: 9}\n"), "head=item_knn"])
     assert capsys.readouterr().err == ""
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from llmrec_cli import cli
+from llmrec_cli import stage_runs
 from tests.some_slow import some_slow
 from tests.tiny import write_tiny
 
@@ -71,8 +71,8 @@ def test_the_garbage_collector_waits_for_imports_only(monkeypatch):
         def run(*_):
             states.append(gc.isenabled())
 
-    monkeypatch.setattr(cli, "import_module", lambda _: states.append(gc.isenabled()) or Stage)
-    cli.run_in(None, "finetune", None)
+    monkeypatch.setattr(stage_runs, "import_module", lambda _: states.append(gc.isenabled()) or Stage)
+    stage_runs.run_in(None, "finetune", None)
     assert states == [False, True]
 
 

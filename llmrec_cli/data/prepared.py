@@ -45,6 +45,7 @@ from llmrec_cli.data.manifest import least_positive, open_prepared, other_sizes,
 from llmrec_cli.data.tables import Column, column_names, read_columns, require_order, to_numpy
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pace import still_working
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import RunDir
 
@@ -135,6 +136,7 @@ class PreparedData:
                             str(self.manifest.get("values", "")), self.has_moments)
 
 
+@still_working("reading the prepared data")
 def read_prepared(folder: str | Path) -> PreparedData:
     """Read the prepared data in `folder`, one consistent version, checked against the hashes of the manifest."""
     def read() -> PreparedData:

@@ -13,6 +13,7 @@ from llmrec_cli.evaluation.predictions import RankedLists, common, new_items, ra
 from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.pace import timed_parts
 from llmrec_cli.settings.stages import EvaluateConfig
 
 RankedByNumGiven = dict[int, dict[str, Sequence[RankedLists]]]
@@ -28,7 +29,7 @@ def cold_users(models: Mapping[str, Sequence[LoadedModel]], baselines: Mapping[s
     catalogues of their models.
     """
     ranked: RankedByNumGiven = {}
-    for num_given in sorted(cfg.cold_users.first):
+    for num_given in timed_parts("cold-start users:", "history lengths", sorted(cfg.cold_users.first), quiet=True):
         if num_given == max(cfg.cold_users.first):
             ranked[num_given] = dict(most)
             continue

@@ -23,6 +23,7 @@ from llmrec_cli.evaluation.predictions import rank
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.fitting import fit
+from llmrec_cli.pace import still_working
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.stages import EvaluateConfig
 
@@ -197,6 +198,7 @@ def _of_model(model: LoadedModel, training: TrainingData, triples: Triples, rela
     seed = cfg.seed if model.seed is None else int(model.seed)
     whole_graph = training.knowledge
 
+    @still_working("ablation of the knowledge graph")
     def fit_and_measure(name: str, config: ModelConfig, knowledge: Knowledge | None) -> Any:
         context.log("knowledge", variant=name)
         # Without validation: tuning could let a variant compensate for its missing knowledge.

@@ -24,6 +24,7 @@ from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.rating import LIKES, VALUES, Predictions
+from llmrec_cli.pace import still_working
 from llmrec_cli.scoring.heldout import HeldOut, audience_of, held_out, newer_histories
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -86,10 +87,11 @@ def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: 
     audience = audience_of(data, cfg.audience, cfg.split)
     task = protocol.apply(task, audience.entities.find(task.queries.ids), item_of_M, what)
     score = served(head, popularity_of(recommender, len(items))) if cfg.cold_users.on else head.score
-    lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
-                            exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
-                            candidates_N=None if task.candidates_N.all() else task.candidates_N,
-                            candidates_QN=task.candidates_QN, relevant_QN=task.relevant_QN)
+    with still_working(f"head={head.config.head.kind}"):
+        lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
+                                exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
+                                candidates_N=None if task.candidates_N.all() else task.candidates_N,
+                                candidates_QN=task.candidates_QN, relevant_QN=task.relevant_QN)
     place_N = np.full(len(items), -1, np.int64)
     place_N[item_of_M] = np.arange(len(item_of_M))
     moved, places = _moved(task, place_N, item_of_M)

@@ -21,6 +21,7 @@ from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.metrics.lists import exposure, group_shares
 from llmrec_cli.metrics.significance import holm
 from llmrec_cli.metrics.table import metric_of
+from llmrec_cli.pace import still_working
 from llmrec_cli.report.content import (
     Disagreement,
     EvaluationReport,
@@ -93,6 +94,7 @@ def main_metric(models: Mapping[str, Sequence[LoadedModel]], results: Mapping[st
     return monitor if all(monitor in one.values for one in results.values()) else f"ndcg@{cutoff}"
 
 
+@still_working("comparing models")
 def metrics_content(results: EvaluationResults, cfg: EvaluateConfig, synthetic: str = "",
                     time_ties: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the content of metrics.json for the first model; the others are under `models`.

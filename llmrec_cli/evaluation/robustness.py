@@ -19,6 +19,7 @@ from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Perturbation, pert
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.pace import timed_parts
 from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 
@@ -87,7 +88,7 @@ def _rank_model(model: LoadedModel, data: PreparedData, protocol: Protocol, cfg:
         return {}
     kinds: dict[str, Perturbation] = {"clean": lambda text, generator: text, **perturbations(cfg.robustness)}
     ranked = {}
-    for kind, perturb in kinds.items():
+    for kind, perturb in timed_parts("perturbed texts:", "kinds", list(kinds.items()), quiet=True):
         # Perturbing changes the loaded model, so each perturbation loads its own copy.
         recommender = load_recommender(model.folder, context)
         texts = perturb_texts(data.items.texts, perturb, cfg.seed)

@@ -36,6 +36,7 @@ from llmrec_cli.encoders.export import bundle, check_encoders, identities, resol
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
+from llmrec_cli.pace import still_working
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, require_loaded
@@ -201,6 +202,7 @@ def _manifest(files: PinnedFolder) -> dict[str, Any]:
     return checked
 
 
+@still_working("loading the model")
 def load_recommender(folder: Path, context: Context) -> Recommender:
     """Return the recommender in a model folder. Each file is checked against the manifest, so versions cannot mix."""
     return retried(lambda: _load(PinnedFolder(folder, REMEDY), context))

@@ -143,11 +143,6 @@ class Head(ABC):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes that `fit` will add to the process's memory at its peak."""
 
-    @property
-    def reports_progress(self) -> bool:
-        """True if `fit` prints the progress of its steps; others get a line every 30 s."""
-        return "optim" in self.config.head.uses()
-
     def estimate_seconds(self, data: TrainingData, device: "torch.device") -> float:
         """Return the predicted seconds of `fit`; 0 for a short fit, and for one that predicts its time as it runs."""
         return 0.0

@@ -21,6 +21,7 @@ from llmrec_cli.ingest.output.summary import count_interactions
 from llmrec_cli.ingest.output.tables import Tables, number_tables, write_tables
 from llmrec_cli.ingest.output.writing import write_rejects
 from llmrec_cli.ingest.texts.documents import write_documents
+from llmrec_cli.pace import still_working
 
 
 def build_tables(run: Preparation) -> Tables:
@@ -35,6 +36,7 @@ def build_tables(run: Preparation) -> Tables:
     return write_tables(run, tables)
 
 
+@still_working("splitting the interactions")
 def divide(run: Preparation, contents: Contents) -> tuple[SplitRows, Groups | None]:
     """Split the interactions of users and of groups; synthetic groups are sampled here."""
     settings, split, clean, groups = run.cfg.dataset, run.cfg.split, contents.interactions, contents.groups

@@ -5,6 +5,7 @@ from typing import Any
 from markupsafe import Markup
 
 from llmrec_cli.language.phrases import ENGLISH, Phrase
+from llmrec_cli.pace import still_working
 from llmrec_cli.report import plots
 from llmrec_cli.report.candidates import query_count
 from llmrec_cli.report.content import EvaluationReport
@@ -21,6 +22,7 @@ from llmrec_cli.report.pages import glossary, metrics_table, page, slices_table,
 from llmrec_cli.report.sections import cold_users_table, knowledge_sentence, knowledge_table, robustness_table
 
 
+@still_working("drawing the report")
 def render(content: EvaluationReport, language: str = ENGLISH) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
     metrics, top = content.metrics, headline(content)

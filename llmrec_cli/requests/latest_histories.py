@@ -31,6 +31,7 @@ from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.heads.artifact import Recommender
+from llmrec_cli.pace import still_working
 from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.command import FIT, LATEST
 from llmrec_cli.settings.recommend import RecommendConfig
@@ -83,6 +84,7 @@ def histories_of_fit(recommender: Recommender, users: Catalogue, num_items: int)
     return Histories(users, len(recommender.users), history, seen, groups, FIT, 0, [], times)
 
 
+@still_working("reading histories")
 def latest_histories(cfg: RecommendConfig, recommender: Recommender, users: Catalogue, items: Catalogue,
                      has_user_or_group: bool) -> Histories:
     """Return the histories of the setting `history`.

@@ -7,8 +7,8 @@ that contain a '|' need the JSON list.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.file_rules import FileRules, prepared_columns, rules_for
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.requests.files import read_rows
+from llmrec_cli.ingest.readers.sources import is_path
+from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import QuerySettings
 
@@ -116,15 +117,20 @@ def read_queries(path: str, strict: IdChecker | None = None,
                  rules: Mapping[str, FileRules] | None = None) -> RawQueries:
     """Read the queries in the file of the setting `queries`; with `strict`, unknown ids are errors.
 
-    The file may be a file of users as `prepare` read it, by `rules`: its other columns are then ignored.
+    The file may be a file of users as `prepare` read it, by `rules`: its other columns are then not used, which is said
+    on stderr.
     """
     prepared = rules_for(rules, "users", "interactions")
     rows = read_rows(path, "queries", _COLUMNS, rules=prepared, mapped=("user_id", "group_id"))
-    ignored = prepared_columns(rules_for(rules, "users"))
-    unknown = [name for name in rows.columns if name not in _COLUMNS and name not in ignored]
-    if unknown:
+    rows = _with_history(rows, rules_for(rules, "interactions", "items"))
+    others = [name for name in rows.columns if name not in _COLUMNS]
+    of_users = prepared_columns(rules_for(rules, "users"))
+    if unknown := [name for name in others if name not in of_users]:
         raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], _COLUMNS)}; queries have "
                         f"{', '.join(_COLUMNS)}; rename the column or leave it out")
+    if others:
+        _print(f"{rows.paths[0]}: columns not used in queries: {', '.join(others)}; users=<file> adds users whom the "
+               f"model does not know, with their columns")
     users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
     lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
              for name in ("history", "members")}
@@ -142,6 +148,23 @@ def read_queries(path: str, strict: IdChecker | None = None,
     column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
     rows.refuse_repeated(ids, column, "give each query a query_id of its own")
     return raw_queries(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
+
+
+def _with_history(rows: Rows, rules: Sequence[FileRules]) -> Rows:
+    """Return the rows with the column of item ids, under its name in the prepared files, as their history."""
+    names = [one.columns.get("item_id", "item_id") for one in rules]
+    name = next((name for name in names if name in rows.columns and not is_path(name)), None)
+    if name is None or "history" in rows.columns:
+        return rows
+    _print(f"{rows.paths[0]}: the column '{name}' is read as history, the items of each query")
+    return replace(rows, columns={"history" if key == name else key: values for key, values in rows.columns.items()})
+
+
+def _print(sentence: str) -> None:
+    # Loaded already by the reader of the file, and slow to load for a query on the command line.
+    from llmrec_cli.ingest.output.row_accounting import print_sentence
+
+    print_sentence(sentence)
 
 
 def inline_query(query: QuerySettings, strict: IdChecker | None = None) -> RawQueries:

@@ -3,7 +3,7 @@
 Shapes: Q queries, N items, K ranks, B queries of a block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.distributed import map_shared
 from llmrec_cli.errors import DataError
 from llmrec_cli.metrics.hits import Gains, monitored_values
+from llmrec_cli.pace import timed_parts
 from llmrec_cli.scoring.blocks import Allowed, RankedBlock, rank_block
 from llmrec_cli.scoring.topk import require_finite
 
@@ -87,7 +88,7 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
     lists = _empty(len(queries), k, None if relevant_QN is None else relevant_QN.nnz)
     query_blocks = blocks(len(queries), len(ranks_N), block_size)
     with torch.inference_mode():
-        for block, ranked in zip(query_blocks, map_shared(rank, query_blocks), strict=True):
+        for block, ranked in zip(_timed("ranked", query_blocks), map_shared(rank, query_blocks), strict=True):
             _store(lists, block, ranked, relevant_QN)
     return lists
 
@@ -106,6 +107,12 @@ def blocks(num_queries: int, num_items: int, block_size: int) -> list[slice]:
     """Return blocks of at most `block_size` queries with at most BLOCK_CELLS scores each."""
     size = max(1, min(block_size, BLOCK_CELLS // max(1, num_items)))
     return [slice(start, min(start + size, num_queries)) for start in range(0, num_queries, size)]
+
+
+def _timed(title: str, query_blocks: Sequence[slice]) -> Iterator[slice]:
+    """Yield the blocks, and count their queries in the lines that long work prints."""
+    return timed_parts(title, "queries", query_blocks, counts=[each.stop - each.start for each in query_blocks],
+                       quiet=True)
 
 
 def _penalty(num_items: int, candidates_N: np.ndarray | None) -> np.ndarray:
@@ -188,5 +195,7 @@ def pair_scores(score: Score, queries: Queries, pairs_QN: sp.csr_array, *, block
         return scores
 
     with torch.inference_mode():
-        parts = list(map_shared(gather, blocks(len(rows_with_pairs), pairs_QN.shape[1], block_size)))
+        query_blocks = blocks(len(rows_with_pairs), pairs_QN.shape[1], block_size)
+        parts = [part for _, part in zip(_timed("scored pairs of", query_blocks), map_shared(gather, query_blocks),
+                                         strict=True)]
     return np.concatenate([np.zeros(0, np.float32), *parts])

@@ -61,6 +61,7 @@ from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.metrics.lists import Vectors
 from llmrec_cli.metrics.table import columns
+from llmrec_cli.pace import still_working, timed_parts
 from llmrec_cli.report.candidates import candidate_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
@@ -185,7 +186,7 @@ def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, 
              cfg: EvaluateConfig, context: Context) -> dict[str, list[RankedLists]]:
     """Rank the same queries with all models and baselines; return the lists by name, one entry per seed."""
     flat: dict[str, RankedLists] = {}
-    for name, seed_runs in models.items():
+    for name, seed_runs in timed_parts("ranked", "models", list(models.items()), quiet=True):
         for n, model in enumerate(seed_runs):
             recommender = model.recommender
             flat[f"{n}\n{name}"] = rank(recommender, data, protocol, cfg, f"candidates={cfg.candidates}")
@@ -194,7 +195,7 @@ def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, 
             if n == 0 and (sentence := cut.sentence(recommender.head.config.head.kind)):
                 print(printable(f"{name}: {sentence}"), file=sys.stderr)
     first = next(iter(models.values()))[0].recommender
-    for name, head in baselines.items():
+    for name, head in timed_parts("ranked", "baselines", list(baselines.items()), quiet=True):
         head.fit(fitted_data(first), context)
         flat[f"0\n{baseline_label(name, models)}"] = rank(replace(first, head=head), data, protocol, cfg,
                                                           f"candidates={cfg.candidates}")
@@ -219,6 +220,7 @@ def drop_repeated_baselines(ranked: dict[str, list[RankedLists]], models: Models
             print(printable(f"baseline {name} is left out: the model {same} is the same recommender"), file=sys.stderr)
 
 
+@still_working("computing metrics")
 def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models, data: PreparedData, protocol: Protocol,
                 cfg: EvaluateConfig, groups_of: Mapping[str, Masks]) -> EvaluationResults:
     """Compute all metrics of all models and baselines with the same settings."""

@@ -35,8 +35,10 @@ def run(cfg: InitConfig, run_dir: RunDir) -> None:
     num_unsure = draft.to_yaml("").count("# unsure: ")
     print_sentence(f"wrote {output}; {num_unsure} settings are unsure: look for '# unsure' in it" if num_unsure
                    else f"wrote {output}; check it, then run")
-    print(f"llmrec prepare {settings}\nllmrec finetune {settings}\nllmrec evaluate\n"
-          f"llmrec recommend {settings} queries=all k=20 output=lists.csv")
+    # The draft has nothing for evaluate yet, but what is added to it later must count there too.
+    for words in ("prepare", "finetune", "evaluate", "recommend queries=all k=20 output=lists.csv"):
+        command, *rest = words.split()
+        print(" ".join(["llmrec", command, settings, *rest]))
 
 
 def refuse_to_overwrite(output: Path) -> None:

@@ -24,6 +24,7 @@ from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
+from llmrec_cli.pace import still_working, timed_parts
 from llmrec_cli.report.lists import ItemColumns, list_table, list_writer
 from llmrec_cli.report.printed_lists import show_lists
 from llmrec_cli.report.terminal import printable
@@ -169,6 +170,7 @@ def memory_of(cfg: RecommendConfig, folder: Path) -> int:
     return base + entities_memory(data) + latest_memory(num_rows(data / "interactions.parquet"), scoring)
 
 
+@still_working("adding new items and users")
 def add_new_items_and_users(cfg: RecommendConfig, recommender: Recommender) -> ExtendedRecommender:
     """Return the recommender with the items of `items=` and the users of `users=` added."""
     texts, rules = recommender.manifest.get("texts"), file_rules_of(recommender.manifest)
@@ -194,6 +196,7 @@ def add_new_items_and_users(cfg: RecommendConfig, recommender: Recommender) -> E
     return extended
 
 
+@still_working("reading queries")
 def load_queries(cfg: RecommendConfig, extended: ExtendedRecommender) -> RawQueries:
     """Load the queries from the command line or from a file."""
     checker = None
@@ -254,7 +257,10 @@ def answer_all(cfg: RecommendConfig, extended: ExtendedRecommender, histories: H
             answers = replace(answers, reasons=reasons(recommender.head, answers, extended.items, paths))
         return answers, unknown
 
-    for answers, unknown in map_shared(answer_block, range(0, len(queries), step)):
+    starts = range(0, len(queries), step)
+    sizes = [min(step, len(queries) - start) for start in starts]
+    parts = timed_parts("made lists for", "queries", starts, counts=sizes, quiet=True)
+    for _, (answers, unknown) in zip(parts, map_shared(answer_block, starts), strict=True):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
         counts.sources.update(np.asarray(answers.sources)[lengths > 0].tolist())
         counts.num_queries += len(lengths)

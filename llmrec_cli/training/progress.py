@@ -13,7 +13,7 @@ import psutil
 
 from llmrec_cli.atomic_files import writing
 from llmrec_cli.errors import in_bytes, in_time
-from llmrec_cli.pace import LINE_SECONDS, WORTH_A_LINE
+from llmrec_cli.pace import LINE_SECONDS, WORTH_A_LINE, silently
 
 _MEASURED_STEPS = 10
 
@@ -186,9 +186,10 @@ class Bar(Display):
 def open_display(title: str, num_epochs: int, total_steps: int, done_steps: int,
                  memory: Callable[[], int]) -> Iterator[Display]:
     """Yield a progress bar if stderr is a terminal, else lines. `memory` returns the bytes in use."""
-    if not sys.stderr.isatty():
-        yield Display(title, num_epochs, total_steps, done_steps, memory)
-        return
-    bar = Bar(title, num_epochs, total_steps, done_steps, memory)
-    with bar.bar:
-        yield bar
+    with silently():
+        if not sys.stderr.isatty():
+            yield Display(title, num_epochs, total_steps, done_steps, memory)
+            return
+        bar = Bar(title, num_epochs, total_steps, done_steps, memory)
+        with bar.bar:
+            yield bar

@@ -1,5 +1,7 @@
 """Files given beside a model are read like the files of `prepare`, and in llmrec's own names too."""
 
+import re
+
 import pytest
 
 from llmrec_cli.data.file_rules import FileRules, are_file_rules, file_rules_of
@@ -79,6 +81,33 @@ def test_the_items_file_names_candidates_and_a_list_of_customers_names_queries(t
     assert (candidates.column, list(candidates.ids), list(candidates.items)) == ("user_id", ["Jörg1"], ["ä3", "ä4"])
     queries = read_queries(str(write(tmp_path, "Kunde\nJörg1\nJörg2\n".encode("windows-1252"), "k.csv")), rules=rules)
     assert list(queries.user_ids) == ["Jörg1", "Jörg2"]
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("q.csv", "Kunde;Artikel\nJörg1;ä3|ä4\nJörg2;\n"),
+    ("q.jsonl", '{"Kunde": "Jörg1", "Artikel": ["ä3", "ä4"]}\n{"Kunde": "Jörg2", "Artikel": []}\n'),
+    ("q.jsonl", '{"Kunde": "Jörg1", "item_id": ["ä3", "ä4"]}\n{"Kunde": "Jörg2"}\n')])
+def test_the_shops_column_of_items_is_the_history_of_queries_and_it_is_said(tmp_path, rules, capsys, name, content):
+    if "item_id" in content:
+        rules = {"items": FileRules(), "interactions": FileRules({"user_id": "Kunde"})}
+    queries = read_queries(str(write(tmp_path, content, name)), rules=rules)
+    assert (list(queries.user_ids), list(queries.history), list(queries.offsets)) == (
+        ["Jörg1", "Jörg2"], ["ä3", "ä4"], [0, 2, 2])
+    assert re.search(r"the column '(Artikel|item_id)' is read as history", capsys.readouterr().err)
+
+
+def test_a_history_of_queries_stays_the_history_beside_a_column_of_items(tmp_path, rules):
+    with pytest.raises(DataError, match="unknown column 'Artikel'"):
+        read_queries(str(write(tmp_path, "Kunde;history;Artikel\nJörg1;ä3;ä4\n")), rules=rules)
+
+
+def test_columns_of_prepared_users_that_queries_do_not_use_are_named(tmp_path, capsys):
+    rules = {"users": FileRules({"user_id": "Kunde"}, all_columns=("Kunde", "Stadt", "Alter"))}
+    queries = read_queries(str(write(tmp_path, "Kunde,Alter,Stadt\nu1,30,Köln\n", "k.csv")), rules=rules)
+    assert list(queries.user_ids) == ["u1"]
+    assert "k.csv: columns not used in queries: Alter, Stadt; users=<file> adds users" in capsys.readouterr().err
+    with pytest.raises(DataError, match="unknown column 'Filiale'"):
+        read_queries(str(write(tmp_path, "Kunde,Filiale\nu1,7\n", "k.csv")), rules=rules)
 
 
 def test_a_column_of_the_shop_comes_before_one_in_our_name_and_it_is_said(tmp_path, rules, capsys):

@@ -1,6 +1,8 @@
 """llmrec init: the file it writes, the commands it prints, and what it refuses."""
 
 import contextlib
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec
     files = german_shop(tmp_path)
     done = llmrec("init", *files, "output=my.yaml")
     assert (done.code, done.out) == (0, "llmrec prepare settings=my.yaml\nllmrec finetune settings=my.yaml\n"
-                                        "llmrec evaluate\n"
+                                        "llmrec evaluate settings=my.yaml\n"
                                         "llmrec recommend settings=my.yaml queries=all k=20 output=lists.csv\n")
     assert "artikel.csv: ';' between fields, windows-1252, decimal comma in Preis" in done.err
     assert not Path("runs").exists()
@@ -20,6 +22,20 @@ def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec
     again = llmrec("init", *files, "output=my.yaml")
     assert (again.code, Path("my.yaml").read_bytes()) == (2, before)
     assert "output=my.yaml: exists already and is not written over; name another file, output=<name>.yaml" in again.err
+
+
+@pytest.mark.slow
+def test_the_printed_commands_run_and_each_takes_what_is_added_to_the_file(llmrec, tmp_path: Path) -> None:
+    commands = llmrec("init", *german_shop(tmp_path), "output=my shop.yaml").out.splitlines()
+    with Path("my shop.yaml").open("a") as file:
+        file.write("head: ease\nseed: 5\nevaluate: {num_bootstrap: 100, k: 7}\n")
+    assert [shlex.split(command)[:2] for command in commands] == [
+        ["llmrec", command] for command in ("prepare", "finetune", "evaluate", "recommend")]
+    for command in commands:
+        done = llmrec(*shlex.split(command)[1:])
+        assert done.code == 0, done.err
+    assert "ndcg@7" in json.loads(Path("runs/evaluate/latest/metrics.json").read_text())["metrics"]
+    assert len(Path("lists.csv").read_text("utf-8").splitlines()) > 20
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -129,11 +129,6 @@ class Fusion(Head):
         candidates = 2 * min(queries * width, CELLS) * (4 * members + 11)
         return candidates + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
-    @property
-    def reports_progress(self) -> bool:
-        """True: the members do."""
-        return True
-
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return the members' sentences, each with the member's name."""
         return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]

@@ -80,11 +80,6 @@ class Ials(Head):
         return training if features is None or not features.used else training + features_memory(
             features, self.config, data) + 3 * factors
 
-    @property
-    def reports_progress(self) -> bool:
-        """True: every iteration counts."""
-        return True
-
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""
         settings, interactions = self.settings, data.interactions

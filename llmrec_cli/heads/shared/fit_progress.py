@@ -1,7 +1,6 @@
-"""Progress of a fit: its predicted time before, and a line every 30 s while nothing else is printed."""
+"""Progress of a fit: its predicted time before, and its name in the lines that long work prints."""
 
 import sys
-from contextlib import nullcontext
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import in_time
@@ -14,5 +13,5 @@ def fit_in_sight(head: Head, name: str, data: TrainingData, context: Context, qu
     seconds = 0.0 if quiet else head.estimate_seconds(data, context.device)
     if seconds > WORTH_A_LINE:
         print(f"{name}: fitting takes about {in_time(seconds)}", file=sys.stderr)
-    with nullcontext() if head.reports_progress else still_working(f"{name}: fitting"):
+    with still_working(f"fitting {name}"):
         head.fit(data, context)

@@ -53,6 +53,7 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.summary import notes
 from llmrec_cli.ingest.output.writing import TABLES
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.pace import still_working
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
@@ -110,6 +111,7 @@ def _with_rest(rows: list[dict[str, Any]], total: int, name: dict[str, str]) -> 
 _FORMAT = 1
 
 
+@still_working("auditing the data")
 def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: SplitSettings, unit: str,
           account: Account, ties: Sequence[Ties] = ()) -> dict[str, Any]:
     """Audit the Parquet files in `path`; add warnings, notes and counts to `account`, and return the audit.

@@ -20,6 +20,7 @@ from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
 from llmrec_cli.language.phrases import Joined, Phrase
+from llmrec_cli.pace import still_working
 
 _NUM_PAIRS = 3
 _FEW = 0.1
@@ -217,6 +218,7 @@ def _unknown_sentence(pair: IdPair, num: int, num_missing: int, missing: Table) 
                   where=pair.where, ids=f"{listed}{', ...' if num_missing > len(ids) else ''}")
 
 
+@still_working("checking ids")
 def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> None:
     """Add warnings about ids that two files share; `rows` are the split interactions."""
     coded, sources = contents.interactions.coded, run.interactions.sources

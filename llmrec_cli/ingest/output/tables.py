@@ -15,6 +15,7 @@ from llmrec_cli.ingest.interactions.writing import write_filtered, write_rows
 from llmrec_cli.ingest.output.writing import write_entities, write_left_out, write_unlisted
 from llmrec_cli.ingest.texts.catalogue import fit_classes
 from llmrec_cli.ingest.texts.text_rendering import TextRules
+from llmrec_cli.pace import still_working
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def number_tables(run: Preparation, contents: Contents, divided: SplitRows, grou
     return Tables(users, items, clean, divided, groups, contents)
 
 
+@still_working("writing tables")
 def write_tables(run: Preparation, tables: Tables) -> Tables:
     """Write the Parquet files of users, items and interactions; return the tables with rules and hashes."""
     users, items, clean, rows = tables.users, tables.items, tables.interactions, tables.divided.rows

@@ -22,6 +22,7 @@ from llmrec_cli.ingest.readers.rejects import Reject, Rejects
 from llmrec_cli.ingest.readers.sniffing import print_detected, with_format
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.pace import still_working
 
 _MOST_ROWS, _MOST_CHARACTERS = 1 << 17, 1 << 23
 """Most rows and characters of a row group."""
@@ -84,6 +85,7 @@ class StagedFiles:
         self.rejects = Rejects(self.path.with_name(f"{self.path.name}.rejects"))
 
 
+@still_working("reading files")
 def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...],
           rest: bool = False, direct: bool = False) -> StagedFiles:
     """Read `sources` into the Parquet file `path`: our columns first, then, with `rest`, all other columns.

@@ -49,9 +49,10 @@ def test_ials_counts_its_iterations(capsys):
     assert re.fullmatch(r"ials: 3 iterations took 0\.\d s\n", capsys.readouterr().err)
 
 
-def test_a_head_without_steps_says_that_it_is_at_work(capsys, monkeypatch):
+def test_a_fit_is_named_in_the_lines_of_long_work(monkeypatch):
     head = build(ModelConfig(head=EaseSettings()))
     names = []
-    monkeypatch.setattr(fit_progress, "still_working", lambda name: names.append(name) or pace.still_working(name))
-    fit_in_sight(head, "ease", training(MATRIX), CONTEXT)
-    assert names == ["ease: fitting"]
+    monkeypatch.setattr(head, "fit", lambda data, context: names.extend(map(str, pace._under_way.works)))
+    with pace.still_working("finetune"):
+        fit_in_sight(head, "ease", training(MATRIX), CONTEXT)
+    assert names == ["finetune", "fitting ease"]

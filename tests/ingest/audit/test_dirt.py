@@ -1,5 +1,6 @@
 """Dirt of real shops in the data gives warnings that count it, name examples and a remedy; clean data gives none."""
 
+import json
 import random
 from collections.abc import Callable
 from contextlib import chdir
@@ -9,9 +10,7 @@ import pytest
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.interactions import suspicious_rows
-from llmrec_cli.settings.dataset import FilesSettings
-from tests.ingest.preparing import prepare_text, prepare_with
-from tests.tiny import write_tiny
+from tests.ingest.preparing import prepare_text
 
 START = 1_700_000_000
 DAYS_90 = 90 * 86_400
@@ -71,16 +70,13 @@ def test_no_other_warning_repeats_the_dirt(dirty_shop):
     assert len(dirty_shop) == 7
 
 
-def test_clean_data_has_no_warning(tmp_path):
-    assert warnings_of(tmp_path, clean()) == []
+def test_the_tiny_shop_has_no_warning(tiny_prepared):
+    assert json.loads((tiny_prepared / "manifest.json").read_text("utf-8"))["warnings"] == []
 
 
 @pytest.mark.slow
-def test_the_tiny_shop_has_no_warning(tmp_path):
-    write_tiny(tmp_path)
-    assert prepare_with(tmp_path, FilesSettings(
-        name="tiny", interactions=str(tmp_path / "interactions.csv"), items=str(tmp_path / "items.csv"),
-        item_text="{title}")).manifest["warnings"] == []
+def test_clean_data_has_no_warning(tmp_path):
+    assert warnings_of(tmp_path, clean()) == []
 
 
 @pytest.mark.slow
