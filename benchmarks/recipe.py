@@ -37,7 +37,7 @@ RECIPES = {
     "default": [],
     **{f"{name} and ease": fusion("ease", "plain_ease", name) for name in MEMBERS
        if name not in ("ease", "plain_ease", "tower")},
-    "default, ials": fusion("ease", "plain_ease", "neighbours", "item_knn", "item_similarity", "ials"),
+    "default without ials": ["head.members.ials=null"],
     "all but the tower": fusion(*(name for name in MEMBERS if name != "tower")),
     "default, LoRA": ["head.members.tower.head=two_tower", "peft=lora"],
 }

@@ -91,7 +91,7 @@ def test_every_option_has_a_help_that_describes_each_of_its_settings(command, gr
 def test_the_help_shows_each_option_of_the_command_line_and_nothing_that_is_refused(llmrec):
     printed = llmrec("finetune", "head=fusion", "loss=bpr", "--help").out
     assert re.findall(r"^llmrec finetune (\S+):", printed, re.MULTILINE) == ["head=fusion", "loss=bpr"]
-    assert "head.members={ease:...,plain_ease:...,neighbours:...,item_knn:...,item_similarity:...}" in printed
+    assert "head.members={ease:...,plain_ease:...,neighbours:...,item_knn:...,item_similarity:...,ials:...}" in printed
     assert "loss.num_negatives=16 " in printed
     assert "head.weight=" not in printed  # A fusion's members have weights of interactions of their own.
 

@@ -430,7 +430,7 @@ def test_a_member_sets_its_own():
 def test_members_can_be_added_and_removed():
     configs = members("head.members.item_knn=null", "~head.members.neighbours", "head.members.near.head=item_knn",
                     "head.members.near.k=3")
-    assert list(configs) == ["ease", "plain_ease", "item_similarity", "near"]
+    assert list(configs) == ["ease", "plain_ease", "item_similarity", "ials", "near"]
     assert configs["near"].head.k == 3
 
 

@@ -125,7 +125,7 @@ def test_settings_of_a_dataset_without_a_kind_are_of_files_whatever_the_experime
      {"ease": 9})])
 def test_keys_are_nested_or_dotted_and_members_of_a_fusion_are_mappings(content, keys):
     members = compose("finetune", [write("s.yaml", content)]).head.members
-    assert set(members) == {"ease", "plain_ease", "neighbours", "item_similarity", "near"}
+    assert set(members) == {"ease", "plain_ease", "neighbours", "item_similarity", "ials", "near"}
     assert (members["ease"].head.l2, members["near"].head.k) == (keys["ease"], 3)
 
 

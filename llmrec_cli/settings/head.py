@@ -62,7 +62,7 @@ class FusionSettings(HeadSettings):
         small = [f"{ease}.l2=20", f"{ease}.features.text=3", f"{ease}.features.attributes=3",
                  "head.members.neighbours.k=20"]
         trained = [f"{tower}.head=two_tower", f"{tower}.embedding_size=16", f"{tower}.dropout=0.1"]
-        others = [f"head.members.{name}=null" for name in ("plain_ease", "item_knn", "item_similarity")]
+        others = [f"head.members.{name}=null" for name in ("plain_ease", "item_knn", "item_similarity", "ials")]
         return {"": small, "trained": [*small, *others, *trained],
                 "raw": [*small, *others, *trained, "head.normalise=raw",
                         "head.weights={ease: 1, neighbours: 0.5, tower: 0.1}"]}

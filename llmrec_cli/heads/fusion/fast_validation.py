@@ -145,14 +145,18 @@ class WeightedMetric:
         self.num_cold_Q = np.add.reduceat(np.append(candidates.relevant_P & candidates.cold_P, False).astype(np.int64),
                                           candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
         self.monitor, self.k = candidates.monitor, int(candidates.monitor.partition("@")[2])
-        self.chunks = list(_chunks(candidates))
+        possible, self.rows = _possible(candidates, self.k)
+        self.chunks = list(_chunks(possible))
         self.cache: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
 
     def values(self, weights: Numbers, cold: Numbers) -> np.ndarray:
         """Return the metric of each query, float64 (Q,); `cold` are separate weights for cold items unless empty."""
         key = tuple(tuple(part.get(name, 0.0) for name in self.names) for part in (weights, cold) if part)
         if key not in self.cache:
-            self.cache[key] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
+            values_Q = np.zeros(self.num_queries)
+            if self.chunks:
+                values_Q[self.rows] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
+            self.cache[key] = values_Q
         return self.cache[key]
 
     def _values(self, chunk: _Chunk, weights: Numbers, cold: Numbers) -> np.ndarray:
@@ -196,13 +200,47 @@ def _best(scores_RW: torch.Tensor, k: int, ranks_BW: np.ndarray, rows: torch.Ten
     return places
 
 
+def _possible(candidates: Candidates, k: int) -> tuple[Candidates, np.ndarray]:
+    """Return the queries that may have a hit, fewest candidates first, with the candidates that matter; and their rows.
+
+    Weights are at least 0, so a candidate that all members score below all relevant items is below them in every sum,
+    and a query has no hit in any sum if all members score k candidates above its relevant items. Cold and warm items
+    may have different weights, so only items of one kind are compared.
+    """
+    sizes_Q = np.diff(candidates.indptr_Q)
+    row_P = np.repeat(np.arange(len(sizes_Q)), sizes_Q)
+    relevant, cold_P = np.flatnonzero(candidates.relevant_P), candidates.cold_P
+    num_Q, num_cold_Q = (np.bincount(row_P[relevant], weights, len(sizes_Q)) for weights in (None, cold_P[relevant]))
+    # Relevant items of both kinds are compared with nothing.
+    below_P = above_P = np.where(cold_P, (num_cold_Q == num_Q)[row_P], (num_cold_Q == 0)[row_P])
+    for scores_P in candidates.scores.values():
+        lowest_Q, highest_Q = np.full(len(sizes_Q), np.inf, np.float32), np.full(len(sizes_Q), -np.inf, np.float32)
+        np.minimum.at(lowest_Q, row_P[relevant], scores_P[relevant])
+        np.maximum.at(highest_Q, row_P[relevant], scores_P[relevant])
+        below_P = below_P & (scores_P < lowest_Q[row_P])
+        above_P = above_P & (scores_P > highest_Q[row_P])
+    has_hits_Q = (num_Q > 0) & (np.bincount(row_P[above_P], minlength=len(sizes_Q)) < k)
+    kept = np.flatnonzero(~below_P & has_hits_Q[row_P])
+    sizes_Q = np.bincount(row_P[kept], minlength=len(sizes_Q))
+    rows = np.flatnonzero(has_hits_Q)
+    rows = rows[np.argsort(sizes_Q[rows], kind="stable")]
+    place_Q = np.empty(len(sizes_Q), np.int64)
+    place_Q[rows] = np.arange(len(rows))
+    kept = kept[np.argsort(place_Q[row_P[kept]], kind="stable")]
+    return Candidates({name: scores_P[kept] for name, scores_P in candidates.scores.items()},
+                      np.concatenate([[0], np.cumsum(sizes_Q[rows])]), candidates.relevant_P[kept], cold_P[kept],
+                      candidates.ranks_P[kept], candidates.num_relevant_Q[rows], candidates.lengths_Q[rows],
+                      candidates.monitor), rows
+
+
 def _chunks(candidates: Candidates) -> list[_Chunk]:
-    """Return the queries in chunks of about CHUNK_CELLS candidates."""
-    indptr, start, chunks = candidates.indptr_Q, 0, []
-    widest = max(1, int(np.diff(indptr).max(initial=0)))
-    size = max(1, CHUNK_CELLS // widest)
-    for start in range(0, len(indptr) - 1, size):
-        chunks.append(_chunk(candidates, start, min(start + size, len(indptr) - 1)))
+    """Return the queries in chunks of about CHUNK_CELLS candidates; a chunk is as wide as its last query."""
+    sizes_Q, start, chunks = np.diff(candidates.indptr_Q), 0, []
+    while start < len(sizes_Q):
+        width = sizes_Q[start:]
+        stop = start + max(1, int((np.arange(1, len(width) + 1) * width <= CHUNK_CELLS).sum()))
+        chunks.append(_chunk(candidates, start, stop))
+        start = stop
     return chunks
 
 

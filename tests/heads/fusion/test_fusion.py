@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -412,6 +413,40 @@ def test_a_candidate_of_one_member_is_scored_by_all_members(monkeypatch):
     np.testing.assert_array_equal(candidates.scores["a"], np.float32([3.0, 1.0, 0.5]))
     np.testing.assert_array_equal(candidates.scores["b"], np.float32([-1.0, 2.0, -7.0]))
     np.testing.assert_array_equal(candidates.relevant_P, [False, False, True])
+
+
+@pytest.mark.parametrize("share_cold", [0.0, 0.3])
+def test_candidates_and_queries_that_cannot_change_the_metric_are_left_out(share_cold):
+    rng = np.random.default_rng(3)
+    sizes_Q = rng.integers(5, 60, size=200)
+    num = int(sizes_Q.sum())
+    alike_P = rng.normal(size=num)
+    candidates = fast_validation.Candidates(
+        {name: (alike_P + 0.3 * rng.normal(size=num)).astype(np.float32) for name in "abc"},
+        np.concatenate([[0], np.cumsum(sizes_Q)]), rng.random(num) < 0.04, rng.random(num) < share_cold,
+        rng.permutation(num), np.full(200, 3), np.ones(200, np.int64), "ndcg@5")
+    metric = WeightedMetric(candidates)
+    possible, rows = fast_validation._possible(candidates, 5)
+    assert len(possible.relevant_P) < 0.6 * num
+    assert len(rows) < 150
+    for _ in range(20):
+        weights, cold = ({name: float(weight) for name, weight in zip("abc", rng.random(3).round(1) + 0.1, strict=True)}
+                         for _ in range(2))
+        for separate in ({}, cold):
+            sums_P = sum(weights[name] * candidates.scores[name] for name in "abc")
+            if separate:
+                of_cold_P = sum(cold[name] * candidates.scores[name] for name in "abc")
+                sums_P = np.where(candidates.cold_P, of_cold_P, sums_P)
+            expected = [ndcg(sums_P[a:b], candidates.relevant_P[a:b], candidates.ranks_P[a:b])
+                        for a, b in pairwise(candidates.indptr_Q)]
+            np.testing.assert_allclose(metric.values(weights, separate), expected, atol=1e-9)
+
+
+def ndcg(scores, relevant, ranks):
+    """Return ndcg@5 of a query with three relevant items, by sorting all candidates."""
+    first = relevant[np.lexsort((ranks, -scores))[:5]]
+    discounts = 1 / np.log2(np.arange(2, 7))
+    return (first * discounts[:len(first)]).sum() / discounts[:3].sum()
 
 
 def test_fast_validation_bounds_its_memory_for_any_catalogue_and_members():
