@@ -35,6 +35,7 @@ from llmrec_cli.keys import (
 from llmrec_cli.option_files import outward
 from llmrec_cli.plain_yaml import YamlError, line_of, parse_yaml, read_bytes, value_of
 from llmrec_cli.references import escape
+from llmrec_cli.run_dir import PREPARED
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
@@ -83,7 +84,7 @@ def settings_changes(command: str, files: Sequence[str]) -> tuple[list[Change], 
                     changes.append(_change(command, path, leaf, options, where))
             except ConfigError as error:
                 problems += [f"{where}: {problem}" for problem in error.problems]
-        changes += _implied(changes)
+        changes += [*_implied(changes), *_prepared_of(command, file, leaves)]
     return changes, problems
 
 
@@ -93,6 +94,18 @@ def _implied(changes: Sequence[Change]) -> list[Change]:
     implied = {change.path[0]: change for change in changes if change.option and change.path[0] not in named}
     return [Change((group,), change.option, f"{group}={change.option}", "choose", change.origin)
             for group, change in implied.items()]
+
+
+def _prepared_of(command: str, file: str, leaves: Sequence[_Leaf]) -> Iterator[Change]:
+    """Yield the change of `prepared` to the data that `prepare` makes of this file, unless the file names another."""
+    if not COMMANDS[command].reads_latest or any(leaf.path == ("prepared",) for leaf in leaves):
+        return
+    for path, folder in ((("output",), Path()), (("dataset", "name"), PREPARED)):
+        for leaf in leaves:
+            if leaf.path == path and leaf.section in ("", "prepare") and isinstance(leaf.node, yaml.ScalarNode):
+                value = str(folder / leaf.node.value)
+                yield Change(("prepared",), escape(value), f"prepared={value}", "set", f"{file}, line {leaf.line}")
+                return
 
 
 def _read(file: str) -> tuple[list[_Leaf], str]:

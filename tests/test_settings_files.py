@@ -253,3 +253,13 @@ def test_any_content_ends_in_settings_or_in_problems_with_the_file(content, comm
     except ConfigError as error:
         found = error.problems
     assert all(problem and len(problem) < 2000 for problem in found)
+
+
+def test_training_reads_the_data_that_the_file_names_and_not_the_newest():
+    file = write("shop.yaml", "dataset: {name: shop, interactions: x.csv}\n")
+    assert compose("finetune", [file]).prepared == compose("pretrain", [file]).prepared == "data/prepared/shop"
+    assert compose("finetune", [file, "prepared=elsewhere"]).prepared == "elsewhere"
+    assert compose("evaluate", [file]).prepared == ""
+    other = write("other.yaml", "dataset: {name: shop, interactions: x.csv}\nprepare: {output: big/shop}\n")
+    assert compose("finetune", [other]).prepared == "big/shop"
+    assert compose("finetune", [write("mine.yaml", "prepared: mine\ndataset.name: shop\n")]).prepared == "mine"

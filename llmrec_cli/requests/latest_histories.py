@@ -155,8 +155,13 @@ def find_data(cfg: RecommendConfig, recommender: Recommender) -> PreparedData | 
 def _with_data(histories: Histories, data: PreparedData, recommender: Recommender, items: Catalogue) -> Histories:
     """Return the histories with the interactions of the current prepared data."""
     same = data.manifest["fingerprint"] == recommender.manifest["data_fingerprint"]
-    splits = ("train", "valid") if same and "test" not in recommender.manifest["fitted_on"] else ("train", "valid",
-                                                                                                  "test")
+    held_out = same and "test" not in recommender.manifest["fitted_on"] and data.manifest["counts"]["test"] > 0
+    if held_out:
+        num_users = len(np.unique(data.part("test").user))
+        histories.notes.append(f"held out: the {data.manifest['counts']['test']:,} interactions of the test split "
+                               f"({num_users:,} users) are not in the histories, so lists may contain these items; "
+                               f"publish lists of a model trained with refit=all")
+    splits = ("train", "valid") if held_out else ("train", "valid", "test")
     item_of_M, interactions = items.find(data.items.ids), data.part(*splits)
     is_unknown = item_of_M[interactions.item] < 0
     if is_unknown.any():

@@ -24,6 +24,8 @@ class StageSettings(Settings):
     """Setting and example of the command's input, which a word without an equals sign probably is."""
     has_run_dir: ClassVar[bool] = True
     """False for a command that has no run directory."""
+    reads_latest: ClassVar[bool] = False
+    """True if an empty setting `prepared` is data/prepared/latest, or the data that a settings file names."""
     words: ClassVar[str] = ""
     """Setting whose values may be given without a key, as the files of `llmrec init a.csv b.csv`; empty for none."""
     run_dir: str = ""

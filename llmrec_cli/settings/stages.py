@@ -76,8 +76,10 @@ class PretrainConfig(PageSettings, DeviceSettings):
     """Settings of `pretrain`: training a text encoder on the texts of the data."""
 
     main_input: ClassVar[str] = "prepared=data/prepared/shop"
+    reads_latest: ClassVar[bool] = True
     prepared: str = ""
-    """Folder of prepared data; empty for data/prepared/latest."""
+    """Folder of prepared data; empty for data/prepared/latest, or for that of the data set that a settings file names
+    (dataset.name)."""
     encoder: Any = option("encoder", "minilm")
     """Text encoder to train."""
     objective: Any = option("objective", "mlm")
@@ -126,8 +128,10 @@ class FinetuneConfig(CacheSettings, ModelConfig):
     """Settings of `finetune`: training a recommender."""
 
     main_input: ClassVar[str] = "prepared=data/prepared/shop"
+    reads_latest: ClassVar[bool] = True
     prepared: str = ""
-    """Folder of prepared data; empty for data/prepared/latest."""
+    """Folder of prepared data; empty for data/prepared/latest, or for that of the data set that a settings file names
+    (dataset.name)."""
     monitor: str = "ndcg@10"
     """Validation metric for early stopping, tuning and other choices, <metric>@<k>, for example recall@20."""
     audience: str = "auto"

@@ -64,7 +64,7 @@ from llmrec_cli.metrics.table import columns
 from llmrec_cli.pace import still_working, timed_parts
 from llmrec_cli.report.candidates import candidate_lines
 from llmrec_cli.report.content import main_cutoff
-from llmrec_cli.report.headline import warnings
+from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
@@ -127,14 +127,15 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     write_bytes(run_dir.file("recommendations.parquet"), recommendations(results.models, results.task, data.items))
     about = about or best_model(results)
     shown = about_model(content, results, about, cfg)
-    page = render(report_content(put_first(results, about), shown, models, data, cfg), cfg.language)
+    report = report_content(put_first(results, about), shown, models, data, cfg)
+    page = render(report, cfg.language)
     write_bytes(run_dir.file("report.html"), page.encode())
     for note in candidate_lines(content["protocol"]):
         print(printable(note), file=sys.stderr)
     for warning in warnings(shown, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    headline = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
+    measured = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
     watch.done()
     if num_delisted := content["protocol"].get("num_delisted"):
         print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with delisted "
@@ -142,8 +143,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     folders = [str(model.folder.resolve()) for seed_runs in models.values() for model in seed_runs]
     run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
                                 "data_fingerprint": data.manifest["fingerprint"],
-                                "metrics": {cfg.split: headline}, "result": run_result(content, cfg)})
+                                "metrics": {cfg.split: measured}, "result": run_result(content, cfg)})
     print(headline_table(about, shown, cutoff))
+    print(printable(str(headline(report).title)))
     if cold is not None:
         print(cold_users_lines(content["cold_users"], cutoff))
     if perturbed is not None:

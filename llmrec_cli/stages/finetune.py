@@ -36,9 +36,12 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = encoders_of(cfg.config)
     same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
+    num_train = data.manifest["counts"]["train"]
+    print(f"data: {data.manifest['name']} in {data.path}, {num_train:,} training interactions of {len(data.users):,} "
+          f"users and {len(data.items):,} items", file=sys.stderr)
     warn_outdated(data.manifest, run_dir)
     warn_foreign_script(encoders_in(cfg.config), data, run_dir)
-    if data.manifest["counts"]["train"] == 0:
+    if num_train == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     cfg = replace(cfg, head=without_missing_content(cfg.head, data.training("train"), run_dir.log))
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience

@@ -288,7 +288,7 @@ def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, enc
     assert done.code == 0
     result = [e["event"] for e in events("run")]
     assert (result.count("step"), result.count("validation")) == (12, 3)
-    assert done.err.splitlines()[1].startswith("two_tower: epoch 1/3, loss ")
+    assert done.err.splitlines()[2].startswith("two_tower: epoch 1/3, loss ")
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
 
 

@@ -63,7 +63,8 @@ def test_data_with_texts_changes_nothing() -> None:
                                r"prepare with dataset.item_text"),
     (["head=ease", "head.features.text=1", "head.features.tuned=true", "peft=embedding_adapter", "loss=distillation"],
      r"head.features.tuned=true: no item in training has a text"),
-    (["head.members={ease: null, plain_ease: null, neighbours: null, item_knn: null, ials: null}"], "no member uses anything else"),
+    (["head.members={ease: null, plain_ease: null, neighbours: null, item_knn: null, ials: null}"],
+     "no member uses anything else"),
     (["head.members={ease: null, plain_ease: null, item_knn: null, ials: null}",
       "head.weights={neighbours: 1, item_similarity: 1}"], "head.members.item_similarity=item_similarity: no item"),
 ])

@@ -124,10 +124,23 @@ def _refuse_other_formats(source: Source, block: bytes) -> None:
         raise DataError(f"{source.path}: line 1 has zero bytes, so it is UTF-16 or not text; convert it to UTF-8")
 
 
+def _is_utf8(block: bytes) -> bool:
+    """Return True if a block, whose last character may be cut, is UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(block)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _undecodable(source: Source, block: bytes, place: int, start: int, number: int) -> DataError:
     line = number + block.count(b"\n", 0, place)
-    remedy = (f"set {source.format_key}.encoding to that of the file, such as latin-1 or gb18030, or repair it"
-              if source.format_key
-              else "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`")
+    if not source.format_key:
+        remedy = "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`"
+    elif _is_utf8(block):
+        remedy = f"the file is UTF-8; set {source.format_key}.encoding=utf-8"
+    else:
+        others = " or ".join(name for name in ("utf-8", "latin-1", "gb18030") if name != source.encoding)
+        remedy = f"set {source.format_key}.encoding to that of the file, such as {others}, or repair it"
     return DataError(f"{source.path}: line {line}, byte {start + place} (counted from 0): 0x{block[place]:02x} is not "
                      f"{source.encoding}; {remedy}")
