@@ -184,7 +184,10 @@ def _print_notes(notes: Iterable[str]) -> None:
 def _with_place(problem: str, changes: Sequence[Change]) -> str:
     """Return a problem with the file and line of its value, if the value is from a settings file."""
     places = {".".join(change.path): change.origin for change in changes if change.action != "delete"}
-    keys = [key for key in places if problem.startswith(tuple(f"{key}{after}" for after in "=:[."))]
+    # The line that chooses an option says nothing about the option's settings.
+    chosen = {change.path[0] for change in changes if change.action == "choose"}
+    keys = [key for key in places
+            if problem.startswith(tuple(f"{key}{after}" for after in ("=:" if key in chosen else "=:[.")))]
     origin = places[max(keys, key=len)] if keys else ""
     return f"{origin}: {problem}" if origin else problem
 

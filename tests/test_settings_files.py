@@ -263,3 +263,9 @@ def test_training_reads_the_data_that_the_file_names_and_not_the_newest():
     other = write("other.yaml", "dataset: {name: shop, interactions: x.csv}\nprepare: {output: big/shop}\n")
     assert compose("finetune", [other]).prepared == "big/shop"
     assert compose("finetune", [write("mine.yaml", "prepared: mine\ndataset.name: shop\n")]).prepared == "mine"
+
+
+def test_a_mistake_on_the_command_line_is_not_placed_in_the_file():
+    file = write("shop.yaml", "dataset:\n  name: shop\n  interactions: x.csv\n")
+    assert problems("prepare", file, "dataset.colums.value=x") == [
+        "dataset.colums: unknown key (did you mean 'columns'?)"]

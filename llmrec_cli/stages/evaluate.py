@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -212,11 +213,21 @@ def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, 
 
 
 def drop_repeated_baselines(ranked: dict[str, list[RankedLists]], models: Models, baselines: Collection[str]) -> None:
-    """Drop baselines that are one of the models: the same head with the same lists. Each is named on stderr."""
+    """Drop baselines that are one of the models: the same head with the same lists. Each is named on stderr.
+
+    Models with the same lists, such as a fusion that uses one member and that member, are named too.
+    """
+    def alike(a: str, b: str) -> bool:
+        return np.array_equal(ranked[a][0].lists.items_QK, ranked[b][0].lists.items_QK)
+
+    for a, b in combinations(models, 2):
+        if alike(a, b):
+            print(printable(f"note: {a} and {b} make the same lists, so every difference between them is 0"),
+                  file=sys.stderr)
     for name in baselines:
         label = baseline_label(name, models)
-        same = next((model for model, seed_runs in models.items() if seed_runs[0].head == name and np.array_equal(
-            ranked[model][0].lists.items_QK, ranked[label][0].lists.items_QK)), None)
+        same = next((model for model, seed_runs in models.items() if seed_runs[0].head == name and alike(model, label)),
+                    None)
         if same is not None:
             del ranked[label]
             print(printable(f"baseline {name} is left out: the model {same} is the same recommender"), file=sys.stderr)

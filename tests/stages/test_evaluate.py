@@ -171,6 +171,16 @@ def test_a_baseline_that_is_the_model_is_left_out_and_another_fit_of_its_head_st
     assert list(metrics["baselines"]) == ["item_knn baseline"]
 
 
+def test_models_that_make_the_same_lists_are_named(tmp_path, prepared, capsys):
+    data = read_prepared(prepared)
+    for k in (400, 500):  # More than there are items.
+        head = build(ModelConfig(head=HEADS["item_knn"](k=k)))
+        head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
+        save_recommender(tmp_path / f"k{k}", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
+    run(tmp_path, models=[str(tmp_path / "k400"), str(tmp_path / "k500")], baselines=["popularity"])
+    assert "k400 and k500 make the same lists, so every difference between them is 0" in capsys.readouterr().err
+
+
 def test_two_evaluations_give_the_same_numbers(tmp_path, prepared):
     model = str(write_model(tmp_path / "m", prepared))
     assert run(tmp_path, "one", model=model) == run(tmp_path, "two", model=model, block_size=7)
