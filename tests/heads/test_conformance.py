@@ -14,7 +14,8 @@ from tests.some_slow import some_slow
 # The properties of the heads, repeated here: a head with a wrong property would skip checks.
 KNOW_USERS = {"user_knn", "mf", "neural_cf", "factorization_machine", "two_tower", "fusion"}
 BY_TEXT = ("content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features", "ease_features",
-           "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw", "sequential", "sequential_lora")
+           "two_tower_frozen", "two_tower_lora", "fusion", "fusion_trained", "fusion_raw", "sequential",
+           "sequential_lora")
 ANSWER_TEXT = (*BY_TEXT, "interest", "clusters_text")
 BY_ATTRIBUTES = ("factorization_machine",)
 
