@@ -6,10 +6,11 @@
 `made` is a synthetic shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in its own
 process, so that no peak hides another; evaluate and recommend (lists for all users, then for one) run as commands.
 The measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
-`llmrec_cli.heads.memory`); the estimate, "stated", is printed by the command before. The ratio is measured / stated and
-should be within .75 and 1.25. Heads trained by gradients run one epoch,
-which reaches the peak, or `steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since
-libraries need as much. Cached text vectors take less memory; `cache=` encodes them again.
+`llmrec_cli.heads.memory`); the estimate, "stated", is printed by the command before. The ratio is measured / stated
+and should be within .75 and 1.25. Heads trained by gradients run one epoch, which reaches the peak, or
+`steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since libraries need as much. Cached
+text vectors take less memory; `cache=` encodes them again, and with `batches=<number>` the encoder runs on every so
+many batches of texts, which is enough to reach its peak.
 """
 
 import json
@@ -81,7 +82,6 @@ def main() -> None:
     """Print a line for each head, then for evaluate and recommend."""
     place, *rest = sys.argv[1:]
     settings, names = [word for word in rest if "=" in word], [word for word in rest if "=" not in word]
-    steps = [word for word in settings if word.startswith("steps=")]
     folder = Path(tempfile.mkdtemp(prefix="llmrec-memory-"))
     if place == "made":
         folder = Path(names.pop(0)).resolve() if names else folder
@@ -92,7 +92,7 @@ def main() -> None:
           f"{'':28}{'stated':>12}{'measured':>12}{'ratio':>8}{'lists':>12}", flush=True)
     for name in names or [*LINES, *COMMANDS]:
         work: Callable[..., Any] = command if name in COMMANDS else fitted
-        applicable = [word for word in settings if name not in COMMANDS or word not in steps]
+        applicable = [word for word in settings if name not in COMMANDS or not is_own(word)]
         print_line(name, in_child_process(work, name, place, applicable, folder))
 
 
@@ -137,10 +137,12 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
 
-    steps = [word for word in settings if word.startswith("steps=")]
-    if steps:
-        cut_short(int(steps[0].removeprefix("steps=")))
-    cfg = compose("finetune", [*LINES[name], *(word for word in settings if word not in steps)])
+    own = dict(word.split("=") for word in settings if is_own(word))
+    if "steps" in own:
+        cut_short(int(own["steps"]))
+    if "batches" in own:
+        encode_some_batches(int(own["batches"]))
+    cfg = compose("finetune", [*LINES[name], *(word for word in settings if not is_own(word))])
     events: dict[str, Any] = {}
     data = read_prepared(place)
     training = data.training("train")
@@ -155,6 +157,35 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     ranks = item_hash_ranks(data.items.ids)
     lists = measure_memory_growth(lambda: recommend_lists(head.score, everybody, 100, ranks))
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
+
+
+def is_own(word: str) -> bool:
+    """Return True for a setting of this script, False for one of the command."""
+    return word.startswith(("steps=", "batches="))
+
+
+def encode_some_batches(every: int) -> None:
+    """Patch the encoder to run on the first four and every n-th of its batches without gradients.
+
+    The vectors of the other batches are random: they take the same memory, and batches free theirs.
+    """
+    from llmrec_cli.encoders.text_encoder import TextEncoder
+
+    calls = {"lower": 0, "_upper": 0}
+
+    def is_run(part: str) -> bool:
+        calls[part] += 1
+        return torch.is_grad_enabled() or calls[part] <= 4 or calls[part] % every == 0
+
+    def lower(self: Any, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return plain_lower(self, ids_RT, mask_RT) if is_run("lower") else torch.randn(*ids_RT.shape, self.hidden_size)
+
+    def upper(self: Any, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return (plain_upper(self, hidden_RTD, mask_RT) if is_run("_upper") else
+                torch.randn(len(hidden_RTD), self.embedding_size))
+
+    plain_lower, plain_upper = TextEncoder.lower, TextEncoder._upper
+    TextEncoder.lower, TextEncoder._upper = lower, upper  # type: ignore[method-assign]
 
 
 def cut_short(most: int) -> None:

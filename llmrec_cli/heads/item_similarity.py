@@ -59,7 +59,7 @@ class ItemSimilarity(Head):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the item features, including their training if enabled, and of their unit vectors."""
         size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
-        return features_memory(self.settings.features, self.config, data) + 2 * 4 * size * len(data.items)
+        return features_memory(self.settings.features, self.config, data, 2 * 4 * size * len(data.items))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Compute the item features, after training them if enabled."""

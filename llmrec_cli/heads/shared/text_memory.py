@@ -30,25 +30,28 @@ _ATTACK_FACTOR = 1.4
 
 
 def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int | None,
-                   peft: PeftSettings | None = None) -> int:
-    """Return the bytes of `ItemTexts` and of a training step that encodes `num_encoded` texts (None for all).
+                   peft: PeftSettings | None = None, later: int = 0) -> int:
+    """Return the bytes of `ItemTexts`, of a training step that encodes `num_encoded` texts (None for all), and `later`.
 
+    `later` are the bytes that the head takes after the texts are encoded, when the buffers of encoding are free again.
     `peft` replaces the config's. The estimate is for an empty vector cache; if the cache has all texts, a frozen
     encoder takes less, since it encodes nothing.
     """
     encoder, peft, texts = config.encoder, peft or config.peft, [str(text) for text in texts]
     if encoder is None:
-        return 0
+        return later
     base = (encoder_class(encoder).estimate_memory(encoder, texts)
             + VECTOR_COPIES * 4 * len(texts) * encoder.vector_size())
+    buffers = encoder_class(encoder).buffer_memory(encoder)
     if peft is None or not peft.trains_layers or not encoder.has_layers:
-        return base
+        return base + max(0, later - buffers)
     lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
     most = len(lengths) if num_encoded is None else num_encoded
     step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
     step = step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
                        max(step_lengths, default=0))
-    return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft) + step)
+    return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft)
+               + max(0, step + later - buffers))
 
 
 def pairs_memory(config: ModelConfig, num_pairs: int) -> int:

@@ -89,12 +89,11 @@ class TwoTower(Head):
         # With recency each target has its own history; otherwise a step reads each user's history once.
         entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
                    int(np.sort(lengths_U)[-batch:].sum()))
-        texts = encoder_memory(self.config, data.items.texts, self.settings.encoded_items)
-        if self.settings.profile:
-            texts += encoder_memory(self.config, data.users.texts, 0, FrozenSettings())
+        profiles = encoder_memory(self.config, data.users.texts, 0, FrozenSettings()) if self.settings.profile else 0
         scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
-        return texts + ids + max(scores + _ENTRY_BYTES * entries, validation)
+        training = ids + max(scores + _ENTRY_BYTES * entries, validation)
+        return profiles + encoder_memory(self.config, data.items.texts, self.settings.encoded_items, later=training)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together."""
