@@ -17,9 +17,10 @@ _BYTES_OF_A_TOKEN = 3
 """Bytes per token: 2.6 to 3.4 in English words, names and numbers, 3 per Chinese character."""
 _SPECIAL_TOKENS = 2
 """Tokens at the start and the end of a text."""
-VECTOR_COPIES = 6
-"""Copies of all text vectors in memory: raw, for this fit and for the next one, and while they are centred and
-normalised."""
+VECTOR_COPIES = 2
+"""Copies of all text vectors in memory at the end of encoding: of the distinct texts, and of each item."""
+_LATER_COPIES = 4
+"""Further copies: for the next fit, and while the vectors are centred and normalised."""
 _LOWER_NUMBERS = 12
 """Values per token of a layer without gradients, in units of the hidden size: its inputs and outputs, and the
 feed-forward part of four times the width."""
@@ -40,8 +41,9 @@ def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int |
     encoder, peft, texts = config.encoder, peft or config.peft, [str(text) for text in texts]
     if encoder is None:
         return later
-    base = (encoder_class(encoder).estimate_memory(encoder, texts)
-            + VECTOR_COPIES * 4 * len(texts) * encoder.vector_size())
+    vectors = 4 * len(texts) * encoder.vector_size()
+    base = encoder_class(encoder).estimate_memory(encoder, texts) + VECTOR_COPIES * vectors
+    later += _LATER_COPIES * vectors
     buffers = encoder_class(encoder).buffer_memory(encoder)
     if peft is None or not peft.trains_layers or not encoder.has_layers:
         return base + max(0, later - buffers)
