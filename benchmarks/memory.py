@@ -62,7 +62,7 @@ LINES: dict[str, list[str]] = {
     "sequential lora": ["head=sequential", "peft=lora", *TRAINED],
     "sequential frozen": ["head=sequential", "peft=frozen", *TRAINED],
     "fusion lora": ["head=fusion", "peft=lora", "head.members.tower.head=two_tower", *TRAINED],
-    "fusion frozen": ["head=fusion", "peft=frozen", *TRAINED],
+    "fusion frozen": ["head=fusion", "peft=frozen"],
     "interest lora": ["head=interest", "peft=lora", "loss=bce", *TRAINED],
     "interest frozen": ["head=interest", "peft=frozen", "loss=bce", *TRAINED],
     "group_aggregate": ["head=group_aggregate", *TRAINED],
