@@ -22,6 +22,7 @@ from llmrec_cli.heads.shared.text_memory import (
     step_memory,
     trained_memory,
 )
+from llmrec_cli.scoring.memory import history_memory
 from llmrec_cli.settings.adversarial import FgmSettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings, TfIdfSettings
 from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
@@ -181,6 +182,18 @@ def test_memory_estimates_of_heads_with_texts_include_the_encoder(shop, head):
     built = build(shop.config(head, peft=LoraSettings(num_layers=1), loss=loss))
     estimate = built.estimate_memory(shop.data.training("train"))
     assert estimate > ENCODING_BYTES
+
+
+def test_memory_of_two_towers_includes_three_arrays_of_logits(shop, monkeypatch):
+    monkeypatch.setattr(sources, "ENCODING_BYTES", 0)
+    data = shop.data.training("train")
+    # One interaction in a step, so that validation is larger.
+    config = shop.config(TwoTowerSettings(), peft=FrozenSettings(), optim=AdamWSettings(batch_size=1))
+    ids = 4 * 4 * TwoTowerSettings().embedding_size * (len(data.users) + len(data.items))
+    beside_texts = (build(config).estimate_memory(data)
+                    - encoder_memory(config, data.items.texts, 0))
+    block = 4 * len(data.users) * len(data.items)
+    assert beside_texts == ids + 3 * block + history_memory(len(data.interactions))
 
 
 def test_memory_of_tuned_texts_includes_a_step(shop, monkeypatch):
