@@ -53,6 +53,12 @@ class Encoder(ABC, Generic[S]):
         return 0
 
     @classmethod
+    def imports_memory(cls, settings: S) -> int:
+        """Return the bytes of the modules that opening the encoder imports, once per process; not in `estimate_memory`.
+        """
+        return 0
+
+    @classmethod
     def bundle(cls, settings: S, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the encoder's files into a model folder; see `export.bundle`."""
         return settings, {}

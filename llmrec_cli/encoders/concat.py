@@ -54,6 +54,12 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         return sum(encoder_class(part.encoder).buffer_memory(part.encoder) for _, part in _used_parts(settings))
 
     @classmethod
+    def imports_memory(cls, settings: ConcatSettings) -> int:
+        """Return the most bytes of modules of any part, since all transformers import the same."""
+        parts = [part.encoder for _, part in _used_parts(settings)]
+        return max((encoder_class(part).imports_memory(part) for part in parts), default=0)
+
+    @classmethod
     def bundle(cls, settings: ConcatSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the files of all parts."""
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}

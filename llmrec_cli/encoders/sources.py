@@ -43,10 +43,14 @@ _DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt
                "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors"]
 
 
-ENCODING_BYTES = 190 * 2**20
+IMPORTED_BYTES = 145 * 2**20
+"""Bytes of the modules that transformers imports when a model is opened, such as torch._dynamo and sympy
+(benchmarks/memory.py)."""
+ENCODING_BYTES = 175 * 2**20
 """Bytes of the tokenizer with 512 texts at a time, the reordered weights for matrix products, and the layers' working
-memory at the default `batch_tokens` (benchmarks/memory.py). If the cache has all vectors, the encoder is opened but
-does not encode, and needs less."""
+memory at the default `batch_tokens` (benchmarks/memory.py). It is 120 MiB for a few batches; the arrays of a hundred
+batches of different shapes leave gaps in the heap. If the cache has all vectors, the encoder is opened but does not
+encode, and needs less."""
 
 
 class Shape(NamedTuple):
@@ -104,6 +108,11 @@ class TransformerEncoder(TextEncoder[T]):
     def buffer_memory(cls, settings: T) -> int:
         """Return the bytes of encoding a batch."""
         return ENCODING_BYTES
+
+    @classmethod
+    def imports_memory(cls, settings: T) -> int:
+        """Return the bytes of the modules of transformers and torch."""
+        return IMPORTED_BYTES
 
     @classmethod
     def shape(cls, settings: T) -> Shape:

@@ -16,6 +16,7 @@ from llmrec_cli.encoders.batching import tokenize
 from llmrec_cli.encoders.export import copy_encoder, identities, inside
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.sources import IMPORTED_BYTES
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, MiniLMSettings, StaticSettings
 
@@ -48,6 +49,11 @@ class StaticEncoder(Encoder[StaticSettings]):
     def estimate_memory(cls, settings: StaticSettings, texts: Sequence[str]) -> int:
         """Return the bytes of an opened static encoder."""
         return _STATIC_BYTES
+
+    @classmethod
+    def imports_memory(cls, settings: StaticSettings) -> int:
+        """Return the bytes of the modules of transformers and torch."""
+        return IMPORTED_BYTES
 
     @classmethod
     def bundle(cls, settings: StaticSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:

@@ -20,6 +20,9 @@ from llmrec_cli.heads.shared.item_kernel import UnitFeatures
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import ItemSimilaritySettings, ModelConfig
 
+_BLOCK_ITEMS = 1024
+"""Items scored at a time."""
+
 
 class ItemSimilarity(Head):
     """score(u, j) = sum over the history's items i of recency^age(i) max(cosine(i, j), 0)^exponent.
@@ -59,7 +62,7 @@ class ItemSimilarity(Head):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the item features, including their training if enabled, and of their unit vectors."""
         size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
-        return features_memory(self.settings.features, self.config, data) + 2 * 4 * size * len(data.items)
+        return features_memory(self.settings.features, self.config, data, 2 * 4 * size * len(data.items))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Compute the item features, after training them if enabled."""
@@ -72,9 +75,14 @@ class ItemSimilarity(Head):
         """Return the summed similarities (Q, M)."""
         history = self.history(queries)
         items_L, place = np.unique(history.indices, return_inverse=True)
-        cosine_LM = self.unit.rows(items_L).cosine(self.unit, torch.device("cpu"))
+        read = self.unit.rows(items_L)
         weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(items_L)))
-        return torch.from_numpy(weights_QL @ (cosine_LM.clamp_min_(0) ** self.settings.exponent).numpy())
+        scores_QM = np.empty((history.shape[0], len(self.unit.dense_ND)), np.float32)
+        # The histories of many queries have most items, so that all cosines at once would be larger than the scores.
+        for some, block in self.unit.blocks(_BLOCK_ITEMS):
+            cosine_LB = read.cosine(block, torch.device("cpu"))
+            scores_QM[:, some] = weights_QL @ (cosine_LB.clamp_min_(0) ** self.settings.exponent).numpy()
+        return torch.from_numpy(scores_QM)
 
     def _recency(self, history: sp.csr_array) -> np.ndarray:
         """Return each entry's weight: recency^(number of later entries in the row) x interaction weight."""

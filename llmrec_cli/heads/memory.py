@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Head
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.training.allocator import return_freed_memory
 
 LIBRARIES = 8 * 2**20
@@ -26,14 +28,14 @@ LIBRARIES = 8 * 2**20
 _TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
 _BESIDE_AN_ENCODER = 48 * 2**20
-"""The same if a text encoder, which has an estimate of its own, has loaded most of them."""
+"""The same if a text encoder has imported most of them."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError if fewer are available."""
-    needed = head.estimate_memory(data) + libraries_memory(head.config.head.uses())
+    needed = head.estimate_memory(data) + libraries_memory(head.config)
     available = available_memory(device)
     if needed > available:
         advice = ""
@@ -49,11 +51,14 @@ def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     return needed
 
 
-def libraries_memory(uses: set[str]) -> int:
-    """Return the bytes that libraries take in the fit of a head that uses these config groups."""
-    if "optim" not in uses:
-        return LIBRARIES
-    return _BESIDE_AN_ENCODER if "encoder" in uses else _TRAINING_LIBRARIES
+def libraries_memory(config: ModelConfig) -> int:
+    """Return the bytes that libraries take in the fit of a head or of its members, which share them."""
+    configs = [config, *config.head.member_configs().values()]
+    encoders = [each.encoder for each in configs if each.encoder is not None and "encoder" in each.head.uses()]
+    imported = max((encoder_class(encoder).imports_memory(encoder) for encoder in encoders), default=0)
+    if "optim" not in config.head.uses():
+        return LIBRARIES + imported
+    return (_BESIDE_AN_ENCODER if encoders else _TRAINING_LIBRARIES) + imported
 
 
 def available_memory(device: torch.device) -> int:

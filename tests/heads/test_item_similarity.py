@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llmrec_cli.heads import item_similarity as module
+from llmrec_cli.heads.shared.item_kernel import UnitFeatures
 from llmrec_cli.settings.head import ItemSimilaritySettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import fit, queries, training
@@ -24,6 +26,20 @@ def test_scores_are_sums_of_cosines_to_the_power():
     np.testing.assert_allclose(scores, [[1, 0.5, 0.5, 0], [1, 1, 1, 0], [0, 0, 0, 0]], atol=1e-6)
     linear = head_of(exponent=1.0).score(queries(np.array([[0, 1, 1, 0]])))
     np.testing.assert_allclose(linear, [[2 * half, 1, 1, 0]], atol=1e-6)
+
+
+def test_cosines_are_computed_for_a_block_of_items_at_a_time(monkeypatch):
+    head, query, widths = head_of(), queries(np.array([[1, 0, 0, 0], [0, 1, 1, 0]])), []
+    whole, plain = head.score(query), UnitFeatures.cosine
+
+    def cosine(self, others, device):
+        widths.append(len(others.dense_ND))
+        return plain(self, others, device)
+
+    monkeypatch.setattr(module, "_BLOCK_ITEMS", 3)
+    monkeypatch.setattr(UnitFeatures, "cosine", cosine)
+    np.testing.assert_array_equal(head.score(query), whole)
+    assert widths == [3, 1]
 
 
 def test_the_last_item_of_a_history_counts_most():

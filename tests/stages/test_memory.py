@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from llmrec_cli.config import compose
+from llmrec_cli.encoders.sources import IMPORTED_BYTES
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import memory
 from llmrec_cli.heads.artifact import model_folder
@@ -147,10 +148,25 @@ def test_memory_freed_before_a_fit_is_returned_so_that_the_fits_growth_is_measur
     assert order == ["given back", "fitted"]
 
 
+def libraries_memory(*settings):
+    return memory.libraries_memory(compose("finetune", settings).config)
+
+
 def test_libraries_of_training_are_counted_once_beside_an_encoder():
-    plain, trained, both = (memory.libraries_memory(uses) for uses in (set(), {"optim"}, {"optim", "encoder"}))
-    assert plain < both < trained
-    assert memory.libraries_memory({"encoder"}) == plain
+    plain, trained, both = map(libraries_memory, ("head=popularity", "head=mf", "head=two_tower"))
+    assert plain < trained
+    assert both - IMPORTED_BYTES < trained
+
+
+def test_modules_that_a_text_encoder_imports_are_counted_once_for_all_members():
+    text = ["head=ease", "head.features.text=1"]
+    frozen = libraries_memory(*text)
+    assert frozen == libraries_memory("head=ease") + IMPORTED_BYTES
+    assert libraries_memory(*text, "encoder=static") == frozen
+    assert libraries_memory(*text, "encoder=concat") == frozen
+    assert libraries_memory(*text, "encoder=lsa") == libraries_memory("head=ease")
+    members = ["head.members.tower.head=two_tower", "head.members.near.head=item_similarity"]
+    assert libraries_memory("head=fusion", *members) == libraries_memory("head=two_tower")
 
 
 @pytest.mark.slow

@@ -106,7 +106,12 @@ def choice_memory(settings: ContentSettings, data: TrainingData) -> int:
     if num_trained <= MOST_EXACT:
         ridge = 4 * (4 * num_trained**2 + 2 * num_trained * cold)
     else:
-        ridge = 4 * LANDMARKS * (3 * num_trained + 3 * cold + 3 * LANDMARKS) + 4 * 2 * _NUM_SAMPLES * num_trained
+        # Of each gamma: both projected targets, the Gram matrix and the cold items' features. Beside them the cosines,
+        # and while F is computed also the kernels, the last F and the new one.
+        gammas = len(GRID["gamma"]) if settings.gamma is None else 1
+        ridge = 4 * LANDMARKS * (gammas * (2 * queries + LANDMARKS + cold) + 4 * num_trained + 2 * cold + 2 * LANDMARKS)
+        # Only the denoised histories are left of the profiles.
+        ridge -= 4 * queries * 2 * num_trained
     near = 12 * min(settings.k, num_trained) * (num_trained + cold) + 8 * BLOCK_ITEMS * num_trained
     return denoising + profiles + max(ridge, near)
 

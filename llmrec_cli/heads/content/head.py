@@ -73,7 +73,6 @@ class Content(Head):
         """Return the bytes of the features and of the larger step, choosing settings or solving."""
         num_items, num_trained = len(data.items), int((data.interactions.item_counts > 0).sum())
         users, entries = len(data.users), len(data.interactions)
-        features = features_memory(self.settings.features, self.config, data)
         denoising = 0
         if self.settings.denoise != 0:
             denoising = max(Denoiser.estimate_memory(users, num_trained, entries)[0], 0)
@@ -82,7 +81,7 @@ class Content(Head):
         near = 12 * min(self.settings.k, num_trained) * num_items if self.settings.blend != 0 else 0
         solving = 4 * num_trained**2 + denoising + 4 * num_trained * num_items + block + near
         choosing = choice_memory(self.settings, data) if self._has_nulls() else 0
-        return features + max(solving, choosing)
+        return features_memory(self.settings.features, self.config, data, max(solving, choosing))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose values for the settings that are null, then solve for the weights of all items."""

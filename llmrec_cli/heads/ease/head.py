@@ -80,7 +80,7 @@ class Ease(Head):
                 if self._primal(num_items, num_rows + num_dense) else
                 Dual.estimate_memory(np.diff(sparse_RN.indptr), num_items, num_dense))
         # The encoder stays open during the solve.
-        return features_memory(weights, self.config, data) + form
+        return features_memory(weights, self.config, data, form)
 
     def estimate_seconds(self, data: TrainingData, device: torch.device) -> float:
         """Return the time of the solve, from the measured speed of matrix products; 0 for small data."""

@@ -117,7 +117,21 @@ class Fusion(Head):
         encoders = [member.config.encoder for member in self.members.values() if "encoder" in member.config.head.uses()]
         buffers = [encoder_class(encoder).buffer_memory(encoder) for encoder in encoders if encoder is not None]
         members = sum(member.estimate_memory(data) for member in self.members.values()) - sum(buffers)
-        return members + max([self._memory_of_learning(data), *buffers])
+        return members - self._memory_of_unopened(data) + max([self._memory_of_learning(data), *buffers])
+
+    def _memory_of_unopened(self, data: TrainingData) -> int:
+        """Return the bytes of frozen encoders whose vectors an earlier member has left in `Context.memo`."""
+        opened, unopened = set(), 0
+        for config in (member.config for member in self.members.values()):
+            encoder, uses = config.encoder, config.head.uses()
+            is_trained = "peft" in uses and config.peft is not None and config.peft.trains_layers
+            if encoder is None or "encoder" not in uses or is_trained or encoder_class(encoder).learns:
+                continue
+            if str(encoder) in opened:
+                option = encoder_class(encoder)
+                unopened += option.estimate_memory(encoder, data.items.texts) - option.buffer_memory(encoder)
+            opened.add(str(encoder))
+        return unopened
 
     def _memory_of_learning(self, data: TrainingData) -> int:
         """Return the bytes of a block of all members' scores and of the stored candidates."""

@@ -108,12 +108,13 @@ class TrainedGroupHead(Head):
         step = int(4 * (_SCORE_COPIES * (of_groups + of_users) * candidates
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
         validation = validation_memory(len(groups), len(data.items), len(data.interactions))
-        return self._memory_of_texts(data, groups.entities.texts) + 4 * 5 * size * rows + max(step, validation)
+        return self._memory_with_texts(data, groups.entities.texts, 4 * 5 * size * rows + max(step, validation))
 
-    def _memory_of_texts(self, data: TrainingData, group_texts: np.ndarray) -> int:
-        """Return the bytes of the item texts, item features and group texts in use."""
+    def _memory_with_texts(self, data: TrainingData, group_texts: np.ndarray, training: int) -> int:
+        """Return the bytes of training, and of the item texts, item features and group texts in use."""
         settings, config = self.settings, self.config
-        return ((encoder_memory(config, data.items.texts, settings.encoded_items) if settings.text else 0)
+        return ((encoder_memory(config, data.items.texts, settings.encoded_items, later=training) if settings.text
+                 else training)
                 + (encoder_memory(config, group_texts, 0, FrozenSettings()) if settings.group_text else 0)
                 + (features_memory(settings.features, config, data) if settings.features.used else 0))
 

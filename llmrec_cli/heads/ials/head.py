@@ -77,8 +77,8 @@ class Ials(Head):
         # torch's sparse products also build the row index and the gathered factors of a batch.
         training = max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
         features = getattr(self.settings, "features", None)
-        return training if features is None or not features.used else training + features_memory(
-            features, self.config, data) + 3 * factors
+        return training if features is None or not features.used else features_memory(
+            features, self.config, data, training + 3 * factors)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""

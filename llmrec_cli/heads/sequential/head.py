@@ -74,12 +74,12 @@ class Sequential(Head):
         parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
         batch = min(max(self.config.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
         # Each layer keeps about 16 vectors per place for its gradients.
-        texts = 0
-        if self.supports_text_queries:
-            texts = encoder_memory(self.config, data.items.texts, settings.encoded_items)
         step = 4 * (batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
-        return texts + 4 * 5 * parameters + max(step, validation)
+        training = 4 * 5 * parameters + max(step, validation)
+        if not self.supports_text_queries:
+            return training
+        return encoder_memory(self.config, data.items.texts, settings.encoded_items, later=training)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train item vectors, transformer and encoder together."""

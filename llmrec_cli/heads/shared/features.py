@@ -242,8 +242,8 @@ def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((values, matrix_NF.indices, matrix_NF.indptr), shape=matrix_NF.shape)
 
 
-def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: TrainingData) -> int:
-    """Return the peak bytes of computing the features, including the training of texts."""
+def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: TrainingData, later: int = 0) -> int:
+    """Return the peak bytes of the features, including the training of texts, and of the `later` bytes of the head."""
     num_items, base, peak = len(data.items), 0, 0
     texts = list(data.items.texts)
 
@@ -251,10 +251,12 @@ def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: 
         if weights.tuned:
             from llmrec_cli.heads.shared.item_tuning import tuning_memory
 
-            base += encoder_memory(config, texts, config.optim.batch_size)
+            base += encoder_memory(config, texts, config.optim.batch_size, later=later)
             peak = tuning_memory(data, config)
         else:
-            base += encoder_memory(config, texts, 0, FrozenSettings())
+            base += encoder_memory(config, texts, 0, FrozenSettings(), later)
+    else:
+        base += later
     if weights.documents > 0 and config.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
         base += 2 * 4 * num_items * config.encoder.vector_size()

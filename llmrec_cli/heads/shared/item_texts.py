@@ -27,6 +27,7 @@ from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.optim import OptimSettings
 from llmrec_cli.settings.peft import PeftSettings
+from llmrec_cli.training.allocator import return_freed_memory
 from llmrec_cli.training.optim import layer_rates
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -88,6 +89,8 @@ class ItemTexts(nn.Module):
         else:
             new.raw_table = new._frozen(texts, fit_rows, memo, cache)
         new._start(fit_rows)
+        # The buffers of encoding are no longer needed. The heap would keep them beside the arrays of the fit.
+        return_freed_memory()
         return new.eval()
 
     def _start(self, fit_rows: np.ndarray) -> None:

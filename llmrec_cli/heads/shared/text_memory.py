@@ -17,9 +17,10 @@ _BYTES_OF_A_TOKEN = 3
 """Bytes per token: 2.6 to 3.4 in English words, names and numbers, 3 per Chinese character."""
 _SPECIAL_TOKENS = 2
 """Tokens at the start and the end of a text."""
-VECTOR_COPIES = 6
-"""Copies of all text vectors in memory: raw, for this fit and for the next one, and while they are centred and
-normalised."""
+VECTOR_COPIES = 2
+"""Copies of all text vectors in memory at the end of encoding: of the distinct texts, and of each item."""
+_LATER_COPIES = 4
+"""Further copies: for the next fit, and while the vectors are centred and normalised."""
 _LOWER_NUMBERS = 12
 """Values per token of a layer without gradients, in units of the hidden size: its inputs and outputs, and the
 feed-forward part of four times the width."""
@@ -30,25 +31,29 @@ _ATTACK_FACTOR = 1.4
 
 
 def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int | None,
-                   peft: PeftSettings | None = None) -> int:
-    """Return the bytes of `ItemTexts` and of a training step that encodes `num_encoded` texts (None for all).
+                   peft: PeftSettings | None = None, later: int = 0) -> int:
+    """Return the bytes of `ItemTexts`, of a training step that encodes `num_encoded` texts (None for all), and `later`.
 
+    `later` are the bytes that the head takes after the texts are encoded, when the buffers of encoding are free again.
     `peft` replaces the config's. The estimate is for an empty vector cache; if the cache has all texts, a frozen
     encoder takes less, since it encodes nothing.
     """
     encoder, peft, texts = config.encoder, peft or config.peft, [str(text) for text in texts]
     if encoder is None:
-        return 0
-    base = (encoder_class(encoder).estimate_memory(encoder, texts)
-            + VECTOR_COPIES * 4 * len(texts) * encoder.vector_size())
+        return later
+    vectors = 4 * len(texts) * encoder.vector_size()
+    base = encoder_class(encoder).estimate_memory(encoder, texts) + VECTOR_COPIES * vectors
+    later += _LATER_COPIES * vectors
+    buffers = encoder_class(encoder).buffer_memory(encoder)
     if peft is None or not peft.trains_layers or not encoder.has_layers:
-        return base
+        return base + max(0, later - buffers)
     lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
     most = len(lengths) if num_encoded is None else num_encoded
     step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
     step = step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
                        max(step_lengths, default=0))
-    return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft) + step)
+    return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft)
+               + max(0, step + later - buffers))
 
 
 def pairs_memory(config: ModelConfig, num_pairs: int) -> int:

@@ -25,7 +25,8 @@ from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolve_history
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers
-from llmrec_cli.scoring.memory import validation_memory
+from llmrec_cli.scoring.memory import scoring_memory, validation_memory
+from llmrec_cli.scoring.scorer import VALIDATION_BLOCK
 from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
@@ -89,12 +90,13 @@ class TwoTower(Head):
         # With recency each target has its own history; otherwise a step reads each user's history once.
         entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
                    int(np.sort(lengths_U)[-batch:].sum()))
-        texts = encoder_memory(self.config, data.items.texts, self.settings.encoded_items)
-        if self.settings.profile:
-            texts += encoder_memory(self.config, data.users.texts, 0, FrozenSettings())
+        profiles = encoder_memory(self.config, data.users.texts, 0, FrozenSettings()) if self.settings.profile else 0
         scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
-        validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
-        return texts + ids + max(scores + _ENTRY_BYTES * entries, validation)
+        # Logits are computed in three arrays, one more than every validation counts: products, scaled, with biases.
+        validation = (validation_memory(len(data.users), len(data.items), len(data.interactions))
+                      + scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK) // 2)
+        training = ids + max(scores + _ENTRY_BYTES * entries, validation)
+        return profiles + encoder_memory(self.config, data.items.texts, self.settings.encoded_items, later=training)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together."""

@@ -296,3 +296,16 @@ def test_a_kernel_computed_in_place_is_the_same():
     apart = kernel(cosine, 0.7)
     assert torch.equal(kernel(cosine, 0.7, in_place=True), apart)
     assert torch.equal(cosine, apart)
+
+
+def test_memory_of_the_choice_counts_what_is_kept_of_each_gamma():
+    num_items, num_users, landmarks = 2 * content_choice.MOST_EXACT, 50, content_choice.LANDMARKS
+
+    data = training(np.arange(num_items)[None] % num_users == np.arange(num_users)[:, None])
+
+    def stated(gamma):
+        return content_choice.choice_memory(content(gamma=gamma, l2=None), data)
+
+    # Projections of denoised and plain histories, a Gram matrix, and the features of the hidden fifth of the items.
+    kept = 4 * landmarks * (2 * num_users + landmarks + num_items // 5)
+    assert stated(None) - stated(1.0) == (len(content_choice.GRID["gamma"]) - 1) * kept

@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import build
@@ -42,6 +43,7 @@ from llmrec_cli.settings.head import (
     UserKnnSettings,
 )
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.peft import FrozenSettings, LoraSettings
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
@@ -604,12 +606,18 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
     assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
 
 
-def test_members_that_encode_texts_share_the_memory_of_encoding(shop):
+@pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(num_layers=1)], ids=["frozen", "lora"])
+def test_members_that_encode_texts_share_the_memory_of_encoding(shop, peft):
     data = shop.data.training("train")
     members = {"tower": TwoTowerSettings(), "other": TwoTowerSettings(embedding_size=8)}
-    alone = sum(build(shop.config(settings)).estimate_memory(data) for settings in members.values())
+    configs = {name: shop.config(settings, peft=peft) for name, settings in members.items()}
+    alone = sum(build(config).estimate_memory(data) for config in configs.values())
+    encoder = configs["tower"].encoder
+    # A frozen encoder is opened once, and each trained one for itself.
+    opened_again = encoder_class(encoder).shape(encoder).weights if peft.kind == "frozen" else 0
+    both = build(replace(fusion(shop, **members), head=FusionSettings(members=configs)))
     # The scores fit into the buffers that are free by then.
-    assert build(fusion(shop, **members)).estimate_memory(data) == alone - ENCODING_BYTES
+    assert both.estimate_memory(data) == alone - ENCODING_BYTES - opened_again
 
 
 def test_members_whose_encoders_have_no_buffers_share_none(shop):

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
+from llmrec_cli.encoders import sources
 from llmrec_cli.encoders.sources import ENCODING_BYTES, MINILM_SHAPE
 from llmrec_cli.heads.base import build
+from llmrec_cli.heads.shared import item_texts
+from llmrec_cli.heads.shared.features import features_memory
 from llmrec_cli.heads.shared.item_tuning import _together
 from llmrec_cli.heads.shared.text_memory import (
     HELD_WHILE_RUN_AGAIN,
@@ -18,8 +22,9 @@ from llmrec_cli.heads.shared.text_memory import (
     step_memory,
     trained_memory,
 )
+from llmrec_cli.scoring.memory import history_memory
 from llmrec_cli.settings.adversarial import FgmSettings
-from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings, TfIdfSettings
 from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
@@ -54,9 +59,36 @@ def test_memory_of_a_frozen_encoder_is_its_files_and_vectors():
     assert encoder_memory(CONFIG, TEXTS, 10, FrozenSettings()) == estimate
 
 
+@pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings()], ids=["frozen", "lora"])
+def test_what_a_head_takes_after_encoding_reuses_the_buffers_of_encoding(peft):
+    def stated(later):
+        return encoder_memory(with_peft(peft), TEXTS, 1, later=later)
+
+    assert stated(ENCODING_BYTES // 2) == stated(0)
+    assert stated(ENCODING_BYTES + 2000) - stated(ENCODING_BYTES + 1000) == 1000
+    assert encoder_memory(replace(CONFIG, encoder=None), TEXTS, 1, later=1000) == 1000
+
+
+def test_without_text_features_nothing_is_reused(shop):
+    def stated(text, later):
+        return features_memory(FeatureWeightsSettings(text=text), CONFIG, shop.data.training("train"), later)
+
+    assert stated(0, 1000) - stated(0, 0) == 1000
+    assert stated(1, 1000) == stated(1, 0)
+
+
+def test_buffers_of_encoding_are_returned_before_the_head_goes_on(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(item_texts, "return_freed_memory", lambda: trimmed.append(True))
+    item_texts.ItemTexts.encode(TfIdfSettings(), FrozenSettings(), np.array(TEXTS, object), torch.device("cpu"), 0, {})
+    assert trimmed
+
+
 def test_trained_layers_add_memory_for_hidden_states_of_distinct_texts():
     def beside(texts):
-        return encoder_memory(CONFIG, texts, 1) - encoder_memory(with_peft(FrozenSettings()), texts, 1)
+        # With later arrays that take the buffers of encoding.
+        return (encoder_memory(CONFIG, texts, 1, later=ENCODING_BYTES)
+                - encoder_memory(with_peft(FrozenSettings()), texts, 1, later=ENCODING_BYTES))
 
     lengths = [num_tokens(MiniLMSettings(), text) for text in TEXTS]
     step = step_memory(CONFIG, LoraSettings(), 1, np.mean(lengths), max(lengths))
@@ -152,7 +184,22 @@ def test_memory_estimates_of_heads_with_texts_include_the_encoder(shop, head):
     assert estimate > ENCODING_BYTES
 
 
-def test_memory_of_tuned_texts_includes_a_step(shop):
+def test_memory_of_two_towers_includes_three_arrays_of_logits(shop, monkeypatch):
+    monkeypatch.setattr(sources, "ENCODING_BYTES", 0)
+    data = shop.data.training("train")
+    # One interaction in a step, so that validation is larger.
+    config = shop.config(TwoTowerSettings(), peft=FrozenSettings(), optim=AdamWSettings(batch_size=1))
+    ids = 4 * 4 * TwoTowerSettings().embedding_size * (len(data.users) + len(data.items))
+    beside_texts = (build(config).estimate_memory(data)
+                    - encoder_memory(config, data.items.texts, 0))
+    block = 4 * len(data.users) * len(data.items)
+    assert beside_texts == ids + 3 * block + history_memory(len(data.interactions))
+
+
+def test_memory_of_tuned_texts_includes_a_step(shop, monkeypatch):
+    # The buffers of encoding hold the step of a tiny shop.
+    monkeypatch.setattr(sources, "ENCODING_BYTES", 0)
+
     def stated(peft):
         head = ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0, tuned=True))
         built = build(shop.config(head, peft=peft, loss=DistillationSettings()))
