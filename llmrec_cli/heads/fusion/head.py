@@ -129,7 +129,7 @@ class Fusion(Head):
                 continue
             if str(encoder) in opened:
                 option = encoder_class(encoder)
-                unopened += option.estimate_memory(encoder, data.items.texts) - option.buffer_memory(encoder)
+                unopened += option.estimate_memory(encoder, list(data.items.texts)) - option.buffer_memory(encoder)
             opened.add(str(encoder))
         return unopened
 
