@@ -4,7 +4,8 @@ Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by 10-fold cro
 nine tenths of the queries and judged on the last tenth, in turn, and the folds' weights are averaged. The best member
 alone is always a candidate, as in the discrete super learner (van der Laan, Polley and Hubbard 2007). Each fold
 compares the sum with the member that is best on its own nine tenths, so neither side was chosen on the judged queries.
-The best member stays unless the gain on the held-out folds is larger than its standard error (`scoring.acceptance`).
+The best member stays unless the gain on the held-out folds is larger than its standard error (`scoring.acceptance`); a
+step without any gain on the first folds is given up.
 Differs from these: the objective is the ranking metric itself, by coordinate ascent, since squared error says little
 about lists.
 
@@ -52,6 +53,8 @@ _STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 _ROUNDS = 3
 """Most rounds over the members."""
 NUM_FOLDS = 10
+_FIRST_FOLDS = 3
+"""Folds after which a step without any gain is given up."""
 ENOUGH = 400
 """Minimum for separate weights: queries with a long history, queries with a short one, and for cold items their
 held-out interactions."""
@@ -124,7 +127,7 @@ class Step:
     Attributes
     ----------
     name : `members`, `long histories` or `cold items`
-    held_out : gain on the held-out folds, over the weights before this step
+    held_out : gain on the held-out folds, over the weights before this step; of the first folds if it was given up
     is_kept : True if the weights of this step are used
     """
 
@@ -199,19 +202,23 @@ class _Search:
 
     def attempt(self, name: str, learner: Learner) -> None:
         """Replace the weights by the learner's, if the held-out folds show that they are better."""
-        fold_weights = [learner(weights, rows) for weights, rows in zip(self.fold_weights, self.others, strict=True)]
-        held_out = accepted(self._held_out(fold_weights) - self._held_out(self.fold_weights))
-        mean = _mean(fold_weights)
+        fold_weights: list[Weights] = []
+        for weights, rows in zip(self.fold_weights, self.others, strict=True):
+            fold_weights.append(learner(weights, rows))
+            if len(fold_weights) == _FIRST_FOLDS and self._gains(fold_weights).mean() <= 0:
+                break
+        held_out, mean = accepted(self._gains(fold_weights)), _mean(fold_weights)
         # The folds do not judge the averaged weights, so these must also be no worse on all queries.
-        is_kept = held_out.is_accepted and self._value(mean) >= self._value(self.weights)
+        is_kept = (len(fold_weights) == len(self.folds) and held_out.is_accepted
+                   and self._value(mean) >= self._value(self.weights))
         self.steps.append(Step(name, held_out, is_kept))
         if is_kept:
             self.weights, self.fold_weights = mean, fold_weights
 
-    def _held_out(self, of_folds: list[Weights]) -> np.ndarray:
-        """Return each query's metric with the weights learned without its fold."""
-        return np.concatenate([weights.values(self.metric)[fold]
-                               for weights, fold in zip(of_folds, self.folds, strict=True)])
+    def _gains(self, of_folds: list[Weights]) -> np.ndarray:
+        """Return the gains of the queries in the first folds, with weights learned without the query's fold."""
+        return np.concatenate([(new.values(self.metric) - old.values(self.metric))[fold]
+                               for new, old, fold in zip(of_folds, self.fold_weights, self.folds, strict=False)])
 
     def _value(self, weights: Weights) -> float:
         return float(weights.values(self.metric)[self.rows].mean())
