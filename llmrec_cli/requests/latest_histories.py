@@ -191,6 +191,9 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
     new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value,
                                 file_rules_of(recommender.manifest))
     name = f"interactions={cfg.interactions}"
+    if new.num_ignored:
+        histories.notes.append(f"{name}: {new.num_ignored:,} rows ignored: their event has weight 0 in "
+                               f"dataset.event_weights")
     item = items.find(new.item_ids)
     is_unknown = np.flatnonzero(item < 0)
     if len(is_unknown):

@@ -13,7 +13,7 @@ from llmrec_cli.ingest.engine import collect, drop_tables, materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.interactions.order import ORDER, row_hash
 from llmrec_cli.ingest.interactions.temporal import parse_time
-from llmrec_cli.ingest.readers.checks import RawRows, identifier
+from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, identifier
 from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.settings.dataset import DatasetSettings
 
@@ -140,7 +140,8 @@ def merge_duplicates(coded: CodedRows, policy: str, pair: Sequence[str] = PAIR) 
 def refuse_duplicates(raw: RawRows, staged: StagedFiles) -> None:
     """Raise DataError for the second row of a pair, in the order of files and lines."""
     pair = [*raw.keys, "part"]
-    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys}) for part in raw.parts]
+    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys})
+             for part in (divide_by_weight(part, raw)[0] for part in raw.parts)]
     rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
     codes = [(rows.file == n, source.split) for n, source in enumerate(staged.sources)]
     rows = rows.mutate(part=ibis.cases(*codes))

@@ -26,7 +26,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError, DataError, GateRefused
 from llmrec_cli.ingest.engine import collect, read_staged, size
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import TABLES, left_out_schema
-from llmrec_cli.ingest.readers.checks import RawRows, identifier, time_of
+from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, identifier, time_of
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
@@ -265,7 +265,7 @@ def refuse_overlap(raw: RawRows, force: bool, account: Account) -> None:
     there = before[0].union(*before[1:]) if before[1:] else before[0]
     there = there.group_by(*raw.keys).agg(before=there.before.max())
     parts = [part.select("file", "line", at=time_of(part, raw), **{key: identifier(part[key]) for key in raw.keys})
-             for part in raw.parts]
+             for part in (divide_by_weight(part, raw)[0] for part in raw.parts)]
     rows = parts[0].union(*parts[1:]) if parts[1:] else parts[0]
     joined = rows.inner_join(there, list(raw.keys))
     seen: Table = joined.filter(joined["at"] <= joined.before)

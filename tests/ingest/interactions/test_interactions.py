@@ -112,6 +112,21 @@ def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
 
 
+def test_rows_of_an_event_with_weight_0_are_dropped_and_counted_even_without_an_item_or_value(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event,value,timestamp\nu,a,play,1,1\nu,,open,1,2\nu,,open,,\nu,b,open,1,3\n,,open,x,4\n"
+    prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, duplicates="error")
+    assert prepared.in_split("train") == {("u", "a")}
+    assert (prepared.counts["read"], prepared.counts["ignored_events"], prepared.counts["rejected"]) == (5, 4, 0)
+    assert [(r["item_id"], r["reason"]) for r in prepared.rows("filtered")] == [("b", "event_without_weight")]
+
+
+def test_rows_of_other_events_are_still_rejected_without_an_item(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event\nu,a,play\nu,,play\nu,,open\nu,c,\n"
+    prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, max_reject_share=0.5)
+    assert [(r["line"], r["column"]) for r in prepared.rows("rejects")] == [(3, "item_id"), (5, "event")]
+    assert (prepared.counts["ignored_events"], prepared.counts["duplicates"]) == (1, 0)
+
+
 @pytest.mark.slow
 def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_path: Path) -> None:
     rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]
