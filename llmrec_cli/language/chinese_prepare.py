@@ -97,6 +97,10 @@ PREPARE = {
         "其时段内没有交互；请把 split.{part}_from 设得更早",
     "no item is linked to an entity, so the knowledge has no effect; {advice}":
         "没有物品链接到实体，因此知识不起作用；{advice}",
+    "no row has the event '{event}' of dataset.event_weights; the nearest in the files is '{nearest}'":
+        "没有任何一行含有 dataset.event_weights 的事件“{event}”；文件中最接近的是“{nearest}”",
+    "no row has the event '{event}' of dataset.event_weights; there are {events}":
+        "没有任何一行含有 dataset.event_weights 的事件“{event}”；文件中有 {events}",
     "no test metric can be computed": "无法计算测试指标",
     "none of the {total:,} {what} is in {where}": "{total:,} 个{what}都不在“{where}”中",
     "only 1 of the {total:,} {what} is in {where}": "{total:,} 个{what}中只有 1 个在“{where}”中",

@@ -18,6 +18,7 @@ from llmrec_cli.ingest.interactions.filters import (
     counts_of,
     k_core,
     merge_duplicates,
+    note_absent_events,
     policy_of,
     refuse_duplicates,
     select,
@@ -175,7 +176,7 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
                        "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
     account.counts["ignored_events"] += num_ignored
-    account.notes += notes_of(selected, policy, settings, account.counts)
+    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
     return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)

@@ -127,6 +127,15 @@ def test_rows_of_other_events_are_still_rejected_without_an_item(tmp_path: Path)
     assert (prepared.counts["ignored_events"], prepared.counts["duplicates"]) == (1, 0)
 
 
+def test_an_event_of_the_weights_that_no_row_has_is_noted_with_the_nearest_that_occurs(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event\nu,a,like\nu,b,play\n"
+    weights = {"play": 1.0, "like": 2.0, "likes": 2.0, "BUY": 5.0}
+    assert [note for note in prepare_text(tmp_path, rows, event_weights=weights).manifest["notes"]
+            if "event_weights" in note] == [
+        "no row has the event 'likes' of dataset.event_weights; the nearest in the files is 'like'",
+        "no row has the event 'BUY' of dataset.event_weights; there are 'like', 'play'"]
+
+
 @pytest.mark.slow
 def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_path: Path) -> None:
     rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]
