@@ -297,6 +297,24 @@ def test_appended_events_of_weight_0_need_no_item_and_do_not_count_as_repeated(t
     assert (prepared.counts["ignored_events"], prepared.counts["rejected"]) == (3, 0)
 
 
+def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Path) -> None:
+    files = [str(write(tmp_path, rows_of(20, n), f"{n}.csv")) for n in range(4)]
+
+    def notes(interactions: list[str], mode: str = "new") -> list[str]:
+        prepared = prepare_with(tmp_path, FilesSettings(name="x", interactions=interactions), NoSplitSettings(),
+                                mode=mode)
+        return [note for note in prepared.manifest["notes"] if "replaced" in note]
+
+    assert notes(files[:1]) == notes(files[1:2], "append") == notes(files[2:3], "append") == []
+    assert notes([files[2], files[3]]) == [
+        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new ones "
+        f"({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds new "
+        f"files to the data"]
+    Path(files[2]).rename(tmp_path / "moved.csv")
+    write(tmp_path, rows_of(20, 9), "3.csv")  # The same path with new rows, as of an export that is repeated.
+    assert notes([str(tmp_path / "moved.csv"), files[3]]) == []
+
+
 @pytest.mark.slow
 def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     def items(*rows: tuple[str, str]) -> str:

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.requests.files import read_rows
+from llmrec_cli.settings.dataset import FilesSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 CLICKS = [{"who": "u", "what": {"id": "a", "seconds": 3}}, {"who": "u", "what": {"id": "b"}}]
