@@ -365,6 +365,9 @@ PREPARE = {
     "{num:,} {kinds} ({share:.0%} of the {kinds} with a text) have the same text as another {kind}":
         "{num:,} 个{kinds}（占有文本的{kinds}的 {share:.0%}）与另一{kind}的文本相同",
     "{num:,} {kinds} have no interactions left{examples}": "{num:,} 个{kinds}没有剩余的交互{examples}",
+    "{num:,} {kinds} of the files of interactions are not in the data, since each of their rows was rejected or "
+    "filtered{examples}":
+        "交互文件中的 {num:,} 个{kinds}不在数据中，因为其每一行都被拒绝或过滤{examples}",
     "{num:,} {kinds} of the interactions are not in {setting}; they stay in the data, without text{examples}":
         "交互中的 {num:,} 个{kinds}不在 {setting} 中；它们保留在数据中，没有文本{examples}",
     "{num} {kind} ids may stand for unknown {kinds}, each counted as one {kind} ({size:,} interactions in all): "

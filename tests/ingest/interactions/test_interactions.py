@@ -6,7 +6,7 @@ import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.split import LeaveLastOutSettings
-from tests.ingest.preparing import HEADER, prepare_text
+from tests.ingest.preparing import HEADER, prepare_text, write
 from tests.some_slow import some_slow
 
 TWICE = HEADER + "u,a,5,300\nu,a,1,100\nu,a,2,300\nu,b,3,200\n"
@@ -134,6 +134,19 @@ def test_an_event_of_the_weights_that_no_row_has_is_noted_with_the_nearest_that_
             if "event_weights" in note] == [
         "no row has the event 'likes' of dataset.event_weights; the nearest in the files is 'like'",
         "no row has the event 'BUY' of dataset.event_weights; there are 'like', 'play'"]
+
+
+def test_users_and_items_of_which_no_row_is_left_are_counted_and_named(tmp_path: Path) -> None:
+    rows = HEADER + "u,a,1,1\nreturner,a,-1,1\nbad,a,x,1\nv,b,0,1\nv,a,1,1\nlisted,a,0,1\n"
+    users = write(tmp_path, "user_id,city\nlisted,Ulm\n", "users.csv")
+    prepared = prepare_text(tmp_path, rows, max_reject_share=0.5, users=str(users))
+    notes = prepared.manifest["notes"]
+    assert "2 users of the files of interactions are not in the data, since each of their rows was rejected or " \
+        "filtered ('bad', 'returner')" in notes
+    assert "1 users have no interactions left ('listed')" in notes
+    assert "1 items of the files of interactions are not in the data, since each of their rows was rejected or " \
+        "filtered ('b')" in notes
+    assert (prepared.counts["users"], prepared.counts["users_gone"], prepared.counts["items_gone"]) == (3, 2, 1)
 
 
 @pytest.mark.slow
