@@ -260,9 +260,9 @@ PREPARE = {
     "{num:,} interactions have the time {at} or earlier": "{num:,} 次交互的时间为 {at} 或更早",
     "{num:,} interactions have the time {at} or later": "{num:,} 次交互的时间为 {at} 或更晚",
     "{num:,} items ({share:.1%}) have no text": "{num:,} 个物品（{share:.1%}）没有文本",
-    "{num:,} items of the interactions are not in the item files; `recommend` leaves these delisted items out of its "
-    "lists, unless recommend.delisted=keep is set":
-        "交互中的 {num:,} 个物品不在物品文件中；`recommend` 的列表不含这些已下架的物品，除非设 "
+    "{num:,} items of the interactions are not in the item files; `recommend` leaves these items (removed, or not yet "
+    "listed) out of its lists, unless recommend.delisted=keep is set":
+        "交互中的 {num:,} 个物品不在物品文件中；`recommend` 的列表不含这些物品（已下架，或尚未上架），除非设 "
         "recommend.delisted=keep",
     "{num:,} links ignored: entity in no triple": "忽略 {num:,} 个链接：实体不在任何三元组中",
     "{num:,} links ignored: item not among the items": "忽略 {num:,} 个链接：物品不在物品之中",

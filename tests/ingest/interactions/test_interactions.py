@@ -136,6 +136,7 @@ def test_an_event_of_the_weights_that_no_row_has_is_noted_with_the_nearest_that_
         "no row has the event 'BUY' of dataset.event_weights; there are 'like', 'play'"]
 
 
+@pytest.mark.audited
 def test_users_and_items_of_which_no_row_is_left_are_counted_and_named(tmp_path: Path) -> None:
     rows = HEADER + "u,a,1,1\nreturner,a,-1,1\nbad,a,x,1\nv,b,0,1\nv,a,1,1\nlisted,a,0,1\n"
     users = write(tmp_path, "user_id,city\nlisted,Ulm\n", "users.csv")
