@@ -30,9 +30,9 @@ def build_tables(run: Preparation) -> Tables:
     divided, groups = divide(run, contents)
     tables = number_tables(run, contents, divided, groups)
     check_ids(run, contents, divided.rows, groups)
-    count_interactions(divided.rows, contents.interactions.unit, {"user": tables.users, "item": tables.items},
-    contents.described,
-          run.account)
+    clean = contents.interactions
+    count_interactions(divided.rows, clean.unit, {"user": tables.users, "item": tables.items}, contents.described,
+                       clean.coded, run.account)
     return write_tables(run, tables)
 
 

@@ -97,6 +97,10 @@ PREPARE = {
         "其时段内没有交互；请把 split.{part}_from 设得更早",
     "no item is linked to an entity, so the knowledge has no effect; {advice}":
         "没有物品链接到实体，因此知识不起作用；{advice}",
+    "no row has the event '{event}' of dataset.event_weights; the nearest in the files is '{nearest}'":
+        "没有任何一行含有 dataset.event_weights 的事件“{event}”；文件中最接近的是“{nearest}”",
+    "no row has the event '{event}' of dataset.event_weights; there are {events}":
+        "没有任何一行含有 dataset.event_weights 的事件“{event}”；文件中有 {events}",
     "no test metric can be computed": "无法计算测试指标",
     "none of the {total:,} {what} is in {where}": "{total:,} 个{what}都不在“{where}”中",
     "only 1 of the {total:,} {what} is in {where}": "{total:,} 个{what}中只有 1 个在“{where}”中",
@@ -190,6 +194,14 @@ PREPARE = {
         "2100 年；请把缺失的时间写成空字段，或不要导出这些行",
     "{file}: {num:,} rows repeat the header; rejected, listed in rejects.parquet":
         "{file}：{num:,} 行与表头重复；已拒绝，见 rejects.parquet",
+    "{folder} was replaced, and 1 file of interactions that it was made from is not among the new ones{named}, so its "
+    "rows are gone unless the new files have them too; mode=append adds new files to the data":
+        "{folder} 已被替换；它原来用到的 1 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些行已不"
+        "在数据中；mode=append 把新文件加入数据",
+    "{folder} was replaced, and {num:,} files of interactions that it was made from are not among the new ones{named}, "
+    "so their rows are gone unless the new files have them too; mode=append adds new files to the data":
+        "{folder} 已被替换；它原来用到的 {num:,} 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些"
+        "行已不在数据中；mode=append 把新文件加入数据",
     "{groups:,} groups ({standing:,} standing, with training interactions, and {occasional:,} occasional) with "
     "{members:,} memberships of {users:,} users":
         "{groups:,} 个群组（{standing:,} 个常设，有训练交互；{occasional:,} 个临时），共 {users:,} 个用户的 "
@@ -248,9 +260,9 @@ PREPARE = {
     "{num:,} interactions have the time {at} or earlier": "{num:,} 次交互的时间为 {at} 或更早",
     "{num:,} interactions have the time {at} or later": "{num:,} 次交互的时间为 {at} 或更晚",
     "{num:,} items ({share:.1%}) have no text": "{num:,} 个物品（{share:.1%}）没有文本",
-    "{num:,} items of the interactions are not in the item files; `recommend` leaves these delisted items out of its "
-    "lists, unless recommend.delisted=keep is set":
-        "交互中的 {num:,} 个物品不在物品文件中；`recommend` 的列表不含这些已下架的物品，除非设 "
+    "{num:,} items of the interactions are not in the item files; `recommend` leaves these items (removed, or not yet "
+    "listed) out of its lists, unless recommend.delisted=keep is set":
+        "交互中的 {num:,} 个物品不在物品文件中；`recommend` 的列表不含这些物品（已下架，或尚未上架），除非设 "
         "recommend.delisted=keep",
     "{num:,} links ignored: entity in no triple": "忽略 {num:,} 个链接：实体不在任何三元组中",
     "{num:,} links ignored: item not among the items": "忽略 {num:,} 个链接：物品不在物品之中",
@@ -353,6 +365,9 @@ PREPARE = {
     "{num:,} {kinds} ({share:.0%} of the {kinds} with a text) have the same text as another {kind}":
         "{num:,} 个{kinds}（占有文本的{kinds}的 {share:.0%}）与另一{kind}的文本相同",
     "{num:,} {kinds} have no interactions left{examples}": "{num:,} 个{kinds}没有剩余的交互{examples}",
+    "{num:,} {kinds} of the files of interactions are not in the data, since each of their rows was rejected or "
+    "filtered{examples}":
+        "交互文件中的 {num:,} 个{kinds}不在数据中，因为其每一行都被拒绝或过滤{examples}",
     "{num:,} {kinds} of the interactions are not in {setting}; they stay in the data, without text{examples}":
         "交互中的 {num:,} 个{kinds}不在 {setting} 中；它们保留在数据中，没有文本{examples}",
     "{num} {kind} ids may stand for unknown {kinds}, each counted as one {kind} ({size:,} interactions in all): "

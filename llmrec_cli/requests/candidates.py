@@ -217,8 +217,8 @@ def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, l
     if cfg.delisted == "drop" and not listed_N.all():
         allowed.allowed_N = listed_N
         gone = np.flatnonzero(~listed_N)
-        allowed.notes.append(f"delisted items left out: {format_count(len(gone), items.ids[gone])}; "
-                             f"recommend.delisted=keep keeps them")
+        allowed.notes.append(f"items left out, not in the item file (removed, or not yet listed): "
+                             f"{format_count(len(gone), items.ids[gone])}; recommend.delisted=keep keeps them")
         if not listed_N.any():
             raise DataError("recommend.delisted=drop: none of the model's items is in the catalogue that the data was "
                             "prepared with; check that both use the same item ids, or set recommend.delisted=keep")

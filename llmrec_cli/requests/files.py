@@ -4,7 +4,7 @@ The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmrec_cli.atomic_files import temporary_folder
@@ -36,6 +36,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.line)
+
+    def take(self, places: Sequence[int]) -> "Rows":
+        """Return the rows at these places."""
+        return replace(self, file=[self.file[n] for n in places], line=[self.line[n] for n in places],
+                       columns={name: [values[n] for n in places] for name, values in self.columns.items()})
 
     def where(self, row: int) -> str:
         """Return file and line of a row."""

@@ -57,6 +57,7 @@ class Histories:
     num_newer : users of the model with interactions that it was not fitted on
     num_newer_groups : groups of the model with such interactions, of the group or of a member
     notes : sentences about the sources that were used and the rows that were ignored
+    unknown_only : ids of users, new since the fit, that are not among `users`: the model knows none of their items
     """
 
     users: Catalogue
@@ -69,6 +70,7 @@ class Histories:
     notes: list[str]
     times: sp.csr_array | None = None
     num_newer_groups: int = 0
+    unknown_only: frozenset[str] = frozenset()
 
 
 def histories_of_fit(recommender: Recommender, users: Catalogue, num_items: int) -> Histories:
@@ -171,6 +173,7 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
                                f"again")
     place_U = histories.users.find(data.users.ids)
     fresh = np.flatnonzero((place_U < 0) & (np.bincount(interactions.user[~is_unknown], minlength=len(place_U)) > 0))
+    unknown_only = frozenset(data.users.ids[place_U < 0]) - frozenset(data.users.ids[fresh])
     users = histories.users.extended(_rows(data.users, fresh)) if len(fresh) else histories.users
     place_U[fresh] = len(histories.users) + np.arange(len(fresh))
     shape = (len(users), len(items))
@@ -185,7 +188,8 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
                      for column in (both.value, _times(both, data.has_moments)))
         groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, presence(own)),
                          times=None if groups.times is None else appended(groups.times, when))
-    return _append(replace(histories, users=users, groups=groups, label=LATEST), newer, times)
+    return _append(replace(histories, users=users, groups=groups, label=LATEST, unknown_only=unknown_only), newer,
+                   times)
 
 
 def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommender, items: Catalogue) -> Histories:
@@ -196,6 +200,9 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
     new = read_new_interactions(cfg.interactions, recommender.manifest.get("positives") or {}, recommender.usual_value,
                                 file_rules_of(recommender.manifest))
     name = f"interactions={cfg.interactions}"
+    if new.num_ignored:
+        histories.notes.append(f"{name}: {new.num_ignored:,} rows ignored: their event has weight 0 in "
+                               f"dataset.event_weights")
     item = items.find(new.item_ids)
     is_unknown = np.flatnonzero(item < 0)
     if len(is_unknown):
@@ -212,6 +219,7 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
         histories.notes.append(f"{name}: {num_weak:,} of {len(new.rows):,} rows not added to histories: their value "
                                f"is not positive feedback")
     rows = np.flatnonzero(item >= 0)
+    unknown_only = histories.unknown_only | frozenset(new.user_ids[is_unknown][new.are_positive(new.values[is_unknown])])
     _, user = np.unique(new.user_ids[rows], return_inverse=True)
     pair = user * len(items) + item[rows]
     places, values = merged_rows(pair, new.values[rows], new.duplicates)
@@ -227,7 +235,8 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
     place, shape = users.find(ids), (len(users), len(items))
     times = np.full(len(rows), UNTIMED) if new.timestamps is None else new.timestamps[rows]
     newer, when, row = (history_matrix(place, item[rows], column, shape) for column in (values, times, rows))
-    return _merge(replace(histories, users=users, label=LATEST), newer, when, row, new, name)
+    unknown_only = frozenset(user for user in unknown_only if user not in users.index)
+    return _merge(replace(histories, users=users, label=LATEST, unknown_only=unknown_only), newer, when, row, new, name)
 
 
 def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.csr_array, new: "NewInteractions",

@@ -32,7 +32,7 @@ _NUMBER = re.compile(NUMBER)
 
 @dataclass(frozen=True)
 class NewInteractions:
-    """All interactions of the file in order of time, including those without positive feedback.
+    """The interactions of the file in order of time, including those without positive feedback.
 
     Attributes
     ----------
@@ -42,6 +42,7 @@ class NewInteractions:
     rows, row : the rows of the file, and the row of each interaction, for errors
     duplicates : keep_last | keep_first | sum | max | error, rule for several interactions of a pair
     least : minimum value of a positive; None: any value above 0
+    num_ignored : number of rows of the file whose event has weight 0; they are in none of the arrays
     """
 
     user_ids: np.ndarray
@@ -52,6 +53,7 @@ class NewInteractions:
     row: np.ndarray
     duplicates: str
     least: float | None
+    num_ignored: int = 0
 
     def __len__(self) -> int:
         return len(self.row)
@@ -74,18 +76,23 @@ def read_new_interactions(path: str, positives: Mapping[str, Any], usual_value: 
     rows = read_rows(path, _KEY, _COLUMNS, rules=prepared)
     rows.refuse_unused(_KEY, (*_COLUMNS, *_OF_PREPARED, *prepared_columns(prepared)),
                        "it has user_id, item_id, value, timestamp and event; leave the column out")
-    ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     weights = positives.get("event_weights") or {}
+    num_read = len(rows)
+    if 0 in weights.values():
+        # First of all, as in `prepare`: an event without weight may have no item and no value.
+        rows = rows.take([row for row, event in enumerate(rows.texts("event")) if weights.get(event) != 0])
+    ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     # Data without a value column has 1 per row, or counts with dataset.duplicates=sum.
     counts = bool(weights) or positives.get("has_values") is False
     values = _values(rows, weights, 1.0 if counts else usual_value)
     # Rows without a value are positive; min_value applies to rows with a value.
     least = positives.get("min_value") if weights or "value" in rows.columns else None
-    times, are_moments = _times(rows, prepared) if "timestamp" in rows.columns else (None, False)
+    times, are_moments = _times(rows, prepared) if "timestamp" in rows.columns and len(rows) else (None, False)
     order = np.arange(len(rows)) if times is None else _in_order(times, ids)
     policy = resolved_policy(positives.get("duplicates") or "auto", weights)
     return NewInteractions(ids["user_id"][order], ids["item_id"][order], values[order],
-                           times[order] if times is not None and are_moments else None, rows, order, policy, least)
+                           times[order] if times is not None and are_moments else None, rows, order, policy, least,
+                           num_read - len(rows))
 
 
 def _values(rows: Rows, weights: Mapping[str, float], default: float) -> np.ndarray:

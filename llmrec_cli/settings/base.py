@@ -132,9 +132,15 @@ def option(group: str, default: str | None = None, optional: bool = False, impli
 
 def nearest(name: str, names: typing.Iterable[Any], context: str = "did you mean", cutoff: float = 0.5) -> str:
     """Return ` (did you mean 'x'?)` for the name closest to `name`, whatever its case, or an empty string."""
+    close = closest(name, names, cutoff)
+    return f" ({context} '{close}'?)" if close is not None else ""
+
+
+def closest(name: str, names: typing.Iterable[Any], cutoff: float = 0.5) -> str | None:
+    """Return the name closest to `name`, whatever its case; None if none is as similar as `cutoff`."""
     by_lower = {str(n).lower(): str(n) for n in reversed(list(names))}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return f" ({context} '{by_lower[close[0]]}'?)" if close else ""
+    return by_lower[close[0]] if close else None
 
 
 def defaults(cls: type[Settings]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class DatasetSettings(OptionSettings):
     feedback=explicit, else strength; always strength with duplicates=sum; event weights if event_weights is set."""
     event_weights: dict[str, float] = field(default_factory=dict)
     """Weight of each event in the column `event`, for example {view: 1, buy: 5}; the value is multiplied by it. A
-    weight of 0 drops these events. A row with an event that is not listed is rejected."""
+    weight of 0 drops these events, even rows without an item. A row with an event that is not listed is rejected."""
     min_value: float | None = None
     """Smallest value of an interaction, after duplicates are merged; interactions below are dropped. For example 4
     keeps ratings of 4 and 5. null keeps positive values only: values of 0 and below, such as returned goods and

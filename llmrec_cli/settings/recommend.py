@@ -84,8 +84,8 @@ class RecommendConfig(CacheSettings):
     """ignore | error: rule for ids in candidates, histories, members and interactions that the model does not know, and
     for ids in items= that it already knows. ignore: count them and use the rest. error: stop at the first."""
     delisted: str = "drop"
-    """drop | keep: rule for items that interactions name but the catalogue of the prepared data does not contain. drop
-    leaves them out of all lists."""
+    """drop | keep: rule for items that interactions name but the item files of the prepared data do not contain, since
+    they were removed or are not yet listed. drop leaves them out of all lists."""
     k: int = 10
     """Length of the lists, at least 1."""
     exclude_seen: bool = True

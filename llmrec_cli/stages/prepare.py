@@ -42,7 +42,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     # Imported only when needed: they take a second.
     from llmrec_cli.ingest.build import build_tables, complete
     from llmrec_cli.ingest.contents import prepared_from
-    from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
+    from llmrec_cli.ingest.output.append import all_hashes, new_files, note_lost_files, read_earlier, refuse_shrunk
     from llmrec_cli.ingest.output.file_rules import file_rules
     from llmrec_cli.ingest.output.manifest import with_files
     from llmrec_cli.ingest.output.row_accounting import Account, print_sentence, print_summary, refuse_warnings
@@ -68,6 +68,8 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
         if earlier is None and not cfg.force:
             refuse_shrunk(output, manifest)
         manifest |= {"inputs": inputs, "contents": all_hashes(sources, earlier)}
+        if earlier is None:
+            account.notes += note_lost_files(output, sources)
         manifest |= {"chain": earlier.chain()} if earlier else {}
         write_audit(folder, audit, manifest, cfg.language)
         manifest = with_files(manifest, folder)

@@ -71,7 +71,9 @@ class ListCounts:
     """Source -> number of lists, without empty ones."""
     num_queries: int = 0
     num_left_out: int = 0
-    """Users without interactions, which queries=all leaves out."""
+    """Users of the model without interactions, which queries=all leaves out."""
+    num_unknown_only: int = 0
+    """Users that are new since the fit and have no interaction with an item of the model; left out too."""
     num_lists: int = 0
     num_short: int = 0
     """Lists of fewer than k items, without empty ones."""
@@ -85,7 +87,7 @@ class ListCounts:
     @property
     def entries(self) -> dict[str, Any]:
         """The counts for the manifest."""
-        return {"queries": self.num_queries, "users_left_out": self.num_left_out,
+        return {"queries": self.num_queries, "users_left_out": self.num_left_out + self.num_unknown_only,
                 "empty_lists": self.num_queries - self.num_lists, "short_lists": self.num_short, "rows": self.num_rows,
                 "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown_items), "texts_not_understood": self.num_unread_texts,
@@ -114,6 +116,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         counts.num_left_out = len(histories.users) - len(queries)
+        counts.num_unknown_only = len(histories.unknown_only)
     run_dir.log("answering", queries=len(queries))
     printed_queries = queries if cfg.output.path else queries.rows(0, min(len(queries), _PRINTED_LISTS))
     answer_blocks = answer_all(cfg, extended, histories, allowed, printed_queries, counts)
@@ -314,6 +317,9 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
     if counts.num_left_out:
         print_notes(f"{counts.num_left_out:,} users left out by queries=all: no interactions; list them in a file of "
                     f"queries to give them the most popular items")
+    if counts.num_unknown_only:
+        print_notes(f"{counts.num_unknown_only:,} new users left out by queries=all: no interaction with an item of the "
+                    f"model; add the items with items=<file>, or train again")
     if counts.unknown_items:
         unknown = format_count(len(counts.unknown_items), list(counts.unknown_items))
         print_notes(f"history items ignored, unknown to the model: {unknown}")

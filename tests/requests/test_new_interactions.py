@@ -156,6 +156,18 @@ def test_implausible_times_of_new_interactions_are_refused(times: tuple[int, int
     assert message in str(refused.value)
 
 
+def test_rows_of_an_event_with_weight_0_are_ignored_and_counted_even_without_an_item() -> None:
+    header, settings = "user_id,item_id,event,timestamp", "dataset.event_weights={view: 1, open: 0}"
+    known = model(header, [("u", "a", "view", START), ("v", "b", "view", START)], settings,
+                  "dataset.duplicates=keep_last")
+    new = [("u", "", "open", ""), ("u", "a", "open", START + 9), ("v", "a", "view", START + 9)]
+    result = asked_with(known, write("today.csv", header, new))
+    assert set(by_id(known, result)) == {("u", "a"), ("v", "b"), ("v", "a")}
+    assert result.notes[0].startswith("interactions=today.csv: 2 rows ignored: their event has weight 0")
+    only = asked_with(known, write("today.csv", header, new[:1]))
+    assert set(by_id(known, only)) == {("u", "a"), ("v", "b")}
+
+
 @pytest.mark.slow
 def test_a_model_without_a_duplicates_policy_uses_its_event_weights() -> None:
     header = "user_id,item_id,event"

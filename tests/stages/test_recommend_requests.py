@@ -232,6 +232,23 @@ def test_users_without_interactions_omitted_by_queries_all_are_counted(llmrec, p
     assert f"{manifest['users_left_out']} users left out by queries=all: no interactions" in done.err
 
 
+def test_new_users_with_items_that_the_model_does_not_know_are_counted_as_left_out(llmrec, lists):
+    left_out = lists("queries=all")[3]["users_left_out"]
+    write("new.csv", "user_id,item_id,value,timestamp", "fresh,brand_new,5,1700000000", "other,brand_new,5,1700000000",
+          "third,i1,5,1700000001")
+    prepared = llmrec("prepare", "dataset=files", "dataset.name=tiny", "dataset.interactions=new.csv", "mode=append",
+                      "dataset.item_text={title}", "dataset.min_value=4", "split=leave_last_out")
+    assert prepared.code == 0, prepared.err
+    result, _, stderr, manifest = lists("queries=all")
+    assert ("third" in result, "fresh" in result, "other" in result) == (True, False, False)
+    assert manifest["users_left_out"] == left_out + 2
+    assert "2 new users left out by queries=all: no interaction with an item of the model; add the items with" in stderr
+    file = write("today.csv", "user_id,item_id", "fresh,i1", "fourth,newest")
+    result, _, stderr, manifest = lists("queries=all", f"interactions={file}")
+    assert ("fresh" in result, "fourth" in result) == (True, False)
+    assert manifest["users_left_out"] == left_out + 2
+
+
 def test_if_no_query_gets_a_list_an_empty_file_is_reported(lists):
     result, _, stderr, manifest = lists(f"queries={write('q.csv', 'user_id', 'u1')}",
                                         f"candidates={write('cand.csv', 'user_id,item_id', 'u1,zz', 'u9,c1')}")
@@ -278,7 +295,7 @@ def test_an_ineffective_column_of_interactions_is_refused_unless_prepare_uses_it
 
 def test_delisted_items_are_dropped_and_counted(lists):
     stderr = lists("queries=all", "k=50")[2]
-    assert "delisted items left out: 2 ('i5', 'i9'); recommend.delisted=keep" in stderr
+    assert "items left out, not in the item file (removed, or not yet listed): 2 ('i5', 'i9'); recommend.delisted=keep" in stderr
     shutil.rmtree("data")
     shutil.copytree("ease/model", "elsewhere/model")
     result, _, _, manifest = lists("queries=all", "k=50", model="elsewhere/model")
@@ -290,7 +307,7 @@ def test_delisted_items_are_dropped_and_counted(lists):
 def test_delisted_items_are_kept_on_demand(lists, setting):
     result, _, stderr, manifest = lists("queries=all", "k=50", setting)
     assert set(GONE) <= {item for items in result.values() for item in items}
-    assert "delisted" not in stderr
+    assert "not in the item file" not in stderr
     assert manifest["delisted_items"] == 0
 
 
@@ -298,7 +315,7 @@ def test_an_item_in_the_items_file_is_listed_again(lists):
     file = write("feed.csv", "item_id,title", "i5,Robot and Moon", "n1,Robot and Orbit")
     result, _, stderr, _ = lists("queries=all", "k=50", f"items={file}")
     assert "the model already knows 1 ('i5') of 2 items" in stderr
-    assert "items left out: 1 ('i9')" in stderr
+    assert "items left out, not in the item file (removed, or not yet listed): 1 ('i9')" in stderr
     assert {"i5", "n1"} <= {item for items in result.values() for item in items}
 
 
@@ -311,7 +328,7 @@ def test_evaluate_ranks_delisted_items_and_counts_held_out_ones(llmrec, shop):
     assert held > 0
     protocol = json.loads(Path("report/metrics.json").read_text())["protocol"]
     assert protocol["num_delisted"] == held
-    assert f"{held} of the 60 held-out interactions are with delisted items" in done.err
+    assert f"{held} of the 60 held-out interactions are with items that are not in the item file" in done.err
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from llmrec_cli.ingest.interactions.filters import (
     counts_of,
     k_core,
     merge_duplicates,
+    note_absent_events,
     policy_of,
     refuse_duplicates,
     select,
@@ -31,7 +32,7 @@ from llmrec_cli.ingest.output.append import EarlierData, refuse_overlap
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_values
-from llmrec_cli.ingest.readers.checks import RawRows, read_parts, unsound_rows
+from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, read_parts, unsound_rows
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.language.phrases import Phrase
@@ -151,7 +152,7 @@ def read_interactions(connection: BaseBackend, staged: StagedFiles, settings: Da
 def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSettings, account: Account) -> CleanRows:
     """Filter and merge the interactions; count what is dropped, and add unsound rows to the rejects."""
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
-    num_sound = reject_unsound(raw, staged, coded)
+    num_sound, num_ignored = reject_unsound(raw, staged, coded)
     policy = policy_of(settings)
     if policy == "error":
         refuse_duplicates(raw, staged)
@@ -174,22 +175,28 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
     account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
                        "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
-    account.notes += notes_of(selected, policy, settings, account.counts)
+    account.counts["ignored_events"] += num_ignored
+    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
     return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
 
 
-def reject_unsound(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> int:
-    """Return the number of sound rows; if there are unsound rows, find them in a second pass and reject them."""
+def reject_unsound(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> tuple[int, int]:
+    """Return the numbers of sound rows and of unsound rows whose event has weight 0.
+
+    If there are unsound rows, a second pass finds them and rejects those whose event counts.
+    """
     refuse_array_ids(raw, staged, coded)
-    sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
+    sound, ignored = size(coded.rows) - sum(size(rows) for rows in raw.earlier), 0
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:
-            refuse_array_values(part, raw, staged)
-            for batch in batches(unsound_rows(part, raw), 1 << 16):
+            counting, of_weight_0 = divide_by_weight(part, raw)
+            refuse_array_values(counting, raw, staged)
+            for batch in batches(unsound_rows(counting, raw), 1 << 16):
                 staged.rejects.extend_table(pa.Table.from_batches([batch]))
-    return sound
+            ignored += 0 if of_weight_0 is None else size(unsound_rows(of_weight_0, raw))
+    return sound, ignored
 
 
 def rows_outside(rows: Table, selected: Table) -> Table:

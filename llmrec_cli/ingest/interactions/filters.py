@@ -13,8 +13,10 @@ from llmrec_cli.ingest.engine import collect, drop_tables, materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.interactions.order import ORDER, row_hash
 from llmrec_cli.ingest.interactions.temporal import parse_time
-from llmrec_cli.ingest.readers.checks import RawRows, identifier
+from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, identifier
 from llmrec_cli.ingest.readers.staging import StagedFiles
+from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.settings.base import closest
 from llmrec_cli.settings.dataset import DatasetSettings
 
 
@@ -83,6 +85,31 @@ def _by_settings(rows: Table, settings: DatasetSettings, unit: str,
         yield reason, rows.timestamp > at if key == "newest" else rows.timestamp < at
 
 
+_MOST_EVENTS = 1000
+"""Most events among which the nearest to an absent one is searched."""
+
+
+def note_absent_events(raw: RawRows) -> list[Phrase]:
+    """Return a note on each event of dataset.event_weights that no row has.
+
+    None in mode=append: a daily file may lack an event, and the events of merged earlier rows are lost.
+    """
+    if not raw.weights or raw.earlier:
+        return []
+    parts = [part.select(event=identifier(part.event)) for part in raw.parts]
+    rows = (parts[0].union(*parts[1:]) if parts[1:] else parts[0]).distinct()
+    weighted: list[str] = collect(rows.filter(rows.event.isin(list(raw.weights))))["event"].to_pylist()
+    absent = [event for event in raw.weights if event not in weighted]
+    if not absent:
+        return []
+    there: list[str] = collect(rows.filter(rows.event.fill_null("") != "").order_by("event")
+                               .limit(_MOST_EVENTS))["event"].to_pylist()
+    return [Phrase("no row has the event '{event}' of dataset.event_weights; the nearest in the files is '{nearest}'",
+                   event=event, nearest=near) if (near := closest(event, there)) else
+            Phrase("no row has the event '{event}' of dataset.event_weights; there are {events}", event=event,
+                   events=f"{', '.join(map(repr, there[:5]))}{', ...' if there[5:] else ''}") for event in absent]
+
+
 PAIR = ("split", "user", "item")
 
 
@@ -140,7 +167,8 @@ def merge_duplicates(coded: CodedRows, policy: str, pair: Sequence[str] = PAIR) 
 def refuse_duplicates(raw: RawRows, staged: StagedFiles) -> None:
     """Raise DataError for the second row of a pair, in the order of files and lines."""
     pair = [*raw.keys, "part"]
-    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys}) for part in raw.parts]
+    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys})
+             for part in (divide_by_weight(part, raw)[0] for part in raw.parts)]
     rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
     codes = [(rows.file == n, source.split) for n, source in enumerate(staged.sources)]
     rows = rows.mutate(part=ibis.cases(*codes))

@@ -26,7 +26,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError, DataError, GateRefused
 from llmrec_cli.ingest.engine import collect, read_staged, size
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import TABLES, left_out_schema
-from llmrec_cli.ingest.readers.checks import RawRows, identifier, time_of
+from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, identifier, time_of
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
@@ -265,7 +265,7 @@ def refuse_overlap(raw: RawRows, force: bool, account: Account) -> None:
     there = before[0].union(*before[1:]) if before[1:] else before[0]
     there = there.group_by(*raw.keys).agg(before=there.before.max())
     parts = [part.select("file", "line", at=time_of(part, raw), **{key: identifier(part[key]) for key in raw.keys})
-             for part in raw.parts]
+             for part in (divide_by_weight(part, raw)[0] for part in raw.parts)]
     rows = parts[0].union(*parts[1:]) if parts[1:] else parts[0]
     joined = rows.inner_join(there, list(raw.keys))
     seen: Table = joined.filter(joined["at"] <= joined.before)
@@ -302,3 +302,31 @@ def refuse_shrunk(output: Path, manifest: dict[str, Any]) -> None:
                           f"{num_before:,} rows that '{before['name']}' was prepared from; nothing was written. For "
                           f"new rows, mode=append was probably meant: it adds them. If they should be all rows, the "
                           f"export may be truncated. force=true replaces, dataset.name=<another> keeps both")
+
+
+def note_lost_files(output: Path, sources: Sources) -> list[Phrase]:
+    """Return a note on the files of interactions that the data in `output` was made from and that are not prepared now.
+
+    A file with the path or the content of a new file is not lost.
+    """
+    try:
+        before = json.loads((output / "manifest.json").read_text("utf-8"))
+        runs = [part["inputs"]["files"] for part in (*before.get("chain", []), before)]
+        paths = dict.fromkeys(file["path"] for files in runs for role in _COUNTED for file in files.get(role, []))
+        hashes = {one for role in _COUNTED for one in before["contents"].get(role, [])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []  # No intact prepared data that could be lost.
+    new = [source.path for role in _COUNTED for source in getattr(sources, role)]
+    lost = [path for path in paths if path not in map(str, new)]
+    num = len(lost) - (sum(sha256(path) in hashes for path in new if str(path) not in paths) if lost else 0)
+    if num <= 0:
+        return []
+    # The manifest does not say which of the files has which content, so moved files leave the names of the lost unclear.
+    named = f" ({', '.join(lost[:3])}{', ...' if lost[3:] else ''})" if num == len(lost) else ""
+    if num == 1:
+        return [Phrase("{folder} was replaced, and 1 file of interactions that it was made from is not among the new "
+                       "ones{named}, so its rows are gone unless the new files have them too; mode=append adds new "
+                       "files to the data", folder=output, named=named)]
+    return [Phrase("{folder} was replaced, and {num:,} files of interactions that it was made from are not among the "
+                   "new ones{named}, so their rows are gone unless the new files have them too; mode=append adds new "
+                   "files to the data", folder=output, num=num, named=named)]

@@ -9,7 +9,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.audit.folder import SHOWN, shorten
 from llmrec_cli.ingest.engine import collect, size
-from llmrec_cli.ingest.interactions.id_codes import UNNAMED
+from llmrec_cli.ingest.interactions.id_codes import UNNAMED, CodedRows
 from llmrec_cli.ingest.interactions.order import count_ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Descriptions
@@ -17,12 +17,12 @@ from llmrec_cli.language.phrases import Phrase
 
 
 def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Descriptions],
-          account: Account) -> None:
+                       coded: CodedRows, account: Account) -> None:
     """Count interactions by split, users and items, cold users and items, and ties in time.
 
     `rows` has split (the place in SPLITS) and timestamp in `unit`, "" without timestamps. `catalogues`, from
-    `id_codes.number`, and `described`, from `catalogue.describe`, are by kind, item and user. Raises DataError if no
-    training interaction remains.
+    `id_codes.number`, and `described`, from `catalogue.describe`, are by kind, item and user. `coded` has the ids of
+    all rows that were read. Raises DataError if no training interaction remains.
     """
     counts = account.counts
     parts = {row["split"]: row for row in collect(rows.group_by("split").agg(
@@ -43,6 +43,9 @@ def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], 
         counts[f"{kind}s_without_interactions"] = ranks.get(UNNAMED, 0)
         account.examples[f"{kind}s_without_interactions"] = _examples(
             catalogue.filter(catalogue["rank"] == UNNAMED), kind, counts[f"{kind}s_without_interactions"])
+        gone = (coded.users if kind == "user" else coded.items).anti_join(catalogue, f"{kind}_id")
+        counts[f"{kind}s_gone"] = size(gone)
+        account.examples[f"{kind}s_gone"] = _examples(gone, kind, counts[f"{kind}s_gone"])
         described_rows = described[kind].rows
         if described_rows is not None:
             unknown = catalogue.anti_join(described_rows, f"{kind}_id")
@@ -106,6 +109,10 @@ def notes(account: Account, unit: str, chosen_unit: str) -> list[Phrase]:
             lines.append(Phrase("{num:,} {kinds} have no interactions left{examples}",
                                 num=counts[f"{kind}s_without_interactions"], kinds=kinds,
                                 examples=_named(counts, examples, f"{kind}s_without_interactions")))
+        if counts.get(f"{kind}s_gone"):
+            lines.append(Phrase("{num:,} {kinds} of the files of interactions are not in the data, since each of their "
+                                "rows was rejected or filtered{examples}", num=counts[f"{kind}s_gone"], kinds=kinds,
+                                examples=_named(counts, examples, f"{kind}s_gone")))
     if counts.get("items_without_text"):
         lines.append(Phrase("{num:,} items ({share:.1%}) have no text", num=counts["items_without_text"],
                             share=counts["items_without_text"] / counts["items"]))

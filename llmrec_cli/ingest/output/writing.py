@@ -83,8 +83,8 @@ def write_unlisted(folder: Path, items: Table, described: Descriptions, before: 
         write_table(folder / UNLISTED, target, batches_)
         account.counts["items_unlisted"] = number
         account.notes.append(Phrase("{num:,} items of the interactions are not in the item files; `recommend` leaves "
-                                    "these delisted items out of its lists, unless recommend.delisted=keep is set",
-                                    num=number))
+                                    "these items (removed, or not yet listed) out of its lists, unless "
+                                    "recommend.delisted=keep is set", num=number))
 
 
 def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:

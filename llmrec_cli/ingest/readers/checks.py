@@ -72,6 +72,18 @@ def checking_parquet(staged: StagedFiles) -> Iterator[None]:
         raise
 
 
+def divide_by_weight(part: Table, raw: RawRows) -> tuple[Table, Table | None]:
+    """Return the rows of `part` whose event counts, and those whose event has weight 0; None if no event has.
+
+    Events without an item by nature, like the start of an app, get weight 0, so their rows need not be sound.
+    """
+    ignored = [event for event, weight in (raw.weights or {}).items() if weight == 0]
+    if not ignored:
+        return part, None
+    has_weight_0 = identifier(part.event).isin(ignored).fill_null(False)
+    return part.filter(~has_weight_0), part.filter(has_weight_0)
+
+
 def identifier(column: Value) -> StringColumn:
     """Return a column as text ids; "" and null are not ids."""
     return column if column.type().is_string() else column.cast("string")

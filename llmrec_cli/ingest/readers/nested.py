@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest.readers.absent_paths import Absence, has_path
 from llmrec_cli.ingest.readers.array_texts import UnclearArray, parse_nested
 from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, path_text, steps_of
 from llmrec_cli.language.phrases import Phrase
@@ -44,12 +45,15 @@ class Nested:
     explode: dict[str, str]
     arrays: list[tuple[str, ...]] = field(init=False)
     """Arrays whose entries become rows, each inside the one before."""
+    absent: dict[str, Absence] = field(init=False)
+    """Paths that none of the rows read so far has."""
     num_rows: int = 0
     num_exploded: int = 0
     num_empty: int = 0
 
     def __post_init__(self) -> None:
         self.arrays = []
+        self.absent = {text: Absence() for text in (*self.by_row, *self.collected)}
         for text in self.by_row:
             own = arrays_of(steps_of(text))
             longer, shorter = (own, self.arrays) if len(own) > len(self.arrays) else (self.arrays, own)
@@ -80,6 +84,8 @@ class Nested:
                 yield line, record
                 continue
             try:
+                for text in [text for text, one in self.absent.items() if has_path(record, steps_of(text), one)]:
+                    del self.absent[text]
                 rows_ = list(self._rows_of(record))
             except (_BadRow, UnclearArray) as error:
                 yield line, str(error)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.data.reject_reasons import HEADER_AGAIN
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.readers.absent_paths import refuse_absent_paths
 from llmrec_cli.ingest.readers.csv_blocks import Block
 from llmrec_cli.ingest.readers.decompression_limits import bytes_per_row
 from llmrec_cli.ingest.readers.field_rules import FieldRule, rule_of
@@ -142,6 +143,8 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
             if file.nested is not None:
                 staged.notes += file.nested.notes()
                 staged.num_exploded += file.nested.num_exploded
+    refuse_absent_paths([(file.source, file.nested.all_names, file.nested.absent) for file in opened
+                         if file.nested is not None])
     return staged
 
 

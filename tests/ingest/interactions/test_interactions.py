@@ -6,7 +6,7 @@ import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.split import LeaveLastOutSettings
-from tests.ingest.preparing import HEADER, prepare_text
+from tests.ingest.preparing import HEADER, prepare_text, write
 from tests.some_slow import some_slow
 
 TWICE = HEADER + "u,a,5,300\nu,a,1,100\nu,a,2,300\nu,b,3,200\n"
@@ -110,6 +110,44 @@ def test_with_event_weights_the_earliest_strongest_event_is_kept(tmp_path: Path)
 def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": -2.0})
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
+
+
+def test_rows_of_an_event_with_weight_0_are_dropped_and_counted_even_without_an_item_or_value(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event,value,timestamp\nu,a,play,1,1\nu,,open,1,2\nu,,open,,\nu,b,open,1,3\n,,open,x,4\n"
+    prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, duplicates="error")
+    assert prepared.in_split("train") == {("u", "a")}
+    assert (prepared.counts["read"], prepared.counts["ignored_events"], prepared.counts["rejected"]) == (5, 4, 0)
+    assert [(r["item_id"], r["reason"]) for r in prepared.rows("filtered")] == [("b", "event_without_weight")]
+
+
+def test_rows_of_other_events_are_still_rejected_without_an_item(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event\nu,a,play\nu,,play\nu,,open\nu,c,\n"
+    prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, max_reject_share=0.5)
+    assert [(r["line"], r["column"]) for r in prepared.rows("rejects")] == [(3, "item_id"), (5, "event")]
+    assert (prepared.counts["ignored_events"], prepared.counts["duplicates"]) == (1, 0)
+
+
+def test_an_event_of_the_weights_that_no_row_has_is_noted_with_the_nearest_that_occurs(tmp_path: Path) -> None:
+    rows = "user_id,item_id,event\nu,a,like\nu,b,play\n"
+    weights = {"play": 1.0, "like": 2.0, "likes": 2.0, "BUY": 5.0}
+    assert [note for note in prepare_text(tmp_path, rows, event_weights=weights).manifest["notes"]
+            if "event_weights" in note] == [
+        "no row has the event 'likes' of dataset.event_weights; the nearest in the files is 'like'",
+        "no row has the event 'BUY' of dataset.event_weights; there are 'like', 'play'"]
+
+
+@pytest.mark.audited
+def test_users_and_items_of_which_no_row_is_left_are_counted_and_named(tmp_path: Path) -> None:
+    rows = HEADER + "u,a,1,1\nreturner,a,-1,1\nbad,a,x,1\nv,b,0,1\nv,a,1,1\nlisted,a,0,1\n"
+    users = write(tmp_path, "user_id,city\nlisted,Ulm\n", "users.csv")
+    prepared = prepare_text(tmp_path, rows, max_reject_share=0.5, users=str(users))
+    notes = prepared.manifest["notes"]
+    assert "2 users of the files of interactions are not in the data, since each of their rows was rejected or " \
+        "filtered ('bad', 'returner')" in notes
+    assert "1 users have no interactions left ('listed')" in notes
+    assert "1 items of the files of interactions are not in the data, since each of their rows was rejected or " \
+        "filtered ('b')" in notes
+    assert (prepared.counts["users"], prepared.counts["users_gone"], prepared.counts["items_gone"]) == (3, 2, 1)
 
 
 @pytest.mark.slow

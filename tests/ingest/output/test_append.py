@@ -286,6 +286,35 @@ def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
     assert {(r["item_id"], r["value"]) for r in whole.rows("interactions")} == {("a", 6.0), ("b", 6.0)}
 
 
+def test_appended_events_of_weight_0_need_no_item_and_do_not_count_as_repeated(tmp_path: Path) -> None:
+    header, weights = "user_id,item_id,event,timestamp\n", {"view": 1.0, "open": 0.0}
+    first, new = (str(write(tmp_path, header + rows, name)) for name, rows in (
+        ("a.csv", "u,a,view,1\nu,b,open,9\n"), ("b.csv", "u,,open,3\nu,b,open,2\nu,c,view,4\n")))
+    for mode, file in (("new", first), ("append", new)):
+        prepared = prepare_with(tmp_path, FilesSettings(name="x", interactions=file, event_weights=weights,
+                                                        duplicates="sum"), mode=mode)
+    assert prepared.in_split("train") == {("u", "a"), ("u", "c")}
+    assert (prepared.counts["ignored_events"], prepared.counts["rejected"]) == (3, 0)
+
+
+def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Path) -> None:
+    files = [str(write(tmp_path, rows_of(20, n), f"{n}.csv")) for n in range(4)]
+
+    def notes(interactions: list[str], mode: str = "new") -> list[str]:
+        prepared = prepare_with(tmp_path, FilesSettings(name="x", interactions=interactions), NoSplitSettings(),
+                                mode=mode)
+        return [note for note in prepared.manifest["notes"] if "replaced" in note]
+
+    assert notes(files[:1]) == notes(files[1:2], "append") == notes(files[2:3], "append") == []
+    assert notes([files[2], files[3]]) == [
+        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new ones "
+        f"({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds new "
+        f"files to the data"]
+    Path(files[2]).rename(tmp_path / "moved.csv")
+    write(tmp_path, rows_of(20, 9), "3.csv")  # The same path with new rows, as of an export that is repeated.
+    assert notes([str(tmp_path / "moved.csv"), files[3]]) == []
+
+
 @pytest.mark.slow
 def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     def items(*rows: tuple[str, str]) -> str:
