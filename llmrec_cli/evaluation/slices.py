@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.prepared import PreparedData, own_columns, read_own_column
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.ingest.texts.attributes import number_of
 from llmrec_cli.metrics.slices import (
     COLD,
     ITEM_SLICES,
@@ -164,7 +165,8 @@ def _numbers(entry: str, texts: np.ndarray) -> np.ndarray:
     values = np.full(len(texts), np.nan)
     for n, text in enumerate(texts):
         try:
-            values[n] = float(text) if text else np.nan
+            number = number_of(text)  # Reads 66.12 € too, as `prepare` does.
+            values[n] = number if number is not None else float(text) if text else np.nan
         except ValueError as error:
             raise ConfigError(f"slices={entry}: quantiles need numbers, but one value is '{text[:60]}'; leave out "
                               f"the number of quantiles to get one slice per value") from error

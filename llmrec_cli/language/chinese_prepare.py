@@ -375,7 +375,26 @@ PREPARE = {
         "{num} 个{kind} id 可能代表未知的{kinds}，各按一个{kind}计（共 {size:,} 次交互）：{examples}；{setting} 会"
         "去掉它们",
     "{place} has the time {at}": "{place} 的时间为 {at}",
-    "{sentence}; is {setting}=category meant?": "{sentence}；是否应为 {setting}=category？",
+    "{sentence}: {problem}": "{sentence}：{problem}",
+    "{sentence}; if no numbers are meant, set {setting}=category":
+        "{sentence}；若本意不是数字，请设 {setting}=category",
+    "currency signs": "货币符号",
+    "units": "单位",
+    "{unit} in {num:,} values": "{num:,} 个值为 {unit}",
+    "{what} of '{name}' are ignored: {listed}": "“{name}”的{what}被忽略：{listed}",
+    "'{name}' has different {what} ({listed}), and its numbers are compared without them; write all of them in one":
+        "“{name}”的{what}不一致（{listed}），其数字按去掉{what}后的值比较；请统一写法",
+    "{num:,} values of '{name}' have separators of thousands, which are ignored; one is '{first}'":
+        "“{name}”有 {num:,} 个值含千位分隔符，已忽略；其中一个是“{first}”",
+    "it has a decimal comma; {advice}": "它使用小数逗号；{advice}",
+    "it has no digit; leave the cell empty where there is no number": "其中没有数字；没有数值时请让单元格留空",
+    "its digits are not those of ASCII; write 0 to 9": "其数字不是 ASCII 数字；请写 0 到 9",
+    "'{rest}' after the number is no currency sign or unit that is known; leave it out":
+        "数字后的“{rest}”不是已知的货币符号或单位；请去掉",
+    "it is too large, or its points and commas are not those of one number; write 1234.5":
+        "它太大，或其中的点和逗号不符合一个数字的写法；请写成 1234.5",
+    "it is more than a number with a currency sign or unit; write the number alone, as in 1234.5":
+        "它不只是一个带货币符号或单位的数字；请只写数字，如 1234.5",
     "{setting} has ids that are in no row: {ids}": "{setting} 含有任何行中都没有的 id：{ids}",
     "{setting} leaves it out": "{setting} 会将其去掉",
     "{setting} leaves the busiest {num} out": "{setting} 会去掉最活跃的 {num} 个",

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ibis
+import pyarrow as pa
 import pytest
 from ibis.backends import BaseBackend
 
@@ -23,6 +25,7 @@ from llmrec_cli.ingest.interactions.splits import build_split
 from llmrec_cli.ingest.interactions.writing import write_rows
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.ingest.texts.attributes import is_number, number_of, number_text
 from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 from llmrec_cli.settings.engine import DuckDbSettings, SparkSettings
 from llmrec_cli.settings.split import (
@@ -108,6 +111,23 @@ def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, Ba
              for name, connection in connections.items()}
     assert result["duckdb"] == result["spark"]
     assert result["duckdb"][2], "something must be rejected"
+
+
+@pytest.mark.slow
+def test_numbers_with_signs_and_units_are_the_same_on_both(connections: dict[str, BaseBackend]) -> None:
+    texts = ["66.12 €", "€ 66.12", "$12.50", "￥299", "¥ 1,299.00", "12 EUR", "CHF 5.-", "CHF 1'299.50", "Fr. 5.50",
+             "12\u00a0€", "-$5", "$-5", "-$-5", "3 元", "$1,299", "R$ .5", " 5 kr. ", "500 g", "20%", "1e5", "1e5 €",
+             "€", "12d", "1,299", "5 €/kg", "12 zł", "5\\", "nan", "1e999", "$" + "9" * 400, " 2 ", "", None,
+             "Kč 5–", "5.– Kč"]
+    rows = ibis.memtable(pa.table({"text": pa.array(texts, pa.string())}))
+    expected = {text: None if text is None else number_of(text) for text in texts}
+    assert expected["CHF 1'299.50"] == 1299.5
+    for connection in connections.values():
+        table = connection.create_table("numbers", rows.to_pyarrow(), temp=True, overwrite=True) \
+            if connection.name == "duckdb" else connection.create_view("numbers", rows, overwrite=True)
+        values = table.select("text", value=ibis.cases((is_number(table.text),
+                                                        number_text(table.text).try_cast("float64"))))
+        assert {row["text"]: row["value"] for row in collect(values).to_pylist()} == expected
 
 
 @pytest.mark.slow

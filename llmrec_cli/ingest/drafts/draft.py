@@ -89,7 +89,10 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
     in_files = {**by_role, **(divided | {"interactions": []} if divided else {})}
     formats = {role: shown for role, files in in_files.items() if files and (shown := _format(files[0].sample))}
     if formats:
-        draft.add("formats", formats, "detected; remove a line to have it detected again in each run")
+        commas = [f"'{name}' of {one.sample.path}" for files in in_files.values() for one in files[:1]
+                  for name in one.sample.assumed_commas]
+        draft.add("formats", formats, "detected; remove a line to have it detected again in each run",
+                  f"{commas[0]} has decimal commas; remove decimal if its commas separate a list" if commas else "")
     if divided:
         draft.split, draft.split_comment = "given", "the files divide the interactions already, by their names"
     elif time is not None:
@@ -242,7 +245,7 @@ def _is_id(column: Column, role: Role) -> bool:
     ids = [name for ours, name in role.columns.items() if ours.endswith("_id")]
     if column.name in ids or meaning_of(column.name).endswith("_id"):
         return True
-    return column.is_unique and column.kind == "number" and max(column.numbers) >= _SMALLEST_CODE
+    return column.is_unique and column.kind == "number" and max(column.numbers, default=0) >= _SMALLEST_CODE
 
 
 def _is_time(column: Column) -> bool:
@@ -264,13 +267,14 @@ def _length(column: Column) -> float:
 def _format(sample: Sample) -> dict[str, Any]:
     """Return the settings of a file's format that differ from a usual file."""
     form = sample.source.text_format
-    if form is None or not form.detected:
+    has_commas = any(column.decimal_comma for column in sample.columns.values())
+    if form is None or not (form.detected or has_commas):
         return {}
     usual = sample.source.usual_delimiter or ("" if sample.source.format == "delimited" else form.delimiter)
     shown = {"delimiter": form.delimiter if form.delimiter != usual else None,
              "encoding": form.encoding if form.encoding != "utf-8" else None,
              "quote": form.quote if form.quote != '"' else None, "escape": form.escape or None,
-             "decimal": "," if form.decimal_commas else None, "skip_rows": form.skip_rows or None}
+             "decimal": "," if has_commas else None, "skip_rows": form.skip_rows or None}
     return {key: "\\t" if value == "\t" else value for key, value in shown.items() if value is not None}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.readers import units
 from llmrec_cli.ingest.readers.delimited import open_delimited
 from llmrec_cli.ingest.readers.jsonl import jsonl_objects
 from llmrec_cli.ingest.readers.nested import Records, as_text
@@ -26,6 +27,7 @@ MOST_ROWS = 20_000
 _DEEPEST = 4
 _NUMBER = re.compile(r" *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *")
 _COMMA_NUMBER = re.compile(r" *[+-]?[0-9]+([.][0-9]{3})*(,[0-9]+)? *")
+_POINT_UNIT, _COMMA_UNIT = re.compile(units.POINT_NUMBER), re.compile(units.COMMA_NUMBER)
 _URL = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp)", re.IGNORECASE)
 _SEPARATORS = ("|", ";", ",", "、", "/")
 
@@ -74,8 +76,29 @@ class Column:
         return [float(text.replace(".", "").replace(",", ".") if self.decimal_comma else text) for text in texts]
 
     @cached_property
+    def has_units(self) -> bool:
+        """True for numbers with one currency sign or unit, as in 66,12 €, or with separators of thousands."""
+        plain = _COMMA_NUMBER if self.decimal_comma else _NUMBER
+        forms = [_POINT_UNIT, _COMMA_UNIT] if self.decimal_comma else [_POINT_UNIT]
+        num = sum(bool(plain.fullmatch(text)) or any(form.match(text) for form in forms) for text in self.values)
+        # Numbers of several units cannot be compared.
+        found = {units.name_of(unit) for text in self.distinct if any(form.match(text) for form in forms)
+                 and (unit := re.sub(units.NO_UNIT, "", text))}
+        return 0 < 0.95 * len(self.values) <= num and not self.numbers and len(found) <= 1
+
+    @cached_property
+    def has_decimal_commas(self) -> bool:
+        """True if the values are numbers and a comma can only be a decimal one: 39,67 and 9,8, but not 1,299 alone."""
+        bare = [units.bare(text) if _COMMA_UNIT.match(text) else text for text in self.values]
+        num = sum(bool(_COMMA_NUMBER.fullmatch(text)) for text in bare)
+        return (0 < 0.95 * len(bare) <= num and any(re.search(",[0-9]{1,2}$", text) for text in bare)
+                and not any(text.count(",") > 1 for text in bare))
+
+    @cached_property
     def separator(self) -> str:
         """The separator of a list of short values; "" for other columns."""
+        if self.numbers or self.has_decimal_commas or self.has_units:
+            return ""  # The comma of 39,67 separates nothing.
         for separator in _SEPARATORS:
             parts = [part.strip() for text in self.values if separator in text for part in text.split(separator)]
             with_one = sum(separator in text for text in self.values)
@@ -93,7 +116,7 @@ class Column:
             return "list"
         if not self.values:
             return "category"
-        if self.numbers:
+        if self.numbers or self.has_units:
             return "number"
         length = sum(map(len, self.values)) / len(self.values)
         few = len(self.distinct) <= max(20, 0.2 * len(self.values))
@@ -112,6 +135,13 @@ class Sample:
     def path(self) -> Path:
         """Path of the file."""
         return self.source.path
+
+    @property
+    def assumed_commas(self) -> list[str]:
+        """Columns with decimal commas that `prepare` reads only with the setting, since commas separate the fields."""
+        form = self.source.text_format
+        return [column.name for column in self.columns.values()
+                if column.decimal_comma and form is not None and column.name not in form.decimal_commas]
 
     def repeats(self, first: str, second: str) -> bool:
         """Return True if many pairs of two columns repeat."""
@@ -142,6 +172,8 @@ def read_sample(path: Path) -> Sample:
     commas = source.text_format.decimal_commas if source.text_format else ()
     for name, column in columns.items():
         column.num_rows, column.is_array, column.decimal_comma = num_rows, arrays[name] > 0, name in commas
+        if source.text_format is not None and source.format == "delimited" and source.text_format.delimiter == ",":
+            column.decimal_comma = column.has_decimal_commas
     return Sample(source, columns, num_rows)
 
 

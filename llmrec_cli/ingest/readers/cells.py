@@ -1,5 +1,7 @@
 """Checks of single cells: arrays in place of ids, objects in place of attributes, text in place of numbers."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,12 +11,15 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect, scalar, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.output.row_accounting import Account
+from llmrec_cli.ingest.readers import units
 from llmrec_cli.ingest.readers.array_texts import nested_value
 from llmrec_cli.ingest.readers.checks import RawRows, identifier
 from llmrec_cli.ingest.readers.nested import refuse_value
 from llmrec_cli.ingest.readers.staging import StagedFiles
+from llmrec_cli.ingest.readers.timestamps import NUMBER
+from llmrec_cli.ingest.readers.value_advice import decimal_advice
 from llmrec_cli.ingest.texts.attributes import is_number
-from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.language.phrases import Joined, Phrase
 
 NAME_KEYS = ("name", "title", "label", "value", "id")
 _LOOKED_AT = 200
@@ -109,26 +114,74 @@ def _objects(name: str, value: Any, kind: str, key: str) -> str:
 
 def count_unread_numbers(raw: Table, staged: StagedFiles, attributes: Mapping[str, str], kind: str, key: str,
                          account: Account) -> None:
-    """Count the values of number attributes that are not numbers; their entities get no such attribute."""
+    """Count the values of number attributes that are not numbers; their entities get no such attribute.
+
+    Currency signs and units that are ignored are counted too.
+    """
     lost = 0
     for n, name in enumerate(staged.names):
         if attributes.get(name) != "number":
             continue
         filled = raw.filter(raw[f"c{n}"].fill_null("").strip() != "")
         bad = filled.filter(~is_number(filled[f"c{n}"]))
-        num_bad = int(scalar(bad.count()))
+        num_bad, num = int(scalar(bad.count())), size(filled)
+        if num_bad < num:
+            _count_units(filled.filter(is_number(filled[f"c{n}"])).select(text=f"c{n}"), name, account)
         if not num_bad:
             continue
         [row] = collect(bad.order_by("file", "line").limit(1).select("file", "line", text=f"c{n}")).to_pylist()
-        num, lost = size(filled), lost + num_bad
+        lost += num_bad
         sentence = Phrase("{num:,} of {total:,} values of '{name}' are not numbers, so these {kinds} do not get this "
                           "attribute; the first is '{first}' ({file}, line {line})", num=num_bad, total=num, name=name,
                           kinds=Phrase(f"{kind}s"), first=row["text"][:_SHOWN],
                           file=staged.sources[row["file"]].path, line=row["line"])
+        sentence = Phrase("{sentence}: {problem}", sentence=sentence, problem=_number_problem(row["text"]))
         if num_bad > num / 2:
-            account.warnings.append(Phrase("{sentence}; is {setting}=category meant?", sentence=sentence,
-                                           setting=f"{key}.{name}"))
+            account.warnings.append(Phrase("{sentence}; if no numbers are meant, set {setting}=category",
+                                           sentence=sentence, setting=f"{key}.{name}"))
         else:
             account.notes.append(sentence)
     if lost:
         account.counts[f"{kind}s_values_unread"] = lost
+
+
+def _count_units(numbers: Table, name: str, account: Account) -> None:
+    """Add a note on the currency signs or units of a column of numbers, a warning if they differ."""
+    with_unit = numbers.filter(numbers.text.re_search(units.POINT_NUMBER) & ~numbers.text.re_search(NUMBER))
+    counted = with_unit.group_by(unit=with_unit.text.re_replace(units.NO_UNIT, "")).agg(
+        num=with_unit.count(), num_grouped=with_unit.text.re_search("[,'’][0-9]").cast("int64").sum(),
+        first=with_unit.text.max())
+    rows = collect(counted.order_by("unit")).to_pylist()
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row["unit"]:
+            sums[units.name_of(row["unit"])] += row["num"]
+    listed = Joined(Phrase("{unit} in {num:,} values", unit=unit, num=num) for unit, num in sums.most_common())
+    are_currencies = all(units.is_currency(row["unit"]) for row in rows if row["unit"])
+    what = Phrase("currency signs") if are_currencies else Phrase("units")
+    if len(sums) > 1:
+        account.warnings.append(Phrase("'{name}' has different {what} ({listed}), and its numbers are compared without "
+                                       "them; write all of them in one", name=name, what=what, listed=listed))
+    elif sums:
+        account.notes.append(Phrase("{what} of '{name}' are ignored: {listed}", name=name, what=what, listed=listed))
+    grouped = [row for row in rows if row["num_grouped"]]
+    if grouped:
+        account.notes.append(Phrase("{num:,} values of '{name}' have separators of thousands, which are ignored; "
+                                    "one is '{first}'", num=sum(row["num_grouped"] for row in grouped), name=name,
+                                    first=grouped[0]["first"][:_SHOWN]))
+
+
+def _number_problem(text: str) -> Phrase:
+    """Return what keeps a text from being a number, and a remedy."""
+    if advice := decimal_advice(text):
+        return Phrase("it has a decimal comma; {advice}", advice=advice)
+    if not any(character.isdigit() for character in text):
+        return Phrase("it has no digit; leave the cell empty where there is no number")
+    if not re.search("[0-9]", text):
+        return Phrase("its digits are not those of ASCII; write 0 to 9")
+    if re.fullmatch(r"\s*[+-]?[0-9.,]+([eE][+-]?[0-9]+)?\s*", text):
+        return Phrase("it is too large, or its points and commas are not those of one number; write 1234.5")
+    if match := re.fullmatch(r"\s*[+-]?[0-9]+([.,][0-9]+)?\s*([^0-9.,\s].*)", text, re.DOTALL):
+        return Phrase("'{rest}' after the number is no currency sign or unit that is known; leave it out",
+                      rest=match[2].strip()[:_SHOWN])
+    return Phrase("it is more than a number with a currency sign or unit; write the number alone, as in 1234.5")

@@ -7,16 +7,21 @@ import pyarrow.compute as pc
 
 from llmrec_cli.ingest.readers.raw_files import RawFile
 from llmrec_cli.ingest.readers.sources import IDS, OWN
+from llmrec_cli.ingest.readers.units import COMMA_NUMBER
 
 _NUMBER = r"^ *[+-]?([0-9]+|[0-9]{1,3}([.][0-9]{3})+)(,[0-9]+)? *$"
 
 
 @dataclass(frozen=True)
 class FieldRule:
-    """Changes to the fields of a column: `nulls` become empty, and with `has_commas` 1.234,5 becomes 1234.5."""
+    """Changes to the fields of a column: `nulls` become empty, and with `has_commas` 1.234,5 becomes 1234.5.
+
+    With `has_units` also 1.234,50 € becomes 1234.50 €.
+    """
 
     nulls: tuple[str, ...] = ()
     has_commas: bool = False
+    has_units: bool = False
 
     def applied(self, column: pa.Array) -> pa.Array:
         """Return the column of texts with the changes."""
@@ -25,7 +30,8 @@ class FieldRule:
             column = pc.if_else(is_null, "", column)
         if self.has_commas:
             points = pc.replace_substring(pc.replace_substring(column, ".", ""), ",", ".")
-            column = pc.if_else(pc.match_substring_regex(column, _NUMBER), points, column)
+            is_number = pc.match_substring_regex(column, f"{_NUMBER}|{COMMA_NUMBER}" if self.has_units else _NUMBER)
+            column = pc.if_else(is_number, points, column)
         return column
 
 
@@ -36,4 +42,5 @@ def rule_of(file: RawFile, name: str) -> FieldRule:
         return FieldRule()
     theirs = file.file_names.get(name, name)
     nulls = (*form.nulls.get("", ()), *(form.nulls.get(theirs, ()) if name not in OWN else ()))
-    return FieldRule(nulls, theirs in form.decimal_commas and name not in (*IDS, "event"))
+    has_commas = theirs in form.decimal_commas and name not in (*IDS, "event")
+    return FieldRule(nulls, has_commas, has_units=has_commas and name not in OWN)

@@ -15,6 +15,7 @@ from llmrec_cli.ingest.readers.csv_blocks import Dialect
 from llmrec_cli.ingest.readers.encodings import detect_encoding
 from llmrec_cli.ingest.readers.lines import UTF8_BOM, read_head
 from llmrec_cli.ingest.readers.sources import IDS, OWN, Source, TextFormat
+from llmrec_cli.ingest.readers.units import COMMA_NUMBER, bare
 from llmrec_cli.settings.formats import FormatSettings
 
 SAMPLE = 1 << 18
@@ -25,6 +26,7 @@ _SEP = re.compile(r'"?sep=(.)"?[\s,;|]*$', re.IGNORECASE)
 """First line that Excel writes and reads: sep=; names the delimiter."""
 _NAMES = {"\t": "tab"}
 _COMMA_NUMBER = re.compile(r" *[+-]?([0-9]+|[0-9]{1,3}([.][0-9]{3})+),[0-9]+ *")
+_UNIT_NUMBER = re.compile(COMMA_NUMBER)
 _THOUSANDS = re.compile(r" *[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+ *")
 _INTEGER = re.compile(r" *[+-]?[0-9]+ *")
 _NUMERIC = re.compile(r"[+-]?[0-9][0-9.,:/T Z+-]*")
@@ -239,6 +241,7 @@ def _decimal_commas(given: FormatSettings, delimiter: str, columns: dict[str, li
     found = []
     for name, values in columns.items():
         values = [text for text in values if text not in _NULLS]
+        values = [bare(text) if _UNIT_NUMBER.match(text) else text for text in values]
         commas = [text for text in values if _COMMA_NUMBER.fullmatch(text)]
         numbers = len(commas) + sum(bool(_INTEGER.fullmatch(text)) for text in values)
         certain = bool(given.decimal) or not all(_THOUSANDS.fullmatch(text) for text in commas)

@@ -10,22 +10,36 @@ import numpy as np
 from ibis.expr.types import BooleanValue, StringColumn, Table
 
 from llmrec_cli.ingest.engine import collect
-from llmrec_cli.ingest.readers import timestamps
+from llmrec_cli.ingest.readers import timestamps, units
 
 _CLASSES = 10
 _NUMBER = re.compile(timestamps.NUMBER)
+_WITH_UNIT, _NO_DIGIT = re.compile(units.POINT_NUMBER), re.compile(units.NO_DIGIT)
 _LARGEST = float(np.finfo(np.float64).max)
+
+
+def number_text(column: StringColumn) -> StringColumn:
+    """Return the text of the number alone where a currency sign or a unit is around it, null where there is no number.
+
+    66.12 € becomes 66.12, ¥ 1,299.00 becomes 1299.00.
+    """
+    with_unit = column.re_search(units.POINT_NUMBER), column.re_replace(units.NO_DIGIT, "")
+    return ibis.cases((column.re_search(timestamps.NUMBER), column), with_unit)
 
 
 def is_number(column: StringColumn) -> BooleanValue:
     """Return True where a value is a finite number; the same rule as `number_of`, as an expression."""
-    value = column.try_cast("float64")
-    return (column.re_search(timestamps.NUMBER) & (value.abs() <= _LARGEST)).fill_null(False)
+    value = number_text(column).try_cast("float64")
+    return (value.abs() <= _LARGEST).fill_null(False)
 
 
 def number_of(text: str) -> float | None:
-    """Return the finite number that `text` is, or None."""
-    value = float(text) if _NUMBER.search(text) else math.inf
+    """Return the finite number that `text` is, without a currency sign or a unit around it, or None."""
+    if not _NUMBER.search(text):
+        if not _WITH_UNIT.search(text):
+            return None
+        text = _NO_DIGIT.sub("", text)
+    value = float(text)
     return value if math.isfinite(value) else None
 
 
@@ -42,7 +56,7 @@ def fit_edges(rows: Table, columns: Mapping[str, str]) -> dict[str, list[float]]
     """
     edges = {}
     for name, column in columns.items():
-        values = rows.select(value=ibis.cases((is_number(rows[column]), rows[column])).try_cast("float64"))
+        values = rows.select(value=ibis.cases((is_number(rows[column]), number_text(rows[column]).try_cast("float64"))))
         values = values.filter(values.value.notnull())
         histogram = collect(values.group_by("value").agg(size=values.count()).order_by("value"))
         # Adding 0.0 turns -0.0 into 0.0; engines group both and return either.

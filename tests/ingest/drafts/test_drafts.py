@@ -176,3 +176,34 @@ def test_a_draft_without_anything_unsure_says_so() -> None:
     draft.add("name", "1e5", "a comment", "a doubt")
     assert draft.to_yaml("llmrec prepare").splitlines()[2:] == [
         "dataset:", "  # a comment", "  # unsure: a doubt", "  name: '1e5'", "split: random"]
+
+
+def prices(form: str, delimiter: str = ";") -> str:
+    """Return a file of items with prices, such as 12,50; `form` is what is around a price."""
+    return f"item_id{delimiter}title{delimiter}price\n" + "".join(
+        f"p{n}{delimiter}Shoe {n}{delimiter}{form.format(f'{n * 7 % 90:02},{n * 3 % 20 * 5:02}')}\n" for n in range(60))
+
+
+@pytest.mark.parametrize("form", ["{}", "{} €", "€ {}", "EUR {}", "{}\u00a0€", "{} kg", "1.2{} Euro"])
+def test_a_decimal_comma_separates_no_list(tmp_path: Path, form: str) -> None:
+    settings, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=prices(form))
+    assert settings["attributes"] == {"price": "number"}
+    assert settings["formats"]["items"]["decimal"] == ","
+    assert "list_separator" not in settings
+    assert "unsure" not in text
+
+
+def test_a_decimal_comma_in_quotes_between_commas_is_written_into_the_draft(tmp_path: Path) -> None:
+    settings, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=prices('"{} €"', ","))
+    assert (settings["attributes"], settings["formats"]) == ({"price": "number"}, {"items": {"decimal": ","}})
+    assert "# unsure: 'price' of items.csv has decimal commas; remove decimal if its commas separate a list" in text
+
+
+@pytest.mark.parametrize(("values", "kind"), [
+    (lambda n, _: f"${n % 25 + 3}.50", "number"), (lambda n, _: f'"¥ {n % 25 + 3},299.00"', "number"),
+    (lambda n, _: f'"{n % 9},{n % 7},{n % 5}"', "list"), (lambda n, _: f"{n % 7} {'kg' if n % 2 else 'g'}", "category"),
+    (lambda n, _: f"{n % 7}d", "category")])
+def test_numbers_of_one_unit_are_numbers_and_lists_stay_lists(tmp_path: Path, values: Any, kind: str) -> None:
+    items = rows("item_id,title,x", lambda n, _: f"p{n}", lambda n, _: f"Shoe {n}", values)
+    settings, _ = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=items)
+    assert settings["attributes"] == {"x": kind}
