@@ -132,7 +132,7 @@ class _Chunk:
 
 
 class WeightedMetric:
-    """Metric of each validation query for given member weights, cached per weighting.
+    """Metric of each validation query for given member weights, cached per weighting and chunk of queries.
 
     Lists are made only for queries with fewer than k candidates above their best relevant one; the other queries have
     no hit. If all items are candidates, values equal the scorer's bit for bit, ties included; otherwise an item beyond
@@ -145,19 +145,26 @@ class WeightedMetric:
         self.num_cold_Q = np.add.reduceat(np.append(candidates.relevant_P & candidates.cold_P, False).astype(np.int64),
                                           candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
         self.monitor, self.k = candidates.monitor, int(candidates.monitor.partition("@")[2])
-        possible, self.rows = _possible(candidates, self.k)
+        possible, rows = _possible(candidates, self.k)
         self.chunks = list(_chunks(possible))
-        self.cache: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
+        self.rows = np.split(rows, np.cumsum([len(chunk.relevant_BW) for chunk in self.chunks])[:-1])
+        self.cache: dict[tuple[int, tuple[tuple[float, ...], ...]], np.ndarray] = {}
 
-    def values(self, weights: Numbers, cold: Numbers) -> np.ndarray:
-        """Return the metric of each query, float64 (Q,); `cold` are separate weights for cold items unless empty."""
-        key = tuple(tuple(part.get(name, 0.0) for name in self.names) for part in (weights, cold) if part)
-        if key not in self.cache:
-            values_Q = np.zeros(self.num_queries)
-            if self.chunks:
-                values_Q[self.rows] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
-            self.cache[key] = values_Q
-        return self.cache[key]
+    def values(self, weights: Numbers, cold: Numbers, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the metric of the queries `rows`, all by default, float64 (Q,).
+
+        `cold` are separate weights for cold items unless empty.
+        """
+        weighting = tuple(tuple(part.get(name, 0.0) for name in self.names) for part in (weights, cold) if part)
+        is_wanted_Q, values_Q = np.zeros(self.num_queries, bool), np.zeros(self.num_queries)
+        is_wanted_Q[slice(None) if rows is None else rows] = True
+        for number, (chunk, rows_B) in enumerate(zip(self.chunks, self.rows, strict=False)):
+            if not is_wanted_Q[rows_B].any():
+                continue
+            if (key := (number, weighting)) not in self.cache:
+                self.cache[key] = self._values(chunk, weights, cold)
+            values_Q[rows_B] = self.cache[key]
+        return values_Q if rows is None else values_Q[rows]
 
     def _values(self, chunk: _Chunk, weights: Numbers, cold: Numbers) -> np.ndarray:
         sum_BW = weighted_sum(weights, chunk.scores)
@@ -201,7 +208,10 @@ def _best(scores_RW: torch.Tensor, k: int, ranks_BW: np.ndarray, rows: torch.Ten
 
 
 def _possible(candidates: Candidates, k: int) -> tuple[Candidates, np.ndarray]:
-    """Return the queries that may have a hit, fewest candidates first, with the candidates that matter; and their rows.
+    """Return the queries that may have a hit, with the candidates that matter; and their rows.
+
+    Queries with short histories come first, since some weights are learned on these or on the others alone; of each
+    kind, those with the fewest candidates come first.
 
     Weights are at least 0, so a candidate that all members score below all relevant items is below them in every sum,
     and a query has no hit in any sum if all members score k candidates above its relevant items. Cold and warm items
@@ -223,7 +233,8 @@ def _possible(candidates: Candidates, k: int) -> tuple[Candidates, np.ndarray]:
     kept = np.flatnonzero(~below_P & has_hits_Q[row_P])
     sizes_Q = np.bincount(row_P[kept], minlength=len(sizes_Q))
     rows = np.flatnonzero(has_hits_Q)
-    rows = rows[np.argsort(sizes_Q[rows], kind="stable")]
+    is_long_Q = candidates.lengths_Q > np.median(candidates.lengths_Q)
+    rows = rows[np.lexsort((sizes_Q[rows], is_long_Q[rows]))]
     place_Q = np.empty(len(sizes_Q), np.int64)
     place_Q[rows] = np.arange(len(rows))
     kept = kept[np.argsort(place_Q[row_P[kept]], kind="stable")]
@@ -234,11 +245,11 @@ def _possible(candidates: Candidates, k: int) -> tuple[Candidates, np.ndarray]:
 
 
 def _chunks(candidates: Candidates) -> list[_Chunk]:
-    """Return the queries in chunks of about CHUNK_CELLS candidates; a chunk is as wide as its last query."""
+    """Return the queries in chunks of about CHUNK_CELLS candidates; a chunk is as wide as its widest query."""
     sizes_Q, start, chunks = np.diff(candidates.indptr_Q), 0, []
     while start < len(sizes_Q):
-        width = sizes_Q[start:]
-        stop = start + max(1, int((np.arange(1, len(width) + 1) * width <= CHUNK_CELLS).sum()))
+        widths = np.maximum.accumulate(sizes_Q[start:])
+        stop = start + max(1, int((np.arange(1, len(widths) + 1) * widths <= CHUNK_CELLS).sum()))
         chunks.append(_chunk(candidates, start, stop))
         start = stop
     return chunks

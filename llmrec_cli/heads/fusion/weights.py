@@ -233,13 +233,13 @@ def _best_alone(values: dict[str, np.ndarray], rows: np.ndarray) -> Weights:
 def _learn_shared(metric: WeightedMetric, weights: Weights, rows: np.ndarray) -> Weights:
     """Optimise the weights shared by all items and queries."""
     return replace(weights, all=_scaled(coordinate_ascent(weights.all, list(weights.all),
-                                                          lambda trial: metric.values(trial, {})[rows])))
+                                                          lambda trial: metric.values(trial, {}, rows))))
 
 
 def _learn_by_length(metric: WeightedMetric, limit: int, weights: Weights, rows: np.ndarray) -> Weights:
     """Optimise separate weights for short and long histories (from `limit` items on); `rows` must have both."""
     def optimise(part: np.ndarray) -> Numbers:
-        return _scaled(coordinate_ascent(weights.all, list(weights.all), lambda trial: metric.values(trial, {})[part]))
+        return _scaled(coordinate_ascent(weights.all, list(weights.all), lambda trial: metric.values(trial, {}, part)))
 
     is_long = metric.lengths_Q[rows] >= limit
     assert is_long.any()
