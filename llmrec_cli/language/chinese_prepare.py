@@ -271,6 +271,11 @@ PREPARE = {
     "{num:,} links ignored: they link an item to several entities; keep one link per item in dataset.links":
         "忽略 {num:,} 个链接：它们把一个物品链接到多个实体；请在 dataset.links 中为每个物品只留一个链接",
     "{num:,} members of groups ignored: not among the users": "忽略 {num:,} 个群组成员：不在用户之中",
+    "{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of 0 with "
+    "dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their users' lists, unless "
+    "exclude_seen=false":
+        "过滤掉的用户与物品组合中有 {num:,} 个是退货（值小于 0，或 dataset.duplicates=sum 时总和为 0）；`recommend` 和 "
+        "`evaluate` 不把这些物品放进其用户的列表，除非设 exclude_seen=false",
     "{num:,} of the {total:,} {kinds} have {separator} in their id ('{first}'); each may be a list but counts as one "
     "{kind}; {advice}":
         "{total:,} 个{kinds}中有 {num:,} 个的 id 含有{separator}（“{first}”）；每个可能是列表，但按一个{kind}计；"

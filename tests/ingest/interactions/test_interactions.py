@@ -150,6 +150,30 @@ def test_users_and_items_of_which_no_row_is_left_are_counted_and_named(tmp_path:
     assert (prepared.counts["users"], prepared.counts["users_gone"], prepared.counts["items_gone"]) == (3, 2, 1)
 
 
+@pytest.mark.parametrize(("rows", "settings", "returned"), [
+    ("u,a,1,1\nu,b,1,2\nu,a,-1,3\nu,c,0,4\nv,c,1,5\nv,a,1,6\n", {"duplicates": "sum"}, ["a", "c"]),
+    ("u,a,1,1\nu,b,1,2\nu,a,-1,3\nu,c,0,4\nv,c,1,5\nv,a,1,6\n", {"duplicates": "keep_last"}, ["a"]),
+    ("u,a,0,1\nv,a,1,1\nu,b,1,2\n", {"duplicates": "sum"}, None),
+    ("u,a,-1,1\nv,a,5,1\nu,b,5,2\nu,c,3,4\nv,c,5,5\n", {"min_value": 4.0}, ["a"])])
+def test_returned_items_are_written_apart(tmp_path: Path, rows: str, settings: dict[str, object],
+                                          returned: list[str] | None) -> None:
+    prepared = prepare_text(tmp_path, HEADER + rows, **settings)
+    if returned is None:
+        assert not (prepared.folder / "returned.parquet").exists()
+        assert "returned" not in prepared.counts
+        return
+    assert [(r["user_id"], r["item_id"]) for r in prepared.rows("returned")] == [("u", name) for name in returned]
+    assert prepared.counts["returned"] == len(returned)
+    assert any(f"{len(returned)} of the filtered pairs of user and item are returns" in note
+               for note in prepared.manifest["notes"])
+
+
+def test_a_return_at_the_time_of_the_test_is_in_the_test(tmp_path: Path) -> None:
+    rows = "u,a,1,1\nu,b,1,2\nu,c,1,4\nu,d,1,6\nu,x,-1,3\nu,y,-1,7\nv,x,1,1\nv,y,1,1\n"
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOutSettings())
+    assert {r["item_id"]: r["split"] for r in prepared.rows("returned")} == {"x": "train", "y": "test"}
+
+
 @pytest.mark.slow
 def test_among_rows_at_one_time_the_last_depends_on_neither_value_nor_file(tmp_path: Path) -> None:
     rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]

@@ -316,6 +316,16 @@ def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_returned_items_stay_returned_when_a_file_without_returns_is_appended(tmp_path: Path) -> None:
+    parts = [{"interactions": HEADER + "u,a,1,1\nu,a,-1,2\nu,b,1,3\nv,a,1,1\n"},
+             {"interactions": HEADER + "v,b,1,5\n"}]
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings(), duplicates="sum")
+    assert content(appended) == content(whole)
+    for prepared in (whole, appended):
+        assert [(r["user_id"], r["item_id"], r["value"]) for r in prepared.rows("returned")] == [("u", "a", 0.0)]
+
+
+@pytest.mark.slow
 def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     def items(*rows: tuple[str, str]) -> str:
         stream = io.StringIO()
