@@ -196,12 +196,12 @@ PREPARE = {
         "{file}：{num:,} 行与表头重复；已拒绝，见 rejects.parquet",
     "{folder} was replaced, and 1 file of interactions that it was made from is not among the new ones{named}, so its "
     "rows are gone unless the new files have them too; mode=append adds new files to the data":
-        "{folder} 已被替换；它原来用到的 1 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些行已不"
-        "在数据中；mode=append 把新文件加入数据",
+        "{folder} 已被替换；它原来用到的 1 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些行已"
+        "不在数据中；mode=append 把新文件加入数据",
     "{folder} was replaced, and {num:,} files of interactions that it was made from are not among the new ones{named}, "
     "so their rows are gone unless the new files have them too; mode=append adds new files to the data":
-        "{folder} 已被替换；它原来用到的 {num:,} 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些"
-        "行已不在数据中；mode=append 把新文件加入数据",
+        "{folder} 已被替换；它原来用到的 {num:,} 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这"
+        "些行已不在数据中；mode=append 把新文件加入数据",
     "{groups:,} groups ({standing:,} standing, with training interactions, and {occasional:,} occasional) with "
     "{members:,} memberships of {users:,} users":
         "{groups:,} 个群组（{standing:,} 个常设，有训练交互；{occasional:,} 个临时），共 {users:,} 个用户的 "

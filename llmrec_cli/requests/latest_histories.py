@@ -224,7 +224,8 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
         histories.notes.append(f"{name}: {num_weak:,} of {len(new.rows):,} rows not added to histories: their value "
                                f"is not positive feedback")
     rows = np.flatnonzero(item >= 0)
-    unknown_only = histories.unknown_only | frozenset(new.user_ids[is_unknown][new.are_positive(new.values[is_unknown])])
+    unknown = is_unknown[new.are_positive(new.values[is_unknown])]
+    unknown_only = histories.unknown_only | frozenset(new.user_ids[unknown])
     _, user = np.unique(new.user_ids[rows], return_inverse=True)
     pair = user * len(items) + item[rows]
     places, values = merged_rows(pair, new.values[rows], new.duplicates)

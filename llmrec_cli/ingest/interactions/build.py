@@ -296,8 +296,8 @@ def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts
                             "lower dataset.min_value also keeps negative values", num=counts["not_positive"],
                             reason=_NOT_POSITIVE))
     if counts.get("returned"):
-        lines.append(Phrase("{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of 0 "
-                            "with dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their "
+        lines.append(Phrase("{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of "
+                            "0 with dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their "
                             "users' lists, unless exclude_seen=false", num=counts["returned"]))
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
         why = {"max": Phrase("the row with the largest value is kept, of several the earliest"),

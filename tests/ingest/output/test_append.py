@@ -307,9 +307,9 @@ def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Pat
 
     assert notes(files[:1]) == notes(files[1:2], "append") == notes(files[2:3], "append") == []
     assert notes([files[2], files[3]]) == [
-        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new ones "
-        f"({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds new "
-        f"files to the data"]
+        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new "
+        f"ones ({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds "
+        f"new files to the data"]
     Path(files[2]).rename(tmp_path / "moved.csv")
     write(tmp_path, rows_of(20, 9), "3.csv")  # The same path with new rows, as of an export that is repeated.
     assert notes([str(tmp_path / "moved.csv"), files[3]]) == []
