@@ -184,6 +184,8 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
                        "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
     account.counts["ignored_events"] += num_ignored
+    if num_ignored:
+        account.counts["ignored_unsound"] = num_ignored
     if returned is not None:
         account.counts["returned"] = size(returned)
     account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)

@@ -1,5 +1,6 @@
 """Merging of duplicates, and filters of interactions."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,12 +113,15 @@ def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
 
 
+@pytest.mark.audited
 def test_rows_of_an_event_with_weight_0_are_dropped_and_counted_even_without_an_item_or_value(tmp_path: Path) -> None:
     rows = "user_id,item_id,event,value,timestamp\nu,a,play,1,1\nu,,open,1,2\nu,,open,,\nu,b,open,1,3\n,,open,x,4\n"
     prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, duplicates="error")
     assert prepared.in_split("train") == {("u", "a")}
     assert (prepared.counts["read"], prepared.counts["ignored_events"], prepared.counts["rejected"]) == (5, 4, 0)
     assert [(r["item_id"], r["reason"]) for r in prepared.rows("filtered")] == [("b", "event_without_weight")]
+    rows_by_outcome = json.loads((prepared.folder / "audit.json").read_text("utf-8"))["rows"]
+    assert (rows_by_outcome["filtered_by_reason"], rows_by_outcome["unaccounted"]) == ({"event_without_weight": 4}, 0)
 
 
 def test_rows_of_other_events_are_still_rejected_without_an_item(tmp_path: Path) -> None:
