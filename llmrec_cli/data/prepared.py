@@ -6,6 +6,8 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
   timestamp (int64 milliseconds, or an order), split (train | valid | test), event if there are several kinds,
   order if dataset.columns.order is set; sorted by user, timestamp, order, then a salted hash of user and item
 - `negatives.parquet`, with feedback=explicit: dislikes, with the same columns
+- `returned.parquet`, if there are any: returned items (pairs whose value is negative, or 0 as a sum), with the same
+  columns; they are left out of lists
 - `filtered.parquet`: user_id, item_id, value, timestamp, split, event, order, reason: all other sound rows, duplicates
   merged
 - `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`), then the
@@ -50,7 +52,7 @@ from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import RunDir
 
 SPLITS = ("train", "valid", "test")
-UNLISTED, _NEGATIVES = "unlisted_items.parquet", "negatives.parquet"
+UNLISTED, _NEGATIVES, _RETURNED = "unlisted_items.parquet", "negatives.parquet", "returned.parquet"
 _ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
 
 
@@ -108,10 +110,17 @@ class PreparedData:
 
     def negatives(self, *splits: str) -> Interactions | None:
         """Return the dislikes of users in the splits; None unless feedback is explicit."""
-        if _NEGATIVES not in self.files:
+        return self._beside(_NEGATIVES, splits)
+
+    def returned(self, *splits: str) -> Interactions | None:
+        """Return the pairs of users and items that they returned, in the splits; None if there are none."""
+        return self._beside(_RETURNED, splits)
+
+    def _beside(self, name: str, splits: tuple[str, ...]) -> Interactions | None:
+        if name not in self.files:
             return None
-        dislikes, split = _read_interactions(self.files, _NEGATIVES, len(self.users), len(self.items))
-        return dislikes.rows(_among(split, splits))
+        pairs, split = _read_interactions(self.files, name, len(self.users), len(self.items))
+        return pairs.rows(_among(split, splits))
 
     def groups(self, *splits: str) -> Groups | None:
         """Return the groups with their interactions of the named splits, None where the data has no groups.

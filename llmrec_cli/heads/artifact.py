@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from llmrec_cli.atomic_files import whole_folder, write_bytes, write_json
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
-from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import MODEL, is_integer, least_value, other_sizes, parse_json, problems, sha256
-from llmrec_cli.data.prepared import PreparedData, read_entities
+from llmrec_cli.data.prepared import SPLITS, PreparedData, read_entities
 from llmrec_cli.data.tables import LATEST, Column, column_names, read_columns
 from llmrec_cli.data.tensors import INTEGER, TensorReader
 from llmrec_cli.encoders.export import bundle, check_encoders, identities, resolved
@@ -61,7 +61,8 @@ class Recommender:
     ----------
     groups : groups in the training data; None without groups
     history : CSR (num_users, num_items) of values, the interactions that the head was fitted on
-    seen : CSR (num_users, num_items), training, validation and other fitted interactions; left out of lists
+    seen : CSR (num_users, num_items), training, validation and other fitted interactions, and
+        returned items; left out of lists
     times : CSR int64 with the entries of `history`, as in `Queries`; None if the head uses no times
     listed : bool (num_items,), True for items in the prepared catalogue; None if all are
     files : the model's folder, open, so that later reads get the same version
@@ -121,13 +122,13 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         state = head.state()
         write_tensors(temporary / "model.safetensors", state)
         timed = data.has_moments and head.config.head.uses_times()
-        histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
+        histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", _seen(data, seen))
         groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
             seen_groups = data.groups(*seen)
             assert seen_groups is not None
             histories |= (_history_arrays("group_history", groups.interactions, timed)
-                          | _csr_arrays("group_seen", seen_groups.interactions))
+                          | _csr_arrays("group_seen", seen_groups.interactions.matrix))
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
@@ -326,14 +327,19 @@ def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_group
     return TensorReader(tensors, str(file), REMEDY, num_groups)
 
 
-def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:
-    matrix = interactions.matrix
+def _seen(data: PreparedData, splits: Sequence[str]) -> sp.csr_array:
+    """Return the items to leave out of lists, CSR of 1s: those of the splits, and all that their users returned."""
+    seen, returned = data.part(*splits).matrix, data.returned(*SPLITS)
+    return seen if returned is None else presence(sp.csr_array(seen + returned.matrix))
+
+
+def _csr_arrays(name: str, matrix: sp.csr_array) -> dict[str, np.ndarray]:
     return {f"{name}_indptr": matrix.indptr.astype(np.int64), f"{name}_indices": matrix.indices.astype(np.int64)}
 
 
 def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[str, np.ndarray]:
     """Return the arrays that `_csr` and `_times` read: values unless all are 1, times if `timed`."""
-    arrays = _csr_arrays(name, interactions)
+    arrays = _csr_arrays(name, interactions.matrix)
     if (interactions.value != 1).any():
         arrays[f"{name}_values"] = interactions.value
     return arrays | ({f"{name}_times": interactions.timestamp} if timed else {})

@@ -196,12 +196,12 @@ PREPARE = {
         "{file}：{num:,} 行与表头重复；已拒绝，见 rejects.parquet",
     "{folder} was replaced, and 1 file of interactions that it was made from is not among the new ones{named}, so its "
     "rows are gone unless the new files have them too; mode=append adds new files to the data":
-        "{folder} 已被替换；它原来用到的 1 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些行已不"
-        "在数据中；mode=append 把新文件加入数据",
+        "{folder} 已被替换；它原来用到的 1 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些行已"
+        "不在数据中；mode=append 把新文件加入数据",
     "{folder} was replaced, and {num:,} files of interactions that it was made from are not among the new ones{named}, "
     "so their rows are gone unless the new files have them too; mode=append adds new files to the data":
-        "{folder} 已被替换；它原来用到的 {num:,} 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这些"
-        "行已不在数据中；mode=append 把新文件加入数据",
+        "{folder} 已被替换；它原来用到的 {num:,} 个交互文件不在新文件之中{named}，因此除非新文件也含有其中的行，否则这"
+        "些行已不在数据中；mode=append 把新文件加入数据",
     "{groups:,} groups ({standing:,} standing, with training interactions, and {occasional:,} occasional) with "
     "{members:,} memberships of {users:,} users":
         "{groups:,} 个群组（{standing:,} 个常设，有训练交互；{occasional:,} 个临时），共 {users:,} 个用户的 "
@@ -271,6 +271,11 @@ PREPARE = {
     "{num:,} links ignored: they link an item to several entities; keep one link per item in dataset.links":
         "忽略 {num:,} 个链接：它们把一个物品链接到多个实体；请在 dataset.links 中为每个物品只留一个链接",
     "{num:,} members of groups ignored: not among the users": "忽略 {num:,} 个群组成员：不在用户之中",
+    "{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of 0 with "
+    "dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their users' lists, unless "
+    "exclude_seen=false":
+        "过滤掉的用户与物品组合中有 {num:,} 个是退货（值小于 0，或 dataset.duplicates=sum 时总和为 0）；`recommend` 和 "
+        "`evaluate` 不把这些物品放进其用户的列表，除非设 exclude_seen=false",
     "{num:,} of the {total:,} {kinds} have {separator} in their id ('{first}'); each may be a list but counts as one "
     "{kind}; {advice}":
         "{total:,} 个{kinds}中有 {num:,} 个的 id 含有{separator}（“{first}”）；每个可能是列表，但按一个{kind}计；"

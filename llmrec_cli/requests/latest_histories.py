@@ -27,7 +27,7 @@ from llmrec_cli.data.histories import (
     without,
 )
 from llmrec_cli.data.interactions import Interactions, presence
-from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.prepared import SPLITS, PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, DataError, format_count
 from llmrec_cli.heads.artifact import Recommender
@@ -188,8 +188,13 @@ def _with_data(histories: Histories, data: PreparedData, recommender: Recommende
                      for column in (both.value, _times(both, data.has_moments)))
         groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, presence(own)),
                          times=None if groups.times is None else appended(groups.times, when))
-    return _append(replace(histories, users=users, groups=groups, label=LATEST, unknown_only=unknown_only), newer,
-                   times)
+    histories = _append(replace(histories, users=users, groups=groups, label=LATEST, unknown_only=unknown_only), newer,
+                        times)
+    returned = data.returned(*SPLITS)
+    if returned is None:
+        return histories
+    back = _matrix(returned, returned.value, place_U, item_of_M, (len(users), len(items)))
+    return replace(histories, seen=union(histories.seen, presence(back)))
 
 
 def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommender, items: Catalogue) -> Histories:
@@ -219,7 +224,8 @@ def _with_file(histories: Histories, cfg: RecommendConfig, recommender: Recommen
         histories.notes.append(f"{name}: {num_weak:,} of {len(new.rows):,} rows not added to histories: their value "
                                f"is not positive feedback")
     rows = np.flatnonzero(item >= 0)
-    unknown_only = histories.unknown_only | frozenset(new.user_ids[is_unknown][new.are_positive(new.values[is_unknown])])
+    unknown = is_unknown[new.are_positive(new.values[is_unknown])]
+    unknown_only = histories.unknown_only | frozenset(new.user_ids[unknown])
     _, user = np.unique(new.user_ids[rows], return_inverse=True)
     pair = user * len(items) + item[rows]
     places, values = merged_rows(pair, new.values[rows], new.duplicates)
@@ -267,7 +273,9 @@ def _merge(histories: Histories, newer: sp.csr_array, when: sp.csr_array, row: s
                                                                                       len(histories.users)), back))
     enters = ~keeps_known & new.are_positive(values)
     merged = sp.csr_array((values, newer.indices, newer.indptr), shape=newer.shape)
-    return _append(histories, filter_entries(merged, enters), filter_entries(when, enters))
+    histories = _append(histories, filter_entries(merged, enters), filter_entries(when, enters))
+    # An item that the user returns is left out of lists, as in the prepared data.
+    return replace(histories, seen=union(histories.seen, presence(filter_entries(newer, newer.data < 0))))
 
 
 def _refuse_repeated(new: "NewInteractions", place: int) -> None:

@@ -121,13 +121,14 @@ def held_out(data: PreparedData, split: str, users: Catalogue, items: Catalogue,
     `history` (users, at most N) is what the recommender was fitted on, with its `times` if it has them; `items` must
     include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With `latest`
     the history of a query is everything in the data before `split` (see `latest_of`); without it, a user that the
-    recommender knows has only the history of the fit. Seen items are those of the history of the fit and of the data
-    before `split`.
+    recommender knows has only the history of the fit. Seen items are those of the history of the fit, those of the data
+    before `split`, and those returned before it.
     """
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     assert (item_of_M >= 0).all()
     train, held = data.part("train"), data.part(split)
-    before = data.part("train") if split == "valid" else data.part("train", "valid")
+    splits_before = ("train",) if split == "valid" else ("train", "valid")
+    before = data.part(*splits_before)
     user_rows = np.flatnonzero(np.bincount(held.user, minlength=len(data.users)))
     before_UN = with_model_items(before, item_of_M, len(items))
     fitted = histories_of(user_rows, user_of_U, history, before_UN)
@@ -141,6 +142,9 @@ def held_out(data: PreparedData, split: str, users: Catalogue, items: Catalogue,
                                                                      times_of(data, before, item_of_M, len(items)),
                                                                      data_UN)
     seen = union(fitted, before_UN[user_rows])
+    returned = data.returned(*splits_before)
+    if returned is not None:
+        seen = union(seen, with_model_items(returned, item_of_M, len(items))[user_rows])
     relevant = minus(with_model_items(held, item_of_M, len(items))[user_rows], seen if exclude_seen else None)
     warm, has_relevant = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
     rows = np.flatnonzero(warm & has_relevant)

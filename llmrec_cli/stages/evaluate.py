@@ -139,8 +139,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     measured = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
     watch.done()
     if num_delisted := content["protocol"].get("num_delisted"):
-        print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with items "
-              f"that are not in the item file (removed, or not yet listed), which `recommend` leaves out", file=sys.stderr)
+        print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with items that are "
+              f"not in the item file (removed, or not yet listed), which `recommend` leaves out", file=sys.stderr)
     folders = [str(model.folder.resolve()) for seed_runs in models.values() for model in seed_runs]
     run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
                                 "data_fingerprint": data.manifest["fingerprint"],

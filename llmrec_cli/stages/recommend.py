@@ -318,8 +318,8 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
         print_notes(f"{counts.num_left_out:,} users left out by queries=all: no interactions; list them in a file of "
                     f"queries to give them the most popular items")
     if counts.num_unknown_only:
-        print_notes(f"{counts.num_unknown_only:,} new users left out by queries=all: no interaction with an item of the "
-                    f"model; add the items with items=<file>, or train again")
+        print_notes(f"{counts.num_unknown_only:,} new users left out by queries=all: no interaction with an item of "
+                    f"the model; add the items with items=<file>, or train again")
     if counts.unknown_items:
         unknown = format_count(len(counts.unknown_items), list(counts.unknown_items))
         print_notes(f"history items ignored, unknown to the model: {unknown}")

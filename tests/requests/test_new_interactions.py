@@ -168,6 +168,28 @@ def test_rows_of_an_event_with_weight_0_are_ignored_and_counted_even_without_an_
     assert set(by_id(known, only)) == {("u", "a"), ("v", "b")}
 
 
+def seen_by(known: Recommender, result: Histories, user: str) -> set[str]:
+    row = result.users.index[user]
+    return set(known.items.ids[result.seen[[row]].indices])
+
+
+def test_returned_items_are_left_out_of_lists_as_those_in_the_history_are() -> None:
+    header, at = "user_id,item_id,value,timestamp", START
+    rows = [("u", "a", 1, at), ("u", "b", 1, at + 1), ("u", "a", -1, at + 2), ("v", "a", 1, at), ("v", "c", 1, at)]
+    known = model(header, rows, "dataset.duplicates=sum")
+    assert set(known.items.ids[known.seen[[known.users.index["u"]]].indices]) == {"a", "b"}
+    everyone = RecommendConfig(queries="all")
+    now = latest_histories(everyone, known, known.users, known.items, True)
+    assert (seen_by(known, now, "u"), seen_by(known, now, "v")) == ({"a", "b"}, {"a", "c"})
+    assert by_id(known, now).keys() == {("u", "b"), ("v", "a"), ("v", "c")}
+    write("old.csv", header, [*rows, ("v", "b", 1, at + 5), ("v", "b", -1, at + 6)])  # A return since the fit.
+    cli.run(["prepare", "dataset=files", "dataset.name=old", "dataset.interactions=old.csv", "split=none",
+             "dataset.duplicates=sum"])
+    assert seen_by(known, latest_histories(everyone, known, known.users, known.items, True), "v") == {"a", "b", "c"}
+    today = asked_with(known, write("today.csv", header, [("u", "c", -1, at + 9)]))
+    assert seen_by(known, today, "u") == {"a", "b", "c"}
+
+
 @pytest.mark.slow
 def test_a_model_without_a_duplicates_policy_uses_its_event_weights() -> None:
     header = "user_id,item_id,event"

@@ -73,6 +73,16 @@ def test_relevant_and_excluded_items_are_the_same_with_either_history(latest):
     assert rows_of(result.queries.seen) == [[0, 1, 2]]
 
 
+def test_items_returned_before_the_split_are_excluded_and_those_returned_later_are_not(monkeypatch):
+    def returned(data, *splits):
+        pairs = [("u", "e", "valid"), ("w", "a", "train")]
+        return prepared([pair for pair in pairs if pair[2] in splits]).interactions
+
+    monkeypatch.setattr(PreparedData, "returned", returned)
+    assert rows_of(task(prepared(DATA)).queries.seen) == [[0, 1, 2, 4]]
+    assert rows_of(task(prepared(DATA), "valid").queries.seen) == [[0, 1], [0]]
+
+
 def test_a_user_who_has_only_validation_interactions_before_the_test_is_asked_for_with_them():
     data = prepared([("u", "b", "train"), ("v", "a", "valid"), ("v", "d", "test")])
     assert rows_of(task(data).queries.history) == [[0]]

@@ -295,7 +295,8 @@ def test_an_ineffective_column_of_interactions_is_refused_unless_prepare_uses_it
 
 def test_delisted_items_are_dropped_and_counted(lists):
     stderr = lists("queries=all", "k=50")[2]
-    assert "items left out, not in the item file (removed, or not yet listed): 2 ('i5', 'i9'); recommend.delisted=keep" in stderr
+    assert "items left out, not in the item file (removed, or not yet listed): 2 ('i5', 'i9'); " \
+        "recommend.delisted=keep" in stderr
     shutil.rmtree("data")
     shutil.copytree("ease/model", "elsewhere/model")
     result, _, _, manifest = lists("queries=all", "k=50", model="elsewhere/model")

@@ -76,12 +76,15 @@ def account_of_rows(folder: Folder, counts: dict[str, int], sizes: dict[str, int
 
 
 def _filtered(folder: Folder, counts: dict[str, int]) -> dict[str, int]:
-    """Return the number of sound rows that a setting filtered out, by reason."""
+    """Return the number of rows that a setting filtered out, by reason; unsound rows of events with weight 0 too."""
     if not folder.has("filtered"):
         return {key: counts[key] for key in ("below_min_value", "below_core") if counts.get(key)}
     table = folder.table("filtered")
     rows = collect(table.group_by("reason").agg(rows=table.count()).order_by("reason")).to_pylist()
-    return {row["reason"]: row["rows"] for row in rows}
+    by_reason = {row["reason"]: row["rows"] for row in rows}
+    if unsound := counts.get("ignored_unsound"):
+        by_reason["event_without_weight"] = by_reason.get("event_without_weight", 0) + unsound
+    return by_reason
 
 
 def account_of_rejects(folder: Folder) -> dict[str, Any]:

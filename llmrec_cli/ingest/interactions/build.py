@@ -56,6 +56,7 @@ class CleanRows:
     coded : the positives; `split` is the split given by the files, or 0
     negatives : dislikes, with the columns of the positives; None unless feedback is explicit
     filtered : rows that are not used, with the same columns and `reason`
+    returned : those of the filtered rows whose item was returned, without `reason`; None if there are none
     unit : unit of the timestamps, "" without timestamps
     """
 
@@ -63,6 +64,7 @@ class CleanRows:
     negatives: Table | None
     filtered: Table
     unit: str
+    returned: Table | None = None
 
 
 def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weighted: bool,
@@ -146,11 +148,16 @@ def read_interactions(connection: BaseBackend, staged: StagedFiles, settings: Da
     raw = read_raw(connection, staged, settings, earlier=earlier)
     if policy_of(settings) == "sum":
         refuse_overlap(raw, force, account)
-    return filter_interactions(raw, staged, settings, account)
+    had_returns = earlier is not None and bool(earlier.manifest["counts"].get("returned"))
+    return filter_interactions(raw, staged, settings, account, had_returns)
 
 
-def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSettings, account: Account) -> CleanRows:
-    """Filter and merge the interactions; count what is dropped, and add unsound rows to the rejects."""
+def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSettings, account: Account,
+                        had_returns: bool = False) -> CleanRows:
+    """Filter and merge the interactions; count what is dropped, and add unsound rows to the rejects.
+
+    `had_returns` is True if earlier data has returned items.
+    """
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
     num_sound, num_ignored = reject_unsound(raw, staged, coded)
     policy = policy_of(settings)
@@ -163,6 +170,7 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
     warn_of_rejected_times(raw.files, staged.rejects, account)
     merged = merge_duplicates(coded.with_rows(selected.rows), policy, PAIR if raw.is_presplit else PAIR[1:])
     positives, negatives, weak = divide_by_value(merged, settings)
+    returned = find_returned(weak, selected.rows, policy, had_returns)
     rows = k_core(positives, settings.min_user_interactions, settings.min_item_interactions)
     num_merged, num_positive, num_kept = size(merged), size(positives), size(rows)
     few = rows_outside(positives, rows).mutate(reason=ibis.literal("below_core")) if num_kept < num_positive else None
@@ -176,10 +184,14 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
                        "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
     account.counts["ignored_events"] += num_ignored
+    if num_ignored:
+        account.counts["ignored_unsound"] = num_ignored
+    if returned is not None:
+        account.counts["returned"] = size(returned)
     account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
-    return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
+    return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit, returned)
 
 
 def reject_unsound(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> tuple[int, int]:
@@ -250,6 +262,19 @@ def divide_by_value(rows: Table, settings: DatasetSettings) -> tuple[Table, Tabl
     return enough, low.filter(low.value <= most), low.filter(low.value > most).mutate(reason=reason)
 
 
+def find_returned(weak: Table | None, rows: Table, policy: str, had_returns: bool) -> Table | None:
+    """Return the pairs of `weak`, the third result of `divide_by_value`, whose item was returned; None without any.
+
+    A value below 0 is a return. A sum of 0 is one too, if any of the summed `rows` is negative (or was, in earlier
+    data: `had_returns`); other values of 0 are items that were never used.
+    """
+    if weak is None:
+        return None
+    sums = policy == "sum" and (had_returns or size(rows.filter(rows.value < 0)) > 0)
+    returned = weak.filter(weak.value <= 0 if sums else weak.value < 0).drop("reason")
+    return returned if size(returned) else None
+
+
 def count_weak(weak: Table | None) -> dict[str, int]:
     """Return the number of rows that are neither positive nor negative, by reason.
 
@@ -272,6 +297,10 @@ def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts
                             "(filtered.parquet lists them as {reason}); dataset.min_value=0 keeps those with 0, and a "
                             "lower dataset.min_value also keeps negative values", num=counts["not_positive"],
                             reason=_NOT_POSITIVE))
+    if counts.get("returned"):
+        lines.append(Phrase("{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of "
+                            "0 with dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their "
+                            "users' lists, unless exclude_seen=false", num=counts["returned"]))
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
         why = {"max": Phrase("the row with the largest value is kept, of several the earliest"),
                "sum": Phrase("their values are summed, since an event has a negative weight")}[policy]

@@ -321,7 +321,7 @@ def note_lost_files(output: Path, sources: Sources) -> list[Phrase]:
     num = len(lost) - (sum(sha256(path) in hashes for path in new if str(path) not in paths) if lost else 0)
     if num <= 0:
         return []
-    # The manifest does not say which of the files has which content, so moved files leave the names of the lost unclear.
+    # The manifest does not say which of the files has which content, so with moved files the lost ones are unknown.
     named = f" ({', '.join(lost[:3])}{', ...' if lost[3:] else ''})" if num == len(lost) else ""
     if num == 1:
         return [Phrase("{folder} was replaced, and 1 file of interactions that it was made from is not among the new "

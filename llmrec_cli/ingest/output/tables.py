@@ -80,6 +80,12 @@ def write_tables(run: Preparation, tables: Tables) -> Tables:
         negatives = build_split(run.cfg.split).divide_negatives(clean.negatives, clean.coded, tables.divided)
         negatives = with_ties(clean.coded.with_rows(negatives)).rows
         hashes.append(write_rows(folder / "negatives.parquet", negatives, users, items, is_given))
+    if clean.returned is not None:
+        known = clean.returned.semi_join(users.select(user="code"), "user").semi_join(items.select(item="code"), "item")
+        # Like dislikes: a return at the time of the test must not show there that the item was no good.
+        returned = build_split(run.cfg.split).divide_negatives(known, clean.coded, tables.divided)
+        returned = with_ties(clean.coded.with_rows(returned)).rows
+        hashes.append(write_rows(folder / "returned.parquet", returned, users, items, is_given))
     for kind, table in (("item", items), ("user", users)):
         write_left_out(folder, table, described[kind], kind)
     write_filtered(folder / "filtered.parquet", clean.filtered, clean.coded)

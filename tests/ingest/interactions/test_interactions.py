@@ -1,5 +1,6 @@
 """Merging of duplicates, and filters of interactions."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,12 +113,15 @@ def test_with_a_negative_event_weight_values_are_summed(tmp_path: Path) -> None:
     assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
 
 
+@pytest.mark.audited
 def test_rows_of_an_event_with_weight_0_are_dropped_and_counted_even_without_an_item_or_value(tmp_path: Path) -> None:
     rows = "user_id,item_id,event,value,timestamp\nu,a,play,1,1\nu,,open,1,2\nu,,open,,\nu,b,open,1,3\n,,open,x,4\n"
     prepared = prepare_text(tmp_path, rows, event_weights={"play": 1.0, "open": 0.0}, duplicates="error")
     assert prepared.in_split("train") == {("u", "a")}
     assert (prepared.counts["read"], prepared.counts["ignored_events"], prepared.counts["rejected"]) == (5, 4, 0)
     assert [(r["item_id"], r["reason"]) for r in prepared.rows("filtered")] == [("b", "event_without_weight")]
+    rows_by_outcome = json.loads((prepared.folder / "audit.json").read_text("utf-8"))["rows"]
+    assert (rows_by_outcome["filtered_by_reason"], rows_by_outcome["unaccounted"]) == ({"event_without_weight": 4}, 0)
 
 
 def test_rows_of_other_events_are_still_rejected_without_an_item(tmp_path: Path) -> None:
@@ -148,6 +152,30 @@ def test_users_and_items_of_which_no_row_is_left_are_counted_and_named(tmp_path:
     assert "1 items of the files of interactions are not in the data, since each of their rows was rejected or " \
         "filtered ('b')" in notes
     assert (prepared.counts["users"], prepared.counts["users_gone"], prepared.counts["items_gone"]) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(("rows", "settings", "returned"), [
+    ("u,a,1,1\nu,b,1,2\nu,a,-1,3\nu,c,0,4\nv,c,1,5\nv,a,1,6\n", {"duplicates": "sum"}, ["a", "c"]),
+    ("u,a,1,1\nu,b,1,2\nu,a,-1,3\nu,c,0,4\nv,c,1,5\nv,a,1,6\n", {"duplicates": "keep_last"}, ["a"]),
+    ("u,a,0,1\nv,a,1,1\nu,b,1,2\n", {"duplicates": "sum"}, None),
+    ("u,a,-1,1\nv,a,5,1\nu,b,5,2\nu,c,3,4\nv,c,5,5\n", {"min_value": 4.0}, ["a"])])
+def test_returned_items_are_written_apart(tmp_path: Path, rows: str, settings: dict[str, object],
+                                          returned: list[str] | None) -> None:
+    prepared = prepare_text(tmp_path, HEADER + rows, **settings)
+    if returned is None:
+        assert not (prepared.folder / "returned.parquet").exists()
+        assert "returned" not in prepared.counts
+        return
+    assert [(r["user_id"], r["item_id"]) for r in prepared.rows("returned")] == [("u", name) for name in returned]
+    assert prepared.counts["returned"] == len(returned)
+    assert any(f"{len(returned)} of the filtered pairs of user and item are returns" in note
+               for note in prepared.manifest["notes"])
+
+
+def test_a_return_at_the_time_of_the_test_is_in_the_test(tmp_path: Path) -> None:
+    rows = "u,a,1,1\nu,b,1,2\nu,c,1,4\nu,d,1,6\nu,x,-1,3\nu,y,-1,7\nv,x,1,1\nv,y,1,1\n"
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOutSettings())
+    assert {r["item_id"]: r["split"] for r in prepared.rows("returned")} == {"x": "train", "y": "test"}
 
 
 @pytest.mark.slow

@@ -307,12 +307,22 @@ def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Pat
 
     assert notes(files[:1]) == notes(files[1:2], "append") == notes(files[2:3], "append") == []
     assert notes([files[2], files[3]]) == [
-        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new ones "
-        f"({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds new "
-        f"files to the data"]
+        f"{tmp_path / 'out'} was replaced, and 2 files of interactions that it was made from are not among the new "
+        f"ones ({files[0]}, {files[1]}), so their rows are gone unless the new files have them too; mode=append adds "
+        f"new files to the data"]
     Path(files[2]).rename(tmp_path / "moved.csv")
     write(tmp_path, rows_of(20, 9), "3.csv")  # The same path with new rows, as of an export that is repeated.
     assert notes([str(tmp_path / "moved.csv"), files[3]]) == []
+
+
+@pytest.mark.slow
+def test_returned_items_stay_returned_when_a_file_without_returns_is_appended(tmp_path: Path) -> None:
+    parts = [{"interactions": HEADER + "u,a,1,1\nu,a,-1,2\nu,b,1,3\nv,a,1,1\n"},
+             {"interactions": HEADER + "v,b,1,5\n"}]
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings(), duplicates="sum")
+    assert content(appended) == content(whole)
+    for prepared in (whole, appended):
+        assert [(r["user_id"], r["item_id"], r["value"]) for r in prepared.rows("returned")] == [("u", "a", 0.0)]
 
 
 @pytest.mark.slow
