@@ -18,6 +18,8 @@ _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
 _SMALLEST_CODE = 1e6
 """Largest number from which a column of unique numbers holds codes, such as bar codes, and no measure."""
+_FOREIGN = 0.05
+"""Share of item texts with letters that are not ASCII from which on they are not English; English has café too."""
 _LEAST_TEXT = 12
 """Average characters of a column from which it is worth a place in the text of an item."""
 
@@ -33,11 +35,12 @@ class Entry:
 
 @dataclass
 class Draft:
-    """Settings below `dataset`, the split, and sentences on what is unsure."""
+    """Settings below `dataset`, the split, the encoder ("" for the default), and sentences on what is unsure."""
 
     entries: list[Entry] = field(default_factory=list)
     split: str = "random"
     split_comment: str = ""
+    encoder: str = ""
     unsure: list[str] = field(default_factory=list)
 
     def add(self, key: str, value: Any, comment: str = "", unsure: str = "") -> None:
@@ -51,11 +54,13 @@ class Draft:
         for entry in self.entries:
             lines += [f"  # {comment}" for comment in entry.comments]
             lines += [f"  {line}" for line in dump_yaml({entry.key: entry.value}).splitlines()]
+        encoder = ["# MiniLM reads English only; an encoder for your language: docs/encoders.md",
+                   *dump_yaml({"encoder": self.encoder}).splitlines()] if self.encoder else []
         lines += [f"# {self.split_comment}"] * bool(self.split_comment)
         # A name of a column may hold a line break, which would end a comment.
         lines = [line if not line.lstrip().startswith("#") else "".join(c if c.isprintable() else " " for c in line)
                  for line in lines]
-        return "\n".join([*lines, *dump_yaml({"split": self.split}).splitlines()]) + "\n"
+        return "\n".join([*lines, *dump_yaml({"split": self.split}).splitlines(), *encoder]) + "\n"
 
 
 def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
@@ -281,6 +286,9 @@ def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None
     if text_key and (title is not None or texts):
         parts = [f"{{{title}}}"] * (title is not None) + [f"{{{column.name}}}" for column in texts[:3]]
         draft.add(text_key, ". ".join(parts), "text that describes an item, from its columns")
+        titles = [role.sample.columns[title]] if title is not None else []
+        if _is_foreign([text for column in (*titles, *texts[:3]) for text in column.values]):
+            draft.encoder = "lsa"  # Learns from the texts of the data, so it reads any language.
     attributes = {column.name: column.kind for column in others if column.name != title and column not in texts
                   and _is_attribute(column)}
     separators = Counter(column.separator for column in others
@@ -293,6 +301,12 @@ def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None
     if attributes:
         draft.add(key, dict(list(attributes.items())[:_MOST_ATTRIBUTES]),
                   "category, list or number; remove what says nothing about taste")
+
+
+def _is_foreign(texts: list[str]) -> bool:
+    """Return True if more than a few of the texts have a letter that English lacks, such as ü, é or 鞋."""
+    num = sum(any(character.isalpha() for character in text if not character.isascii()) for text in texts)
+    return num > _FOREIGN * len(texts)
 
 
 def _is_id(column: Column, role: Role) -> bool:

@@ -231,3 +231,17 @@ def test_numbers_of_one_unit_are_numbers_and_lists_stay_lists(tmp_path: Path, va
     items = rows("item_id,title,x", lambda n, _: f"p{n}", lambda n, _: f"Shoe {n}", values)
     settings, _ = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=items)
     assert settings["attributes"] == {"x": kind}
+
+
+@pytest.mark.parametrize(("title", "encoder"), [
+    (lambda n, _: f"Grüner Topf {n}" if n % 8 == 0 else f"Topf {n}", "lsa"), (lambda n, _: f"运动鞋 {n}", "lsa"),
+    (lambda n, _: f"Кастрюля {n}", "lsa"), (lambda n, _: f"Green pot {n}", None),
+    (lambda n, _: f"Café cup {n}" if n % 50 == 0 else f"Cup – 5 € {n}", None)])
+def test_texts_that_are_not_english_get_an_encoder_that_reads_any_language(tmp_path: Path, title: Any,
+                                                                          encoder: str | None) -> None:
+    items = rows("item_id,title", lambda n, _: f"p{n}", title)
+    _, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=items)
+    assert parse_yaml(text, "x").get("encoder") == encoder
+    comment = "# MiniLM reads English only; an encoder for your language: docs/encoders.md\nencoder: lsa\n"
+    assert text.endswith(comment) == bool(encoder)
+    assert ("MiniLM" in text) == bool(encoder)
