@@ -176,7 +176,7 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
                        "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
     account.counts["ignored_events"] += num_ignored
-    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)
+    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts, weak)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
     return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
@@ -262,8 +262,9 @@ def count_weak(weak: Table | None) -> dict[str, int]:
     return counts | {row["reason"]: row["size"] for row in sizes}
 
 
-def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[Phrase]:
-    """Return notes on filtered and merged rows, one sentence each."""
+def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int],
+             weak: Table | None) -> list[Phrase]:
+    """Return notes on filtered and merged rows, one sentence each; `weak` is the third result of `divide_by_value`."""
     lines = [Phrase("{setting} has ids that are in no row: {ids}", setting=key,
                     ids=f"{', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}")
              for key, names in selected.absent.items() if names]
@@ -272,6 +273,10 @@ def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts
                             "(filtered.parquet lists them as {reason}); dataset.min_value=0 keeps those with 0, and a "
                             "lower dataset.min_value also keeps negative values", num=counts["not_positive"],
                             reason=_NOT_POSITIVE))
+    num_negative = size(weak.filter(weak.value < 0)) if weak is not None and policy != "sum" else 0
+    if counts["not_positive"] and num_negative:
+        lines.append(Phrase("{num:,} of these values are negative; if they are returns, dataset.duplicates=sum "
+                            "subtracts them from what the same user bought of the item", num=num_negative))
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
         why = {"max": Phrase("the row with the largest value is kept, of several the earliest"),
                "sum": Phrase("their values are summed, since an event has a negative weight")}[policy]
