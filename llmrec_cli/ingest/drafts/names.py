@@ -56,8 +56,8 @@ _EVENTS = (
           "查看 访问 播放 ansicht ansehen angesehen klick aufruf 閲覧 クリック 表示 再生 ver vista visto clic vue "
           "consultation"))
 """Weight of an event, and its names."""
-_TOTALS = ("sum total totals subtotal grand_total summe gesamt gesamtsumme gesamtergebnis 合计 总计 小计 总和 合計 総計 小計 "
-           "suma total_general totale somme total_général")
+_TOTALS = ("sum total totals subtotal grand_total summe gesamt gesamtsumme gesamtergebnis 合计 总计 小计 总和 合計 "
+           "総計 小計 suma total_general totale somme total_général")
 """Names of a last row with the totals of columns."""
 
 
