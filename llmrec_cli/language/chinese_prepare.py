@@ -256,6 +256,9 @@ PREPARE = {
     "{reason}); dataset.min_value=0 keeps those with 0, and a lower dataset.min_value also keeps negative values":
         "{num:,} 次交互的值为 0 或更低，因此不算正样本（在 filtered.parquet 中记为 {reason}）；dataset.min_value=0 "
         "保留值为 0 的交互，更低的 dataset.min_value 还保留负值",
+    "{num:,} of these values are negative; if they are returns, dataset.duplicates=sum subtracts them from what the "
+    "same user bought of the item":
+        "其中 {num:,} 个值为负；如果是退货，dataset.duplicates=sum 会从同一用户对该物品的购买中减去它们",
     "{num:,} interactions have the time {at}": "{num:,} 次交互的时间为 {at}",
     "{num:,} interactions have the time {at} or earlier": "{num:,} 次交互的时间为 {at} 或更早",
     "{num:,} interactions have the time {at} or later": "{num:,} 次交互的时间为 {at} 或更晚",
@@ -385,10 +388,9 @@ PREPARE = {
         "{sentence}；若本意不是数字，请设 {setting}=category",
     "currency signs": "货币符号",
     "units": "单位",
-    "{unit} in {num:,} values": "{num:,} 个值为 {unit}",
     "{what} of '{name}' are ignored: {listed}": "“{name}”的{what}被忽略：{listed}",
-    "'{name}' has different {what} ({listed}), and its numbers are compared without them; write all of them in one":
-        "“{name}”的{what}不一致（{listed}），其数字按去掉{what}后的值比较；请统一写法",
+    "'{name}' has different {what}: {listed}; its numbers are compared without them, so write all of them in one":
+        "“{name}”的{what}不一致：{listed}；其数字按去掉{what}后的值比较；请统一写法",
     "{num:,} values of '{name}' have separators of thousands, which are ignored; one is '{first}'":
         "“{name}”有 {num:,} 个值含千位分隔符，已忽略；其中一个是“{first}”",
     "it has a decimal comma; {advice}": "它使用小数逗号；{advice}",

@@ -27,8 +27,13 @@ def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec
 @pytest.mark.slow
 def test_the_printed_commands_run_and_each_takes_what_is_added_to_the_file(llmrec, tmp_path: Path) -> None:
     commands = llmrec("init", *german_shop(tmp_path), "output=my shop.yaml").out.splitlines()
-    with Path("my shop.yaml").open("a") as file:
-        file.write("head: ease\nseed: 5\nevaluate: {num_bootstrap: 100, k: 7}\n")
+    drafted = Path("my shop.yaml").read_text("utf-8")
+    assert drafted.endswith("\nencoder: lsa\n"), "the articles are German"
+    assert "kind: lsa" in llmrec("finetune", "settings=my shop.yaml", "--cfg", "job").out
+    other = llmrec("finetune", "settings=my shop.yaml", "head=item_knn", "--cfg", "job")
+    assert (other.code, "no effect with head=item_knn: encoder=lsa" in other.err) == (0, True)
+    Path("my shop.yaml").write_text(drafted.replace("encoder: lsa\n", "head: ease\nseed: 5\n") +
+                                    "evaluate: {num_bootstrap: 100, k: 7}\n", "utf-8")
     assert [shlex.split(command)[:2] for command in commands] == [
         ["llmrec", command] for command in ("prepare", "finetune", "evaluate", "recommend")]
     for command in commands:

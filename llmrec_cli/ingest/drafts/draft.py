@@ -1,11 +1,13 @@
 """The settings drafted from samples of files, with comments on what to check, as YAML."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmrec_cli.ingest.drafts.names import event_weight, meaning_of
+from llmrec_cli.ingest.drafts.names import event_weight, is_total, meaning_of
 from llmrec_cli.ingest.drafts.roles import Role, divide_files, name_differences
 from llmrec_cli.ingest.drafts.samples import Column, Sample
 from llmrec_cli.ingest.drafts.times import TimeForm, time_form
@@ -16,6 +18,8 @@ _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
 _SMALLEST_CODE = 1e6
 """Largest number from which a column of unique numbers holds codes, such as bar codes, and no measure."""
+_FOREIGN = 0.05
+"""Share of item texts with letters that are not ASCII from which on they are not English; English has café too."""
 _LEAST_TEXT = 12
 """Average characters of a column from which it is worth a place in the text of an item."""
 
@@ -31,11 +35,12 @@ class Entry:
 
 @dataclass
 class Draft:
-    """Settings below `dataset`, the split, and sentences on what is unsure."""
+    """Settings below `dataset`, the split, the encoder ("" for the default), and sentences on what is unsure."""
 
     entries: list[Entry] = field(default_factory=list)
     split: str = "random"
     split_comment: str = ""
+    encoder: str = ""
     unsure: list[str] = field(default_factory=list)
 
     def add(self, key: str, value: Any, comment: str = "", unsure: str = "") -> None:
@@ -49,11 +54,13 @@ class Draft:
         for entry in self.entries:
             lines += [f"  # {comment}" for comment in entry.comments]
             lines += [f"  {line}" for line in dump_yaml({entry.key: entry.value}).splitlines()]
+        encoder = ["# MiniLM reads English only; an encoder for your language: docs/encoders.md",
+                   *dump_yaml({"encoder": self.encoder}).splitlines()] if self.encoder else []
         lines += [f"# {self.split_comment}"] * bool(self.split_comment)
         # A name of a column may hold a line break, which would end a comment.
         lines = [line if not line.lstrip().startswith("#") else "".join(c if c.isprintable() else " " for c in line)
                  for line in lines]
-        return "\n".join([*lines, *dump_yaml({"split": self.split}).splitlines()]) + "\n"
+        return "\n".join([*lines, *dump_yaml({"split": self.split}).splitlines(), *encoder]) + "\n"
 
 
 def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
@@ -75,12 +82,12 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
                 draft.add(key, paths if len(paths) > 1 else paths[0], _found(some[0]))
     time = _time_of(main)
     columns = _interaction_columns(main, time)
-    draft.unsure += _bad_cells(main, columns)
     if columns:
         draft.add("columns", columns, "times: " + time.form if time is not None and not time.settings else "")
         if any("[]" in theirs for theirs in columns.values()):
             draft.entries[-1].comments.append("a path with [] makes a row of each entry of the array")
     _add_own_columns(draft, columns, by_role)
+    _add_bad_rows(draft, by_role, columns)
     _add_time(draft, main, time)
     _add_values(draft, main)
     for role, text_key, key in (("items", "item_text", "attributes"), ("users", "", "user_attributes")):
@@ -147,19 +154,71 @@ def _interaction_columns(role: Role, time: TimeForm | None) -> dict[str, str]:
     return {ours: columns[ours] for ours in kept if ours in columns and columns[ours] != ours}
 
 
-def _bad_cells(role: Role, columns: dict[str, str]) -> Iterator[str]:
-    """Yield a sentence on each column of the interactions with values that `prepare` rejects."""
-    for ours in ("user_id", "item_id", "value"):
-        column = role.sample.columns.get(columns.get(ours, ours))
-        if column is None or column.in_array or column.is_array:
-            continue
-        num_empty = column.num_rows - len(column.values)
-        num_bad = len(column.values) - len(column.numbers) if ours == "value" else 0
-        if num_empty or num_bad:
-            what = " and ".join([f"empty in {num_empty:,} rows"] * bool(num_empty) +
-                                [f"not a number in {num_bad:,} rows"] * bool(num_bad))
-            yield (f"{role.sample.path}: '{column.name}' is {what} of {column.num_rows:,}, which are bad rows without "
-                   f"{ours}: fill them or leave them out of the export")
+_REQUIRED = {"interactions": ("user_id", "item_id", "value", "timestamp"), "items": ("item_id",),
+             "users": ("user_id",)}
+_FEW, _USUAL = 0.05, 0.001
+"""Share of bad rows above which settings are probably wrong, and the share that `prepare` allows without a setting."""
+
+
+def _add_bad_rows(draft: Draft, by_role: dict[str, list[Role]], columns: dict[str, str]) -> None:
+    """Count the rows that `prepare` rejects, and add the share that it may leave out if they are few."""
+    shares: dict[str, float] = {}
+    for role, required in _REQUIRED.items():
+        for one in by_role[role][:1]:
+            sample, names = one.sample, columns if role == "interactions" else one.columns
+            cells = [(ours, column, column.bad_places(ours == "value")) for ours in required
+                     if (column := sample.columns.get(names.get(ours, one.columns.get(ours, ours)))) is not None
+                     and not column.in_array and not column.is_array]
+            num_bad = len(set().union(*(places for _, _, places in cells))) + sample.num_unread
+            num_rows = sample.num_rows + sample.num_unread
+            share = num_bad / num_rows
+            total = _total(one)
+            draft.unsure += [f"{sample.path}: the last row is a total ('{total}') and a bad row; leave it out of the "
+                             f"export"] * bool(total)
+            for ours, column, places in cells:
+                if places:
+                    draft.unsure.append(_bad_cells(sample, ours, column, places, share))
+            if sample.num_unread:
+                draft.unsure.append(f"{sample.path}: {sample.num_unread:,} rows cannot be read and are bad rows; "
+                                    f"`prepare` names them")
+            if _USUAL < share <= _FEW:
+                shares[f"{num_bad:,} of {num_rows:,} rows of {sample.path}"] = share
+    if shares:
+        draft.add("max_reject_share", _round_up(max(shares.values())),
+                  "share of the rows of a file that may be bad and are left out, listed in rejects.parquet",
+                  f"bad rows: {' and '.join(shares)}; remove this once they are repaired")
+
+
+def _round_up(share: float) -> float:
+    """Return the next whole percent, so that the next export does not fail for one row more."""
+    return math.ceil(round(100 * share, 6)) / 100
+
+
+def _bad_cells(sample: Sample, ours: str, column: Column, places: set[int], share: float) -> str:
+    """Return a sentence on the bad rows by one column; `share` is the share of all bad rows of the file."""
+    num_empty = column.num_rows - len(column.values)
+    num_bad = len(places) - num_empty
+    what = " and ".join([f"empty in {num_empty:,} rows"] * bool(num_empty) +
+                        [f"not a number in {num_bad:,} rows"] * bool(num_bad))
+    remedy = "fill them or leave them out of the export"
+    if share > _FEW:
+        remedy += (f"; `prepare` refuses the file with {share:.0%} bad rows: if another column is the {ours}, set "
+                   f"dataset.columns.{ours}=<name>, and if they may be left out, "
+                   f"dataset.max_reject_share={_round_up(share):g}")
+    return (f"{sample.path}: '{column.name}' is {what} of {column.num_rows:,}, which are bad rows without {ours}: "
+            f"{remedy}")
+
+
+def _total(role: Role) -> str:
+    """Return the name of the last row if it has no id, or a name such as Summe, and else numbers only; "" if not."""
+    ids = [name for ours, name in role.columns.items() if ours.endswith("_id")]
+    texts = role.sample.last
+    names = [text for text in texts.values() if is_total(text)]
+    others = {name: text for name, text in texts.items() if not is_total(text)}
+    if not texts or any(name in others for name in ids) or not all(re.fullmatch(r"[\W\d_]+", text)
+                                                                  for text in others.values()):
+        return ""
+    return names[0] if names else ", ".join(others.values())
 
 
 def _add_own_columns(draft: Draft, shared: dict[str, str], by_role: dict[str, list[Role]]) -> None:
@@ -227,6 +286,9 @@ def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None
     if text_key and (title is not None or texts):
         parts = [f"{{{title}}}"] * (title is not None) + [f"{{{column.name}}}" for column in texts[:3]]
         draft.add(text_key, ". ".join(parts), "text that describes an item, from its columns")
+        titles = [role.sample.columns[title]] if title is not None else []
+        if _is_foreign([text for column in (*titles, *texts[:3]) for text in column.values]):
+            draft.encoder = "lsa"  # Learns from the texts of the data, so it reads any language.
     attributes = {column.name: column.kind for column in others if column.name != title and column not in texts
                   and _is_attribute(column)}
     separators = Counter(column.separator for column in others
@@ -239,6 +301,12 @@ def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None
     if attributes:
         draft.add(key, dict(list(attributes.items())[:_MOST_ATTRIBUTES]),
                   "category, list or number; remove what says nothing about taste")
+
+
+def _is_foreign(texts: list[str]) -> bool:
+    """Return True if more than a few of the texts have a letter that English lacks, such as ü, é or 鞋."""
+    num = sum(any(character.isalpha() for character in text if not character.isascii()) for text in texts)
+    return num > _FOREIGN * len(texts)
 
 
 def _is_id(column: Column, role: Role) -> bool:

@@ -56,6 +56,9 @@ _EVENTS = (
           "查看 访问 播放 ansicht ansehen angesehen klick aufruf 閲覧 クリック 表示 再生 ver vista visto clic vue "
           "consultation"))
 """Weight of an event, and its names."""
+_TOTALS = ("sum total totals subtotal grand_total summe gesamt gesamtsumme gesamtergebnis 合计 总计 小计 总和 合計 "
+           "総計 小計 suma total_general totale somme total_général")
+"""Names of a last row with the totals of columns."""
 
 
 def normalized(name: str) -> str:
@@ -68,6 +71,7 @@ def _table(names: dict[str, str]) -> dict[str, str]:
 
 
 _OURS = _table(_COLUMNS)
+_TOTAL_NAMES = {normalized(name) for name in _TOTALS.split()}
 _WEIGHTS = {normalized(name): weight for weight, listed in _EVENTS for name in listed.split()}
 
 
@@ -87,6 +91,11 @@ def meaning_of(name: str) -> str:
         found = _OURS.get(normalized(steps[-2].removesuffix("s")), "")
         return found if found in ("user_id", "item_id", "group_id") else ""
     return ""
+
+
+def is_total(text: str) -> bool:
+    """Return True for the name of a row with totals, such as Summe."""
+    return normalized(text) in _TOTAL_NAMES
 
 
 def event_weight(event: str) -> float | None:

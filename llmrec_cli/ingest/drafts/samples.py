@@ -8,12 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmrec_cli.data.reject_reasons import HEADER_AGAIN
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers import units
 from llmrec_cli.ingest.readers.delimited import open_delimited
@@ -40,6 +41,7 @@ class Column:
     ----------
     name : name in the file, or a path such as user.id and items[].sku
     values : filled values as text; of an array the entries of all rows
+    places : row of each value, counted from 0, if it is no array
     num_rows : rows of the sample
     is_array : True for an array of single values
     decimal_comma : True if the numbers have a decimal comma
@@ -47,6 +49,7 @@ class Column:
 
     name: str
     values: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     num_rows: int = 0
     is_array: bool = False
     decimal_comma: bool = False
@@ -74,6 +77,13 @@ class Column:
         if not texts or len(texts) < 0.95 * len(self.values):
             return []
         return [float(text.replace(".", "").replace(",", ".") if self.decimal_comma else text) for text in texts]
+
+    def bad_places(self, are_numbers: bool) -> set[int]:
+        """Return the rows without a value, and with `are_numbers` those whose value is not a number."""
+        is_number = _COMMA_NUMBER.fullmatch if self.decimal_comma else _NUMBER.fullmatch
+        sound = {place for place, text in zip(self.places, self.values, strict=True)
+                 if not are_numbers or is_number(text)}
+        return set(range(self.num_rows)) - sound
 
     @cached_property
     def has_units(self) -> bool:
@@ -125,11 +135,25 @@ class Column:
 
 @dataclass
 class Sample:
-    """The first rows of a file."""
+    """The first rows of a file.
+
+    Attributes
+    ----------
+    num_rows : rows that can be read
+    num_unread : rows that cannot, such as those with a wrong number of fields
+    last : filled values of the last row, if the sample reaches the end of the file, else {}
+    """
 
     source: Source
     columns: dict[str, Column]
     num_rows: int
+    num_unread: int = 0
+    last: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the sample has all rows of the file."""
+        return self.num_rows + self.num_unread < MOST_ROWS
 
     @property
     def path(self) -> Path:
@@ -154,11 +178,13 @@ def read_sample(path: Path) -> Sample:
     source = with_format(Source(path))
     columns: dict[str, Column] = {}
     arrays: Counter[str] = Counter()
-    num_rows = 0
+    num_rows, num_unread = 0, 0
+    last: dict[str, str] = {}
     for _, record in islice(_records(source), MOST_ROWS):
         if isinstance(record, str):
+            num_unread += record != HEADER_AGAIN
             continue
-        num_rows += 1
+        num_rows, last = num_rows + 1, {}
         for name, value in _flat(record):
             column = columns.setdefault(name, Column(name))
             text = (as_text(value) or "").strip()
@@ -167,6 +193,8 @@ def read_sample(path: Path) -> Sample:
                 column.values += [as_text(entry) or "" for entry in value]
             elif text:
                 column.values.append(text)
+                column.places.append(num_rows - 1)
+                last[name] = text
     if not num_rows:
         raise DataError(f"{path}: has no rows that can be read; each file needs a header and rows, or JSON lines")
     commas = source.text_format.decimal_commas if source.text_format else ()
@@ -174,7 +202,8 @@ def read_sample(path: Path) -> Sample:
         column.num_rows, column.is_array, column.decimal_comma = num_rows, arrays[name] > 0, name in commas
         if source.text_format is not None and source.format == "delimited" and source.text_format.delimiter == ",":
             column.decimal_comma = column.has_decimal_commas
-    return Sample(source, columns, num_rows)
+    sample = Sample(source, columns, num_rows, num_unread)
+    return replace(sample, last=last) if sample.is_whole else sample
 
 
 def _records(source: Source) -> Records:

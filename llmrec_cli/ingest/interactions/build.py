@@ -188,7 +188,7 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
         account.counts["ignored_unsound"] = num_ignored
     if returned is not None:
         account.counts["returned"] = size(returned)
-    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts)
+    account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts, weak)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
     return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit, returned)
@@ -287,8 +287,9 @@ def count_weak(weak: Table | None) -> dict[str, int]:
     return counts | {row["reason"]: row["size"] for row in sizes}
 
 
-def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[Phrase]:
-    """Return notes on filtered and merged rows, one sentence each."""
+def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int],
+             weak: Table | None) -> list[Phrase]:
+    """Return notes on filtered and merged rows, one sentence each; `weak` is the third result of `divide_by_value`."""
     lines = [Phrase("{setting} has ids that are in no row: {ids}", setting=key,
                     ids=f"{', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}")
              for key, names in selected.absent.items() if names]
@@ -301,6 +302,10 @@ def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts
         lines.append(Phrase("{num:,} of the filtered pairs of user and item are returns (a value below 0, or a sum of "
                             "0 with dataset.duplicates=sum); `recommend` and `evaluate` leave these items out of their "
                             "users' lists, unless exclude_seen=false", num=counts["returned"]))
+    num_negative = size(weak.filter(weak.value < 0)) if weak is not None and policy != "sum" else 0
+    if counts["not_positive"] and num_negative:
+        lines.append(Phrase("{num:,} of these values are negative; if they are returns, dataset.duplicates=sum "
+                            "subtracts them from what the same user bought of the item", num=num_negative))
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
         why = {"max": Phrase("the row with the largest value is kept, of several the earliest"),
                "sum": Phrase("their values are summed, since an event has a negative weight")}[policy]

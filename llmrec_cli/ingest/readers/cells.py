@@ -156,12 +156,12 @@ def _count_units(numbers: Table, name: str, account: Account) -> None:
     for row in rows:
         if row["unit"]:
             sums[units.name_of(row["unit"])] += row["num"]
-    listed = Joined(Phrase("{unit} in {num:,} values", unit=unit, num=num) for unit, num in sums.most_common())
+    listed = Joined(f"{unit} ({num:,})" for unit, num in sums.most_common())
     are_currencies = all(units.is_currency(row["unit"]) for row in rows if row["unit"])
     what = Phrase("currency signs") if are_currencies else Phrase("units")
     if len(sums) > 1:
-        account.warnings.append(Phrase("'{name}' has different {what} ({listed}), and its numbers are compared without "
-                                       "them; write all of them in one", name=name, what=what, listed=listed))
+        account.warnings.append(Phrase("'{name}' has different {what}: {listed}; its numbers are compared without "
+                                       "them, so write all of them in one", name=name, what=what, listed=listed))
     elif sums:
         account.notes.append(Phrase("{what} of '{name}' are ignored: {listed}", name=name, what=what, listed=listed))
     grouped = [row for row in rows if row["num_grouped"]]

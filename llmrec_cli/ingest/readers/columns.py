@@ -123,7 +123,18 @@ def missing_message(source: Source, names: list[str], ours: str) -> str:
     listed = ", ".join(f"'{n}'" for n in names[:12]) + (", ..." if len(names) > 12 else "")
     fix = f"map it with {source.columns_key}.{ours}=<name>" if source.columns_key else "rename the column that holds it"
     return f"{source.path}: no column '{theirs}'; there are {listed}; {_other_cause(source, names, ours) or fix}" \
-           f"{nearest(theirs, names)}"
+           f"{nearest(theirs, names)}{_skipped(source)}"
+
+
+def _skipped(source: Source) -> str:
+    """Return a clause on the lines skipped before the header, since the header may be one of them; "" without any."""
+    num = source.text_format.skip_rows if source.text_format is not None else 0
+    if not num or source.format != "delimited":
+        return ""
+    why = f"skip_rows={num} skipped" if source.given.skip_rows is not None else \
+        "reading skipped, as lines before the header,"
+    return (f"; {why} the first {'line' if num == 1 else f'{num} lines'} of this file: if the header is among them, "
+            f"set {source.format_key or 'dataset'}.skip_rows to the number of lines before it")
 
 
 def _other_cause(source: Source, names: list[str], ours: str) -> str:

@@ -220,14 +220,17 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
     its rows would count twice. `otherwise` is the advice if there is no such file.
     """
     paths: list[Path] = []
-    for name in [named] if isinstance(named, str) else named or []:
-        name = str(Path(folder, name)) if folder else name
+    for written in [named] if isinstance(named, str) else named or []:
+        name = str(Path(folder, written)) if folder else written
         if Path(name).is_file():
             paths.append(Path(name))
             continue
         if Path(name).is_dir():
             raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
         matches = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
+        if not matches and len(written) > 1 and written[0] == written[-1] and written[0] in "'\"":
+            raise DataError(f"{key}={written}: no such file; the quotes are part of the name here, so leave them out: "
+                            f"{key}={written[1:-1]}")
         if not matches:
             raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern{_meant(name, key)}"
                             f"{otherwise and '; ' + otherwise}")

@@ -156,6 +156,30 @@ def test_rows_that_prepare_will_reject_are_announced(tmp_path: Path) -> None:
                                        lambda n, _: "n/a" if n == 7 else n % 5))
     assert "# unsure: a.csv: 'user_id' is empty in 30 rows of 120, which are bad rows without user_id" in text
     assert "# unsure: a.csv: 'rating' is not a number in 1 rows of 120" in text
+    assert "`prepare` refuses the file with 26% bad rows: if another column is the user_id, set dataset.columns" in text
+    assert "and if they may be left out, dataset.max_reject_share=0.26" in text
+    assert "  max_reject_share" not in text
+
+
+def test_few_bad_rows_are_counted_once_and_the_share_is_written(tmp_path: Path) -> None:
+    bad = rows("user_id,item_id,rating", lambda n, draw: user(n, draw) if n not in (5, 70) else "",
+               lambda n, draw: item(n, draw) if n != 5 else "", lambda n, _: n % 5)
+    settings, text = drafted(tmp_path, a=bad + "u1\n", items=catalogue() + ",A title without an id\n")
+    assert settings["max_reject_share"] == 0.04
+    assert ("# unsure: bad rows: 3 of 121 rows of a.csv and 1 of 31 rows of items.csv; remove this once they are "
+            "repaired") in text
+    assert "# unsure: a.csv: 1 rows cannot be read and are bad rows" in text
+    sound, text = drafted(tmp_path, a=rows("user_id,item_id", user, item))
+    assert ("max_reject_share" in sound, "unsure" in text) == (False, False)
+
+
+@pytest.mark.parametrize(("last", "name"), [
+    ("Summe,,,480", "Summe"), (",,合计,480", "合计"), ("Total:,,,4.803", "Total:"), (",,,480", "480"),
+    ("u1,,,480", ""), (",,x,480", "")])
+def test_a_last_row_with_totals_is_named(tmp_path: Path, last: str, name: str) -> None:
+    _, text = drafted(tmp_path, a=rows("user_id,item_id,shop,qty", user, item, item, lambda n, _: n % 5) + last + "\n")
+    assert (f"# unsure: a.csv: the last row is a total ('{name}') and a bad row" in text) == bool(name)
+    assert ("is a total" in text) == bool(name)
 
 
 def test_a_file_of_nothing_known_is_not_used_and_named(tmp_path: Path) -> None:
@@ -207,3 +231,17 @@ def test_numbers_of_one_unit_are_numbers_and_lists_stay_lists(tmp_path: Path, va
     items = rows("item_id,title,x", lambda n, _: f"p{n}", lambda n, _: f"Shoe {n}", values)
     settings, _ = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=items)
     assert settings["attributes"] == {"x": kind}
+
+
+@pytest.mark.parametrize(("title", "encoder"), [
+    (lambda n, _: f"Grüner Topf {n}" if n % 8 == 0 else f"Topf {n}", "lsa"), (lambda n, _: f"运动鞋 {n}", "lsa"),
+    (lambda n, _: f"Кастрюля {n}", "lsa"), (lambda n, _: f"Green pot {n}", None),
+    (lambda n, _: f"Café cup {n}" if n % 50 == 0 else f"Cup – 5 € {n}", None)])
+def test_texts_that_are_not_english_get_an_encoder_that_reads_any_language(tmp_path: Path, title: Any,
+                                                                          encoder: str | None) -> None:
+    items = rows("item_id,title", lambda n, _: f"p{n}", title)
+    _, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=items)
+    assert parse_yaml(text, "x").get("encoder") == encoder
+    comment = "# MiniLM reads English only; an encoder for your language: docs/encoders.md\nencoder: lsa\n"
+    assert text.endswith(comment) == bool(encoder)
+    assert ("MiniLM" in text) == bool(encoder)

@@ -77,6 +77,8 @@ def test_values_of_0_and_below_are_filtered_by_default_and_listed(tmp_path: Path
         ("u", "b", 0.0, "not_positive"), ("u", "c", -2.0, "not_positive"), ("v", "a", -2.0, "not_positive")]
     assert prepared.counts["not_positive"] == 3
     assert any(note.startswith("3 interactions have a value of 0 or below") for note in prepared.manifest["notes"])
+    assert ("2 of these values are negative; if they are returns, dataset.duplicates=sum subtracts them from what the "
+            "same user bought of the item") in prepared.manifest["notes"]
     for least, num in ((0.0, 3), (-5.0, 5)):
         prepared_ = prepare_text(tmp_path / str(num), rows, LeaveLastOutSettings(), min_value=least)
         assert len(prepared_.rows("interactions")) == num

@@ -12,6 +12,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.readers.sources import find
 from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.formats import FormatSettings
 from tests.ingest.preparing import HEADER, prepare_text, prepare_with, source, write
 
 IDS = ["007", "7", "NA", "null", "None", "nan", "9007199254740993", "9007199254740992", "1e3", " 7", "Ünïcode", "é",
@@ -167,3 +168,29 @@ def test_a_name_for_a_column_that_no_file_has_is_refused(tmp_path: Path) -> None
         prepare_text(tmp_path / "a", "user_id,item_id\nu,a\n", columns={"user_id": "uid"})
     one_of_two = prepare_text(tmp_path / "b", "user_id,sku\nu,a\n", columns={"item_id": "sku"}, items="item_id\na\n")
     assert one_of_two.in_split("train") == {("u", "a")}
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_are_part_of_a_name_are_named(tmp_path: Path, quote: str) -> None:
+    write(tmp_path, "user_id,item_id\na,b\n", "new orders.csv")
+    named = f"{quote}new orders.csv{quote}"
+    with pytest.raises(DataError, match=f"^dataset.interactions={named}: no such file; the quotes are part of the name "
+                                        "here, so leave them out: dataset.interactions=new orders.csv$"):
+        find(named, "dataset.interactions", str(tmp_path))
+    write(tmp_path, "user_id,item_id\na,b\n", named)
+    assert find(named, "dataset.interactions", str(tmp_path)) == [tmp_path / named]
+
+
+@pytest.mark.parametrize(("given", "clause"), [
+    ({}, "; reading skipped, as lines before the header, the first 2 lines of this file: if the header is among them"),
+    ({"skip_rows": 2}, "; skip_rows=2 skipped the first 2 lines of this file: if the header is among them"),
+    ({"skip_rows": 1}, "; skip_rows=1 skipped the first line of this file: if the header is among them"),
+    ({"skip_rows": 0}, "")])
+def test_a_missing_column_after_skipped_lines_names_them(tmp_path: Path, given: dict[str, int], clause: str) -> None:
+    file = "Orders 2025\nas of today\nwho;item_id;qty\nu;i;1\nv;i;2\n"
+    with pytest.raises(DataError) as refused:
+        prepare_text(tmp_path, file, formats={"interactions": FormatSettings(**given)})
+    assert "no column 'user_id'" in str(refused.value)
+    remedy = ", set dataset.formats.interactions.skip_rows to the number of lines before it"
+    assert str(refused.value).endswith(clause + remedy * bool(clause))
+    assert ("skipped" in str(refused.value)) == bool(clause)

@@ -111,7 +111,7 @@ def test_a_currency_sign_or_unit_around_a_number_is_ignored_and_said(tmp_path: P
     assert result.texts["item"]["edges"] == {"price": [number - 1]}
     assert result.column("attributes") == [["price=q2"], ["price=q1"]]
     what = "units" if unit in ("g", "%") else "currency signs"
-    assert result.notes[0] == f"{what} of 'price' are ignored: {unit} in 1 values"
+    assert result.notes[0] == f"{what} of 'price' are ignored: {unit} (1)"
     grouped = [f"1 values of 'price' have separators of thousands, which are ignored; one is '{text}'"]
     assert result.notes[1:] == grouped * (number > 1000)
 
@@ -125,8 +125,8 @@ def test_different_currencies_are_counted_and_warned_of(tmp_path: Path) -> None:
     file = "item_id,price\na,5 €\nb,6 EUR\nc,$7\nd,8\n"
     result = described(tmp_path, file, {"a": 0, "b": 0, "c": 0, "d": 0}, attributes=PRICE)
     assert result.notes == []
-    assert result.warnings == ["'price' has different currency signs (EUR in 2 values, USD in 1 values), and its "
-                               "numbers are compared without them; write all of them in one"]
+    assert result.warnings == ["'price' has different currency signs: EUR (2), USD (1); its numbers "
+                               "are compared without them, so write all of them in one"]
 
 
 def test_decimal_commas_with_a_currency_sign_are_read(tmp_path: Path) -> None:
