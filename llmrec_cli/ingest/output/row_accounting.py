@@ -54,8 +54,10 @@ def count_notes(counts: Mapping[str, int], templates: Iterable[tuple[str, str]])
 
 def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
     """Add notes on how files were read. Raises ConfigError for unused settings, DataError for too many bad rows."""
-    refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
-                  {ours for part in files for ours in part.used})
+    if all(part.sources for part in files):
+        # With mode=append, a mapping may be for a file of interactions that is skipped, since the data has it already.
+        refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
+                      {ours for part in files for ours in part.used})
     refuse_idle_explode(files)
     account.notes += reading_notes(files)
     account.formats |= {str(source.path): ", ".join(source.text_format.detected) for part in files

@@ -297,6 +297,15 @@ def test_appended_events_of_weight_0_need_no_item_and_do_not_count_as_repeated(t
     assert (prepared.counts["ignored_events"], prepared.counts["rejected"]) == (3, 0)
 
 
+def test_names_of_columns_may_be_for_a_file_of_interactions_that_is_skipped(tmp_path: Path) -> None:
+    clicks = str(write(tmp_path, "user_id,sku\nu,a\nu,b\n", "clicks.csv"))
+    for mode, text in (("new", "item_id,title\na,A\n"), ("append", "item_id,title\na,A\nb,B\n")):
+        items = str(write(tmp_path, text, f"{mode}.csv"))
+        prepared = prepare_with(tmp_path, FilesSettings(name="x", interactions=clicks, items=items,
+                                                        columns={"item_id": "sku"}), mode=mode)
+    assert prepared.column("items", "title") == ["A", "B"]
+
+
 def test_appended_files_that_are_replaced_without_append_are_noted(tmp_path: Path) -> None:
     files = [str(write(tmp_path, rows_of(20, n), f"{n}.csv")) for n in range(4)]
 
