@@ -288,7 +288,9 @@ def _events(role: Role) -> list[str]:
     """
     name = role.columns.get("event")
     column = role.sample.columns[name] if name is not None else None
-    if column is None or column.is_array or not column.values or column.numbers or not 1 < len(column.distinct) <= _MOST_EVENTS:
+    if column is None or column.is_array or not column.values or column.numbers:
+        return []
+    if not 1 < len(column.distinct) <= _MOST_EVENTS:
         return []
     return [event for event, _ in Counter(column.values).most_common()]
 
