@@ -271,7 +271,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
     assert manifest_counts()["items_values_unread"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
     assert ("1 of 7 values of 'pages' are not numbers, so these items do not get this attribute; the first is 'Free' "
-            "(b.jsonl, line 4)") in audit["notes"]
+            "(b.jsonl, line 4): it has no digit; leave the cell empty where there is no number") in audit["notes"]
 
 
 @pytest.mark.slow

@@ -166,7 +166,8 @@ def _add_bad_rows(draft: Draft, by_role: dict[str, list[Role]], columns: dict[st
     for role, required in _REQUIRED.items():
         for one in by_role[role][:1]:
             sample, names = one.sample, columns if role == "interactions" else one.columns
-            cells = [(ours, column, column.bad_places(ours == "value")) for ours in required
+            ignored = _ignored_rows(one) if role == "interactions" else set()
+            cells = [(ours, column, column.bad_places(ours == "value") - ignored) for ours in required
                      if (column := sample.columns.get(names.get(ours, one.columns.get(ours, ours)))) is not None
                      and not column.in_array and not column.is_array]
             num_bad = len(set().union(*(places for _, _, places in cells))) + sample.num_unread
@@ -196,7 +197,7 @@ def _round_up(share: float) -> float:
 
 def _bad_cells(sample: Sample, ours: str, column: Column, places: set[int], share: float) -> str:
     """Return a sentence on the bad rows by one column; `share` is the share of all bad rows of the file."""
-    num_empty = column.num_rows - len(column.values)
+    num_empty = len(places - set(column.places))
     num_bad = len(places) - num_empty
     what = " and ".join([f"empty in {num_empty:,} rows"] * bool(num_empty) +
                         [f"not a number in {num_bad:,} rows"] * bool(num_bad))
@@ -242,9 +243,8 @@ def _add_time(draft: Draft, role: Role, time: TimeForm | None) -> None:
 
 def _add_values(draft: Draft, role: Role) -> None:
     """Add the meaning of values and events, and the rule for repeated interactions."""
-    events = _events(role)
-    if events:
-        weights = {event: event_weight(event) for event in events}
+    weights = _weights(role)
+    if weights:
         unknown = [event for event, weight in weights.items() if weight is None]
         draft.add("event_weights", {event: 1.0 if weight is None else weight for event, weight in weights.items()},
                   "check the weights: 0 drops an event; an event that is not listed is an error",
@@ -266,12 +266,31 @@ def _add_values(draft: Draft, role: Role) -> None:
                   "keep_last takes the last one instead")
 
 
+def _weights(role: Role) -> dict[str, float | None]:
+    """Return the weight of each event of `_events`: 0 if no row of it has an item, None if its name says nothing."""
+    events, item = _events(role), role.sample.columns[role.columns["item_id"]]
+    if not events or item.is_array:
+        return {event: event_weight(event) for event in events}
+    column, rows_of_items = role.sample.columns[role.columns["event"]], set(item.places)
+    with_item = {event for event, place in zip(column.values, column.places, strict=True) if place in rows_of_items}
+    return {event: event_weight(event) if event in with_item else 0.0 for event in events}
+
+
+def _ignored_rows(role: Role) -> set[int]:
+    """Return the rows of events with weight 0, which `prepare` does not check."""
+    ignored = {event for event, weight in _weights(role).items() if weight == 0}
+    column = role.sample.columns[role.columns["event"]] if ignored else Column("")
+    return {place for event, place in zip(column.values, column.places, strict=True) if event in ignored}
+
+
 def _events(role: Role) -> list[str]:
     """Return the events in the sample, the most frequent first; [] if there is only one or the column has other values.
     """
     name = role.columns.get("event")
     column = role.sample.columns[name] if name is not None else None
-    if column is None or not column.values or column.numbers or not 1 < len(column.distinct) <= _MOST_EVENTS:
+    if column is None or column.is_array or not column.values or column.numbers:
+        return []
+    if not 1 < len(column.distinct) <= _MOST_EVENTS:
         return []
     return [event for event, _ in Counter(column.values).most_common()]
 

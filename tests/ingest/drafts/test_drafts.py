@@ -1,5 +1,6 @@
 """Drafted settings: what files and columns are, by their names in six languages and by their values."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,15 @@ def test_few_bad_rows_are_counted_once_and_the_share_is_written(tmp_path: Path) 
     assert ("max_reject_share" in sound, "unsure" in text) == (False, False)
 
 
+def test_events_without_an_item_get_weight_0_and_their_rows_are_not_bad(tmp_path: Path) -> None:
+    events = ["view", "app_open", "buy", "spin"]
+    clicks = rows("user_id,item_id,type", user, lambda n, draw: "" if n % 4 == 1 else item(n, draw),
+                  lambda n, _: events[n % 4])
+    settings, text = drafted(tmp_path, a=clicks)
+    assert settings["event_weights"] == {"view": 1, "app_open": 0, "buy": 5, "spin": 1}
+    assert ("bad row" in text, "the meaning of spin" in text) == (False, True)
+
+
 @pytest.mark.parametrize(("last", "name"), [
     ("Summe,,,480", "Summe"), (",,合计,480", "合计"), ("Total:,,,4.803", "Total:"), (",,,480", "480"),
     ("u1,,,480", ""), (",,x,480", "")])
@@ -245,3 +255,12 @@ def test_texts_that_are_not_english_get_an_encoder_that_reads_any_language(tmp_p
     comment = "# MiniLM reads English only; an encoder for your language: docs/encoders.md\nencoder: lsa\n"
     assert text.endswith(comment) == bool(encoder)
     assert ("MiniLM" in text) == bool(encoder)
+
+
+def test_items_in_an_array_are_no_missing_items(tmp_path: Path) -> None:
+    lines = [json.dumps({"user_id": f"u{n % 9}", "item_id": [f"p{n % 7}", f"p{n % 5}"], "type": ("view", "buy")[n % 2]})
+             for n in range(60)]
+    path = write(tmp_path, "\n".join(lines) + "\n", "a.jsonl")
+    text = draft_settings("shop", assign_roles([read_sample(path)])).to_yaml("x")
+    assert parse_yaml(text, "x")["dataset"]["event_weights"] == {"view": 1, "buy": 5}
+    assert "bad row" not in text
