@@ -24,11 +24,12 @@ def has_effect(change: Change, choices: Mapping[str, Change]) -> bool:
 
 def options_to_check(changes: Sequence[Change]) -> dict[str, str]:
     """Return the options, by config group, that must have an effect: typed ones, those with a typed value, and those
-    from the source of the head."""
+    from the source of the head. The encoder of a file may have none: it is chosen for the language of the data."""
     choices, typed = last_choices(changes), {change.path[0] for change in changes if not change.origin}
     head = choices.get("head")
     return {group: change.choice for group, change in choices.items()
-            if group in typed or head is None or change.source == head.source}
+            if group in typed or head is None
+            or (change.source == head.source and (group != "encoder" or not change.source))}
 
 
 def notes_on_unused(settings: Any, changes: Sequence[Change]) -> Iterator[str]:

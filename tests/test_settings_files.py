@@ -83,8 +83,8 @@ def test_another_option_on_the_command_line_leaves_the_files_settings_of_its_gro
     assert compose("prepare", [shop, "split=random"]).split.kind == "random"
     assert compose("prepare", [shop, "dataset=movielens_100k"]).dataset.name == "movielens_100k"
     assert compose("finetune", [shop, "head=popularity"]).head.kind == "popularity"  # encoder: has no effect
-    assert problems("finetune", write("p.yaml", "head: popularity\nencoder: minilm\n"))[0].startswith(
-        "p.yaml, line 2: encoder=minilm: has no effect, since head=popularity")
+    assert problems("finetune", write("p.yaml", "head: popularity\nloss: bpr\n"))[0].startswith(
+        "p.yaml, line 2: loss=bpr: has no effect, since head=popularity")
     runs = compose_runs("finetune", [shop, "head=ease,item_knn"])
     assert [getattr(run.settings.head, "l2", None) for run in runs] == [300, None]
     assert [run.label for run in runs] == ["head=ease", "head=item_knn"]
@@ -269,3 +269,9 @@ def test_a_mistake_on_the_command_line_is_not_placed_in_the_file():
     file = write("shop.yaml", "dataset:\n  name: shop\n  interactions: x.csv\n")
     assert problems("prepare", file, "dataset.colums.value=x") == [
         "dataset.colums: unknown key (did you mean 'columns'?)"]
+
+
+def test_a_file_may_name_the_encoder_of_its_texts_beside_a_head_without_texts(capsys):
+    file = write("shop.yaml", "encoder: lsa\nhead: ease\n")
+    assert compose("finetune", [file]).head.kind == "ease"
+    assert capsys.readouterr().err == "note: shop.yaml, line 1: no effect with head=ease: encoder=lsa\n"
