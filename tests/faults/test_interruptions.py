@@ -203,8 +203,8 @@ def test_12_without_a_terminal_nothing_but_plain_lines_is_written(llmrec, tiny_p
                   "run_dir=run")
     assert done.code == 0
     assert all(c.isprintable() or c == "\n" for c in done.out + done.err)
-    # The memory it takes, an epoch, that ratings are no weights, the refit's epoch, and where the run is.
-    assert len(done.err.splitlines()) == 5
+    # The data, the memory it takes, an epoch, that ratings are no weights, the refit's epoch, and where the run is.
+    assert len(done.err.splitlines()) == 6
 
 
 @pytest.mark.audited

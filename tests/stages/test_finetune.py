@@ -49,7 +49,8 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     done = llmrec(*settings, "head=item_knn", "run_dir=run", "seed=3")
     assert done.code == 0
     assert done.out.startswith("ndcg@10 on validation: 0.")
-    assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
+    assert re.fullmatch(r"data: tiny in .*, 453 training interactions of 60 users and 44 items\n"
+                        r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
                         r"note: head=item_knn: the values of interactions .*; head.weight=value weights by them\n"
                         r"finetune: wrote run in [0-9.]+ s\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()

@@ -438,7 +438,7 @@ def test_memory_is_estimated_before_and_logged_after(llmrec, settings):
     done = llmrec(*settings, "head=ease", "run_dir=run")
     assert done.code == 0
     stated = events("run", "memory")[0]["stated"]
-    assert done.err.splitlines()[0] == f"head=ease: fitting takes about {in_bytes(stated)} of memory"
+    assert done.err.splitlines()[1] == f"head=ease: fitting takes about {in_bytes(stated)} of memory"
     fitted = events("run", "fitted")[0]
     assert fitted["memory_stated"] == stated
     assert fitted["memory_taken"] is None or fitted["memory_taken"] >= 0
