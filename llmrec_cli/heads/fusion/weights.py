@@ -1,11 +1,11 @@
 """Weights of a fusion, learned on validation and protected against overfitting by cross-validation.
 
-Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by 10-fold cross-validation: weights are learned on
-nine tenths of the queries and judged on the last tenth, in turn, and the folds' weights are averaged. The best member
-alone is always a candidate, as in the discrete super learner (van der Laan, Polley and Hubbard 2007). Each fold
-compares the sum with the member that is best on its own nine tenths, so neither side was chosen on the judged queries.
-The best member stays unless the gain on the held-out folds is larger than its standard error (`scoring.acceptance`); a
-step without any gain on the first folds is given up.
+Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by 10-fold cross-validation, 5-fold with many
+queries: weights are learned on all folds but one and judged on that one, in turn, and the folds' weights are averaged.
+The best member alone is always a candidate, as in the discrete super learner (van der Laan, Polley and Hubbard 2007).
+Each fold compares the sum with the member that is best on its own queries, so neither side was chosen on the judged
+queries. The best member stays unless the gain on the held-out folds is larger than its standard error
+(`scoring.acceptance`); a step without any gain on the first folds is given up.
 Differs from these: the objective is the ranking metric itself, by coordinate ascent, since squared error says little
 about lists.
 
@@ -16,6 +16,7 @@ Shapes: Q queries, N items.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -52,7 +53,8 @@ _STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 """Candidate weights of a member, as multiples of the largest weight."""
 _ROUNDS = 3
 """Most rounds over the members."""
-NUM_FOLDS = 10
+NUM_FOLDS, FEWER_FOLDS, MANY_QUERIES = 10, 5, 5_000
+"""Folds, and folds from this many queries on: nine tenths and four fifths of so many teach about the same weights."""
 _FIRST_FOLDS = 3
 """Folds after which a step without any gain is given up."""
 ENOUGH = 400
@@ -172,10 +174,10 @@ def _values_alone(metric: WeightedMetric) -> dict[str, np.ndarray]:
 
 
 def _folds(rows: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Split the rows into at most NUM_FOLDS random folds, stratified by long and short histories."""
+    """Split the rows into NUM_FOLDS or FEWER_FOLDS random folds, stratified by long and short histories."""
     order = np.random.default_rng(seed).permutation(len(rows))
     stratified = rows[order[np.argsort(is_long[order], kind="stable")]]
-    num_folds = min(NUM_FOLDS, len(rows))
+    num_folds = min(NUM_FOLDS if len(rows) < MANY_QUERIES else FEWER_FOLDS, len(rows))
     return [stratified[first::num_folds] for first in range(num_folds)]
 
 
@@ -202,11 +204,9 @@ class _Search:
 
     def attempt(self, name: str, learner: Learner) -> None:
         """Replace the weights by the learner's, if the held-out folds show that they are better."""
-        fold_weights: list[Weights] = []
-        for weights, rows in zip(self.fold_weights, self.others, strict=True):
-            fold_weights.append(learner(weights, rows))
-            if len(fold_weights) == _FIRST_FOLDS and self._gains(fold_weights).mean() <= 0:
-                break
+        fold_weights = self._learn(learner, slice(_FIRST_FOLDS))
+        if self._gains(fold_weights).mean() > 0:
+            fold_weights += self._learn(learner, slice(_FIRST_FOLDS, None))
         held_out, mean = accepted(self._gains(fold_weights)), _mean(fold_weights)
         # The folds do not judge the averaged weights, so these must also be no worse on all queries.
         is_kept = (len(fold_weights) == len(self.folds) and held_out.is_accepted
@@ -214,6 +214,16 @@ class _Search:
         self.steps.append(Step(name, held_out, is_kept))
         if is_kept:
             self.weights, self.fold_weights = mean, fold_weights
+
+    def _learn(self, learner: Learner, folds: slice) -> list[Weights]:
+        """Return the weights learned without each of these folds, one fold per thread at a time."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # The sums of a chunk are too small to be divided.
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(learner, self.fold_weights[folds], self.others[folds]))
+        finally:
+            torch.set_num_threads(threads)
 
     def _gains(self, of_folds: list[Weights]) -> np.ndarray:
         """Return the gains of the queries in the first folds, with weights learned without the query's fold."""

@@ -305,6 +305,13 @@ def test_held_out_gains_use_weights_learned_without_the_query(monkeypatch):
     assert learned.steps[0].held_out.gain == pytest.approx((both_Q - alone_Q).mean())
 
 
+@pytest.mark.parametrize(("num", "folds"), [(4, 4), (4999, 10), (5000, 5)])
+def test_many_queries_are_divided_into_fewer_folds(num, folds):
+    parts = fusion_weights._folds(np.arange(num), np.zeros(num, bool), 0)
+    assert len(parts) == folds
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(num))
+
+
 def test_a_step_without_a_gain_on_three_folds_is_given_up(monkeypatch):
     given, calls = together({"good": 0.1, "noise": 5.0}, 2, size=50), []
     monkeypatch.setattr(fusion_weights, "_learn_shared", lambda metric, weights, rows: calls.append(rows) or
