@@ -23,6 +23,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -185,7 +186,7 @@ def encode_some_batches(every: int) -> None:
                 torch.randn(len(hidden_RTD), self.embedding_size))
 
     plain_lower, plain_upper = TextEncoder.lower, TextEncoder._upper
-    TextEncoder.lower, TextEncoder._upper = lower, upper  # type: ignore[method-assign]
+    mock.patch.multiple(TextEncoder, lower=lower, _upper=upper).start()
 
 
 def cut_short(most: int) -> None:
@@ -196,7 +197,8 @@ def cut_short(most: int) -> None:
         self.length = replace(self.length, steps_per_epoch=min(most, self.length.steps_per_epoch))
         plain(self, lambda *epoch: islice(batches(*epoch), most), validate)
 
-    plain, loop._Loop.run = loop._Loop.run, run  # type: ignore[method-assign]
+    plain = loop._Loop.run
+    mock.patch.object(loop._Loop, "run", run).start()
 
 
 def command(name: str, data: str, settings: list[str], folder: Path) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Where a run ran: versions of packages, commit of the checkout, hardware."""
+"""Environment of a run: versions of packages, commit of the checkout, hardware."""
 
 import os
 import platform

@@ -15,7 +15,7 @@ from llmrec_cli.stages.missing_content import without_missing_content
 
 
 def data(texts: list[str], attributes: list[list[int]]) -> TrainingData:
-    """Return three items of which the first two are in training."""
+    """Return three items; the first two are in training."""
     ids, user = np.array(["a", "b", "c"], object), np.array(["u"], object)
     items = Catalogue(ids, ids, np.array(texts, object), sp.csr_array(np.array(attributes, np.float32)), ["colour=red"])
     users = Catalogue(user, user, user, sp.csr_array((1, 0), dtype=np.float32), [])

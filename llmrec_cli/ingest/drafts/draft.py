@@ -1,19 +1,19 @@
 """The settings drafted from samples of files, with comments on what to check, as YAML."""
 
-import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmrec_cli.ingest.drafts.names import event_weight, is_total, meaning_of
+from llmrec_cli.ingest.drafts.bad_rows import find_bad_rows
+from llmrec_cli.ingest.drafts.events import events_of, weights_of
+from llmrec_cli.ingest.drafts.names import meaning_of
 from llmrec_cli.ingest.drafts.roles import Role, divide_files, name_differences
 from llmrec_cli.ingest.drafts.samples import Column, Sample
 from llmrec_cli.ingest.drafts.times import TimeForm, time_form
 from llmrec_cli.plain_yaml import dump_yaml
 
-_MOST_EVENTS, _MOST_ATTRIBUTES = 40, 8
+_MOST_ATTRIBUTES = 8
 _LIKED = {5: 4, 10: 7, 100: 60}
 """Largest rating of a scale -> smallest rating that counts as liked."""
 _SMALLEST_CODE = 1e6
@@ -87,7 +87,12 @@ def draft_settings(name: str, roles: Sequence[Role]) -> Draft:
         if any("[]" in theirs for theirs in columns.values()):
             draft.entries[-1].comments.append("a path with [] makes a row of each entry of the array")
     _add_own_columns(draft, columns, by_role)
-    _add_bad_rows(draft, by_role, columns)
+    bad = find_bad_rows(by_role, columns)
+    draft.unsure += bad.unsure
+    if bad.shares:
+        draft.add("max_reject_share", bad.allowed,
+                  "share of the rows of a file that may be bad and are left out, listed in rejects.parquet",
+                  f"bad rows: {' and '.join(bad.shares)}; remove this once they are repaired")
     _add_time(draft, main, time)
     _add_values(draft, main)
     for role, text_key, key in (("items", "item_text", "attributes"), ("users", "", "user_attributes")):
@@ -146,80 +151,12 @@ def _interaction_columns(role: Role, time: TimeForm | None) -> dict[str, str]:
     columns.pop("quantity", None)
     if value is not None and role.sample.columns[value].numbers:
         columns["value"] = value
-    if "event" in columns and not _events(role):
+    if "event" in columns and not events_of(role):
         del columns["event"]
     kept = ("user_id", "item_id", "value", "timestamp", "event")
     if time is None:
         columns.pop("timestamp", None)
     return {ours: columns[ours] for ours in kept if ours in columns and columns[ours] != ours}
-
-
-_REQUIRED = {"interactions": ("user_id", "item_id", "value", "timestamp"), "items": ("item_id",),
-             "users": ("user_id",)}
-_FEW, _USUAL = 0.05, 0.001
-"""Share of bad rows above which settings are probably wrong, and the share that `prepare` allows without a setting."""
-
-
-def _add_bad_rows(draft: Draft, by_role: dict[str, list[Role]], columns: dict[str, str]) -> None:
-    """Count the rows that `prepare` rejects, and add the share that it may leave out if they are few."""
-    shares: dict[str, float] = {}
-    for role, required in _REQUIRED.items():
-        for one in by_role[role][:1]:
-            sample, names = one.sample, columns if role == "interactions" else one.columns
-            ignored = _ignored_rows(one) if role == "interactions" else set()
-            cells = [(ours, column, column.bad_places(ours == "value") - ignored) for ours in required
-                     if (column := sample.columns.get(names.get(ours, one.columns.get(ours, ours)))) is not None
-                     and not column.in_array and not column.is_array]
-            num_bad = len(set().union(*(places for _, _, places in cells))) + sample.num_unread
-            num_rows = sample.num_rows + sample.num_unread
-            share = num_bad / num_rows
-            total = _total(one)
-            draft.unsure += [f"{sample.path}: the last row is a total ('{total}') and a bad row; leave it out of the "
-                             f"export"] * bool(total)
-            for ours, column, places in cells:
-                if places:
-                    draft.unsure.append(_bad_cells(sample, ours, column, places, share))
-            if sample.num_unread:
-                draft.unsure.append(f"{sample.path}: {sample.num_unread:,} rows cannot be read and are bad rows; "
-                                    f"`prepare` names them")
-            if _USUAL < share <= _FEW:
-                shares[f"{num_bad:,} of {num_rows:,} rows of {sample.path}"] = share
-    if shares:
-        draft.add("max_reject_share", _round_up(max(shares.values())),
-                  "share of the rows of a file that may be bad and are left out, listed in rejects.parquet",
-                  f"bad rows: {' and '.join(shares)}; remove this once they are repaired")
-
-
-def _round_up(share: float) -> float:
-    """Return the next whole percent, so that the next export does not fail for one row more."""
-    return math.ceil(round(100 * share, 6)) / 100
-
-
-def _bad_cells(sample: Sample, ours: str, column: Column, places: set[int], share: float) -> str:
-    """Return a sentence on the bad rows by one column; `share` is the share of all bad rows of the file."""
-    num_empty = len(places - set(column.places))
-    num_bad = len(places) - num_empty
-    what = " and ".join([f"empty in {num_empty:,} rows"] * bool(num_empty) +
-                        [f"not a number in {num_bad:,} rows"] * bool(num_bad))
-    remedy = "fill them or leave them out of the export"
-    if share > _FEW:
-        remedy += (f"; `prepare` refuses the file with {share:.0%} bad rows: if another column is the {ours}, set "
-                   f"dataset.columns.{ours}=<name>, and if they may be left out, "
-                   f"dataset.max_reject_share={_round_up(share):g}")
-    return (f"{sample.path}: '{column.name}' is {what} of {column.num_rows:,}, which are bad rows without {ours}: "
-            f"{remedy}")
-
-
-def _total(role: Role) -> str:
-    """Return the name of the last row if it has no id, or a name such as Summe, and else numbers only; "" if not."""
-    ids = [name for ours, name in role.columns.items() if ours.endswith("_id")]
-    texts = role.sample.last
-    names = [text for text in texts.values() if is_total(text)]
-    others = {name: text for name, text in texts.items() if not is_total(text)}
-    if not texts or any(name in others for name in ids) or not all(re.fullmatch(r"[\W\d_]+", text)
-                                                                  for text in others.values()):
-        return ""
-    return names[0] if names else ", ".join(others.values())
 
 
 def _add_own_columns(draft: Draft, shared: dict[str, str], by_role: dict[str, list[Role]]) -> None:
@@ -243,7 +180,7 @@ def _add_time(draft: Draft, role: Role, time: TimeForm | None) -> None:
 
 def _add_values(draft: Draft, role: Role) -> None:
     """Add the meaning of values and events, and the rule for repeated interactions."""
-    weights = _weights(role)
+    weights = weights_of(role)
     if weights:
         unknown = [event for event, weight in weights.items() if weight is None]
         draft.add("event_weights", {event: 1.0 if weight is None else weight for event, weight in weights.items()},
@@ -264,35 +201,6 @@ def _add_values(draft: Draft, role: Role) -> None:
     if role.sample.repeats(role.columns["user_id"], role.columns["item_id"]):
         draft.add("duplicates", "sum", "values of several interactions of a user with an item are added up",
                   "keep_last takes the last one instead")
-
-
-def _weights(role: Role) -> dict[str, float | None]:
-    """Return the weight of each event of `_events`: 0 if no row of it has an item, None if its name says nothing."""
-    events, item = _events(role), role.sample.columns[role.columns["item_id"]]
-    if not events or item.is_array:
-        return {event: event_weight(event) for event in events}
-    column, rows_of_items = role.sample.columns[role.columns["event"]], set(item.places)
-    with_item = {event for event, place in zip(column.values, column.places, strict=True) if place in rows_of_items}
-    return {event: event_weight(event) if event in with_item else 0.0 for event in events}
-
-
-def _ignored_rows(role: Role) -> set[int]:
-    """Return the rows of events with weight 0, which `prepare` does not check."""
-    ignored = {event for event, weight in _weights(role).items() if weight == 0}
-    column = role.sample.columns[role.columns["event"]] if ignored else Column("")
-    return {place for event, place in zip(column.values, column.places, strict=True) if event in ignored}
-
-
-def _events(role: Role) -> list[str]:
-    """Return the events in the sample, the most frequent first; [] if there is only one or the column has other values.
-    """
-    name = role.columns.get("event")
-    column = role.sample.columns[name] if name is not None else None
-    if column is None or column.is_array or not column.values or column.numbers:
-        return []
-    if not 1 < len(column.distinct) <= _MOST_EVENTS:
-        return []
-    return [event for event, _ in Counter(column.values).most_common()]
 
 
 def _add_descriptions(draft: Draft, role: Role, text_key: str, key: str) -> None:

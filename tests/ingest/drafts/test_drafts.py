@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.drafts import samples
 from llmrec_cli.ingest.drafts.draft import Draft, draft_settings
 from llmrec_cli.ingest.drafts.names import event_weight, meaning_of
 from llmrec_cli.ingest.drafts.roles import assign_roles
@@ -172,6 +173,13 @@ def test_few_bad_rows_are_counted_once_and_the_share_is_written(tmp_path: Path) 
     assert "# unsure: a.csv: 1 rows cannot be read and are bad rows" in text
     sound, text = drafted(tmp_path, a=rows("user_id,item_id", user, item))
     assert ("max_reject_share" in sound, "unsure" in text) == (False, False)
+
+
+def test_bad_rows_of_a_long_file_are_said_to_be_those_of_its_first_rows(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "MOST_ROWS", 100)
+    _, text = drafted(tmp_path, a=rows("user_id,item_id", lambda n, draw: user(n, draw) if n != 5 else "", item))
+    assert "# unsure: bad rows: 1 of the first 100 rows of a.csv; remove this" in text
 
 
 def test_events_without_an_item_get_weight_0_and_their_rows_are_not_bad(tmp_path: Path) -> None:
