@@ -65,11 +65,19 @@ def parse_yaml(content: bytes | str, name: str, check: Check | None = None) -> A
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        raise YamlError(f"{name}{where}: is not YAML ({error.problem or error.context})") from error
+        raise YamlError(f"{name}{where}: is not YAML ({error.problem or error.context}){_wide_colon(text)}") from error
     except YamlError:
         raise
     except (yaml.YAMLError, ValueError) as error:
         raise YamlError(f"{name}: is not YAML ({' '.join(str(error).split())[:200]})") from error
+
+
+def _wide_colon(text: str) -> str:
+    """Return the advice on the first line with the full-width colon of Chinese keyboards after its key; "" if none."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match("[^:#'\"]*：", line):
+            return f"; line {number} has the character '：', write the ASCII character ':' and a blank"
+    return ""
 
 
 def dump_yaml(content: Any) -> str:

@@ -37,6 +37,7 @@ def test_plain_values_are_read_as_people_mean_them(text, value):
     ("a: &a [*a]", "x, line 1: an alias refers to a value that contains it"),
     ("a: 1\nb: [1,\n", "x, line 3: is not YAML"), ("a: 1\n---\nb: 2", "x, line 2: is not YAML"),
     ("a: *b", "line 1: is not YAML"),
+    ("a: 1\nb：2\nc: 3", "line 2 has the character '：', write the ASCII character ':' and a blank"),
     ("a: 1\nb: 2\na: 3", "x, line 3: a: occurs twice"), ("a: 1\n1: 2", "x, line 2: the key 1 is not text"),
     ("on: 1", "x, line 1: the key on is not text; put it in quotes"), ("[a]: 1", "line 1: the key that is a list"),
     ("\na: !!python/object/apply:os.system ['true']", "x, line 2: has the tag tag:yaml.org,2002:python/object/apply"),

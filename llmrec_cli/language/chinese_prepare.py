@@ -234,6 +234,10 @@ PREPARE = {
     "{num:,} groups have interactions ({rows:,} rows, ignored) but no members in dataset.groups; is it the file of "
     "another data set?":
         "{num:,} 个群组有交互（{rows:,} 行，已忽略），但在 dataset.groups 中没有成员；这是否是另一数据集的文件？",
+    "there are {users:,} users, and the average user has {share:.0%} of the {items:,} items; check that "
+    "dataset.columns.user_id is the right column":
+        "共有 {users:,} 个用户，平均每个用户拥有 {items:,} 个物品中的 {share:.0%}；请检查 dataset.columns.user_id "
+        "是否选对了列",
     "{num:,} groups have no interactions left": "{num:,} 个群组没有剩余的交互",
     "{num:,} groups have one member": "{num:,} 个群组只有一个成员",
     "{num:,} groups in validation or test have no training interactions, neither their own nor a member's; they get "

@@ -36,7 +36,9 @@ def run(cfg: InitConfig, run_dir: RunDir) -> None:
     print_sentence(f"wrote {output}; {num_unsure} settings are unsure: look for '# unsure' in it" if num_unsure
                    else f"wrote {output}; check it, then run")
     # The draft has nothing for evaluate yet, but what is added to it later must count there too.
-    for words in ("prepare", "finetune", "evaluate", "recommend queries=all k=20 output=lists.csv"):
+    # The second finetune is of all interactions, for lists to publish.
+    for words in ("prepare", "finetune", "evaluate", "finetune refit=all",
+                  "recommend queries=all k=20 output=lists.csv"):
         command, *rest = words.split()
         print(" ".join(["llmrec", command, settings, *rest]))
 

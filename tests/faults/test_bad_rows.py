@@ -112,6 +112,13 @@ def test_37_a_decimal_comma_among_other_bad_rows_is_named_before_the_other_advic
 
 
 @pytest.mark.slow
+def test_37_rows_of_an_unknown_event_are_never_to_be_left_out_as_bad_rows(llmrec):
+    events = "user_id,item_id,event\n" + "".join(f"u{n % 7},i{n},{'buy' if n % 2 else 'hide'}\n" for n in range(40))
+    message = refused(llmrec, events, "dataset.event_weights={buy: 5}")
+    assert message.endswith("Give every event a weight in dataset.event_weights; a weight of 0 drops its rows, and one "
+                            "below 0 is for returns and dislikes")
+
+
 def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_set(llmrec):
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (

@@ -15,6 +15,7 @@ def test_init_names_the_commands_that_follow_and_never_writes_over_a_file(llmrec
     done = llmrec("init", *files, "output=my.yaml")
     assert (done.code, done.out) == (0, "llmrec prepare settings=my.yaml\nllmrec finetune settings=my.yaml\n"
                                         "llmrec evaluate settings=my.yaml\n"
+                                        "llmrec finetune settings=my.yaml refit=all\n"
                                         "llmrec recommend settings=my.yaml queries=all k=20 output=lists.csv\n")
     assert "artikel.csv: ';' between fields, windows-1252, decimal comma in Preis" in done.err
     assert not Path("runs").exists()
@@ -35,7 +36,7 @@ def test_the_printed_commands_run_and_each_takes_what_is_added_to_the_file(llmre
     Path("my shop.yaml").write_text(drafted.replace("encoder: lsa\n", "head: ease\nseed: 5\n") +
                                     "evaluate: {num_bootstrap: 100, k: 7}\n", "utf-8")
     assert [shlex.split(command)[:2] for command in commands] == [
-        ["llmrec", command] for command in ("prepare", "finetune", "evaluate", "recommend")]
+        ["llmrec", command] for command in ("prepare", "finetune", "evaluate", "finetune", "recommend")]
     for command in commands:
         done = llmrec(*shlex.split(command)[1:])
         assert done.code == 0, done.err

@@ -15,6 +15,8 @@ from llmrec_cli.settings.split import SplitSettings
 _MANY_REPEATED, _SAME_FOR_MOST = 0.2, 0.5
 _COLD_NEARLY_ALL, _ENOUGH = 0.95, 100
 """Share of the held-out interactions, and the fewest rows for which a share is meaningful."""
+_HAVE_MOST, _FEW_USERS, _ENOUGH_ITEMS = 0.5, 20, 50
+"""Share of the items that the average of a few users has if a column of types was taken for the users."""
 _SECONDS_AS_MS = ("1970-01-12", "1970-01-27")
 """The range of the times from 2001 to 2038 if their seconds are read as milliseconds."""
 
@@ -31,7 +33,7 @@ def warnings(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, i
                      Phrase("{num:,} rows too many: {read:,} were read, but rejected, merged, filtered, negative and "
                             "kept rows add up to {total:,}; please report this as a bug", **values))
     lines += [_nothing_held_out(part, split) for part in _empty_parts(audit, split)]
-    lines += _dominated(audit) + _cold(audit, split, counts) + _same_texts(audit)
+    lines += _dominated(audit) + _few_users(audit) + _cold(audit, split, counts) + _same_texts(audit)
     return lines
 
 
@@ -55,6 +57,17 @@ def _nothing_held_out(part: str, split: SplitSettings) -> Phrase:
               Phrase("no test metric can be computed"))
     return Phrase("split '{part}' has no rows, so {effect}; {remedy}", part=part, effect=effect,
                   remedy=split.remedy(part))
+
+
+def _few_users(audit: dict[str, Any]) -> list[Phrase]:
+    """Return a warning if few users have most of the items each, as when a column of types is taken for the users."""
+    whole = audit["splits"]["all"]
+    users, items, kept = whole["users"], whole["items"], audit["rows"]["kept"]
+    if not 0 < users <= _FEW_USERS or items < _ENOUGH_ITEMS or kept <= _HAVE_MOST * users * items:
+        return []
+    return [Phrase("there are {users:,} users, and the average user has {share:.0%} of the {items:,} items; check that "
+                   "dataset.columns.user_id is the right column", share=kept / (users * items), users=users,
+                   items=items)]
 
 
 def _dominated(audit: dict[str, Any]) -> list[Phrase]:

@@ -185,7 +185,8 @@ def _add_values(draft: Draft, role: Role) -> None:
         unknown = [event for event, weight in weights.items() if weight is None]
         draft.add("event_weights", {event: 1.0 if weight is None else weight for event, weight in weights.items()},
                   "check the weights: 0 drops an event; an event that is not listed is an error",
-                  f"the meaning of {', '.join(unknown[:5])}" if unknown else "")
+                  f"the meaning of {', '.join(unknown[:5])}; a return or a dislike needs a weight below 0"
+                  if unknown else "")
         return
     name = role.columns.get("rating") or role.columns.get("quantity")
     numbers = role.sample.columns[name].numbers if name is not None else []

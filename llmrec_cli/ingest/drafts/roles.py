@@ -7,6 +7,7 @@ from itertools import permutations
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.drafts.names import meaning_of
 from llmrec_cli.ingest.drafts.samples import Column, Sample
+from llmrec_cli.ingest.drafts.times import time_form
 
 _MEETS = 0.3
 """Smallest share of a column's ids in another file's ids for the columns to have the same ids; samples overlap in part.
@@ -141,8 +142,13 @@ def _is_key(column: Column) -> bool:
 
 
 def _repeats(column: Column) -> bool:
-    """Return True if a column may have the ids of users or items: they repeat, but are many."""
-    return (2 <= len(column.distinct) < 0.95 * max(len(column.values), 1) and not column.is_array
+    """Return True if a column may have the ids of users or items: they repeat, but are many, and are no times.
+
+    A column of few values, such as a type or a quantity, is none: fewer than a quarter of the root of the rows.
+    """
+    few = max(2.0, len(column.values) ** 0.5 / 4)
+    return (few <= len(column.distinct) < 0.95 * max(len(column.values), 1) and not column.is_array
+            and time_form(column, by_name=False) is None
             and len(column.values) >= 0.9 * column.num_rows and not any(number % 1 for number in column.numbers[:100])
             and meaning_of(column.name) in ("", "user_id", "item_id"))
 

@@ -93,6 +93,9 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
     if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
     start = f"{decimals}\n" if decimals else ""
+    if all(r.column == "event" for r in first):
+        return ("Give every event a weight in dataset.event_weights; a weight of 0 drops its rows, and one below 0 is "
+                "for returns and dislikes")
     if share <= _MOST_ADVISED:
         return (f"{start}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
                 f"(rejects.parquet then lists them)")

@@ -157,6 +157,17 @@ def test_probable_faults_give_warnings(tmp_path: Path) -> None:
 
 
 @pytest.mark.audited
+@pytest.mark.parametrize(("users", "warned"), [(4, True), (40, False)])
+def test_a_few_users_with_most_of_the_items_are_perhaps_no_users(tmp_path: Path, users: int, warned: bool) -> None:
+    rows = [(f"u{user}", f"i{n}", 1.0, 86_400_000 + n, "test" if n > 49 else "valid" if n > 44 else "train")
+            for user in range(users) for n in range(80) if n % 4]
+    output = audited(write_folder(tmp_path, rows), unit="ms")[1].warnings
+    assert [line for line in output if "average user" in line] == (
+        ["there are 4 users, and the average user has 100% of the 60 items; check that dataset.columns.user_id is the "
+         "right column"] if warned else [])
+
+
+@pytest.mark.audited
 @pytest.mark.parametrize(("first", "warned"), [(1_500_000_000, True), (86_400_000, False), (1_500_000_000_000, False)])
 def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: int, warned: bool) -> None:
     rows = [(user, item, value, first + n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]

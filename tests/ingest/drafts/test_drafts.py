@@ -55,14 +55,16 @@ def catalogue(header: str = "item_id,title") -> str:
     ("référence", "item_id"), ("items[].sku", "item_id"), ("items[].product.id", "item_id"), ("下单时间", "timestamp"),
     ("Bestelldatum", "timestamp"), ("購入日時", "timestamp"), ("fecha", "timestamp"), ("评分", "rating"),
     ("Stückzahl", "quantity"), ("行为类型", "event"), ("商品名称", "title"), ("household_id", "group_id"),
+    ("codice_prodotto", "item_id"), ("Číslo zákazníka", "user_id"), ("дата заказа", "timestamp"),
+    ("고객번호", "user_id"), ("klantnummer", "user_id"), ("device.设备号", "user_id"), ("新闻.编号", "item_id"),
     ("colour", "")])
-def test_names_of_columns_are_known_in_six_languages(name: str, ours: str) -> None:
+def test_names_of_columns_are_known_in_many_languages(name: str, ours: str) -> None:
     assert meaning_of(name) == ours
 
 
 @pytest.mark.parametrize(("event", "weight"), [
     ("view", 1), ("Add To Cart", 3), ("购买", 5), ("Warenkorb", 3), ("お気に入り", 2), ("compra", 5), ("退货", -5),
-    ("spin", None)])
+    ("vratka", -5), ("不感兴趣", -5), ("阅读", 1), ("prodej", 5), ("spin", None)])
 def test_events_have_weights_in_several_languages(event: str, weight: float | None) -> None:
     assert event_weight(event) == weight
 
@@ -92,7 +94,14 @@ def test_events_have_weights_and_unknown_events_are_unsure(tmp_path: Path) -> No
     settings, text = drafted(tmp_path, a=rows("user_id,item_id,type", user, item, lambda n, draw: draw.choice(events)))
     assert settings["event_weights"] == {"view": 1, "cart": 3, "purchase": 5, "spin": 1}
     assert settings["columns"] == {"event": "type"}
-    assert "# unsure: the meaning of spin" in text
+    assert "# unsure: the meaning of spin; a return or a dislike needs a weight below 0" in text
+
+
+def test_a_column_of_types_or_of_times_is_not_taken_for_the_users(tmp_path: Path) -> None:
+    kinds = ["receipt", "invoice", "note"]
+    settings, _ = drafted(tmp_path, a=rows("kind,moment,buyer_x,item_id", lambda n, draw: draw.choice(kinds),
+                                           lambda n, _: f"2024-03-{1 + n % 28:02} 10:00", user, item, num=600))
+    assert settings["columns"]["user_id"] == "buyer_x"
 
 
 @pytest.mark.parametrize(("time", "expected", "comment"), [
