@@ -25,6 +25,7 @@ from llmrec_cli.ingest.readers.sniffing import with_format
 from llmrec_cli.ingest.readers.sources import Source
 
 MOST_ROWS = 20_000
+_SHOWN = 3
 _DEEPEST = 4
 _NUMBER = re.compile(r" *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *")
 _COMMA_NUMBER = re.compile(r" *[+-]?[0-9]+([.][0-9]{3})*(,[0-9]+)? *")
@@ -180,9 +181,11 @@ def read_sample(path: Path) -> Sample:
     arrays: Counter[str] = Counter()
     num_rows, num_unread = 0, 0
     last: dict[str, str] = {}
-    for _, record in islice(_records(source), MOST_ROWS):
+    unread: list[str] = []
+    for line, record in islice(_records(source), MOST_ROWS):
         if isinstance(record, str):
             num_unread += record != HEADER_AGAIN
+            unread += [f"line {line}: {record}"] * (len(unread) < _SHOWN)
             continue
         num_rows, last = num_rows + 1, {}
         for name, value in _flat(record):
@@ -196,7 +199,7 @@ def read_sample(path: Path) -> Sample:
                 column.places.append(num_rows - 1)
                 last[name] = text
     if not num_rows:
-        raise DataError(f"{path}: has no rows that can be read; each file needs a header and rows, or JSON lines")
+        raise DataError(f"{path}: has no rows that can be read; {_no_rows(source, unread)}")
     commas = source.text_format.decimal_commas if source.text_format else ()
     for name, column in columns.items():
         column.num_rows, column.is_array, column.decimal_comma = num_rows, arrays[name] > 0, name in commas
@@ -204,6 +207,21 @@ def read_sample(path: Path) -> Sample:
             column.decimal_comma = column.has_decimal_commas
     sample = Sample(source, columns, num_rows, num_unread)
     return replace(sample, last=last) if sample.is_whole else sample
+
+
+def _no_rows(source: Source, unread: list[str]) -> str:
+    """Return the lines of a file without rows that were looked at, and the remedy; `unread` has the first bad lines."""
+    if source.format == "parquet":
+        return "write some rows to it"
+    bad = f"the first lines that cannot be read are {'; '.join(unread)}" if unread else ""
+    if source.format == "jsonl":
+        return bad or "it needs JSON lines"
+    file = open_delimited(source)
+    names = ", ".join(f"'{name}'" for name in file.names[:_SHOWN]) + (", ..." if len(file.names) > _SHOWN else "")
+    return (f"line {file.rest.next_line - 1} was read as the header ({names}), and "
+            f"{bad or 'no line after it is filled'}; if the header is another line, run `prepare` with "
+            f"dataset.formats.<files>.skip_rows=<number of lines before it>, where <files> is interactions, items or "
+            f"users")
 
 
 def _records(source: Source) -> Records:

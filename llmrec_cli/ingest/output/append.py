@@ -27,11 +27,12 @@ from llmrec_cli.ingest.engine import collect, read_staged, size
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import TABLES, left_out_schema
 from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, identifier, time_of
+from llmrec_cli.ingest.readers.csv_blocks import Dialect
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
 from llmrec_cli.ingest.readers.sniffing import with_format
-from llmrec_cli.ingest.readers.sources import Source, Sources
+from llmrec_cli.ingest.readers.sources import Source, Sources, TextFormat
 from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.base import defaults, to_plain
 from llmrec_cli.settings.formats import FormatSettings
@@ -242,8 +243,10 @@ def has_rows(source: Source) -> bool:
         return bool(open_parquet(source).metadata.num_rows)
     source = with_format(source)
     has_header = source.format != "jsonl" and source.names is None
-    skipped = source.text_format.skip_rows if source.text_format else 0
-    written = (line for line in islice(lines(source), skipped, None) if line.strip())
+    form = source.text_format or TextFormat()
+    dialect = Dialect(form.delimiter, form.quote, form.escape)
+    written = (line for line in islice(lines(source), form.skip_rows, None) if line.strip()
+               and not (source.format == "delimited" and dialect.is_empty_row(line)))
     return next(_after(written, int(has_header)), None) is not None
 
 

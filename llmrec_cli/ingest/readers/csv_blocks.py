@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +40,17 @@ class Dialect:
         both = self.delimiter + self.quote
         return both.isascii() and not set(both) & {"\r", "\n", "\0"} and self.delimiter != self.quote
 
+    def is_empty_row(self, line: str) -> bool:
+        """Return True for a line of nothing but delimiters, as spreadsheets write empty rows: `;;;` and `"";""`."""
+        return bool(re.fullmatch(f"{_empty_row(self)}\r?\n?", line))
+
+
+@cache
+def _empty_row(dialect: Dialect) -> str:
+    """Return a pattern of two or more empty fields."""
+    field = f"(?:{re.escape(2 * dialect.quote)})?" if dialect.quote else ""
+    return f"{field}(?:{re.escape(dialect.delimiter)}{field})+"
+
 
 @dataclass(frozen=True)
 class ParsedBlock:
@@ -62,8 +75,8 @@ class ParsedBlock:
 def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> ParsedBlock | None:
     """Return the rows of a block of whole lines with the fields at `places`, or None for unusual syntax.
 
-    Unusual are quotes inside a field, carriage returns inside a line, zero bytes, blank lines and escapes. For such
-    blocks the reader of the standard library is authoritative.
+    Unusual are quotes inside a field, carriage returns inside a line, zero bytes, blank lines, empty rows and escapes.
+    For such blocks the reader of the standard library is authoritative.
     """
     if dialect.escape and dialect.escape.encode() in block:
         return None
@@ -74,8 +87,18 @@ def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> Pars
         return None
     if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or (returns and b"\n\r\n" in block):
         return None
+    if _has_empty_row(block, dialect):
+        return None
     rows = _rows(block, dialect)
     return None if rows is None else _fields(block[:rows[0][-1]], rows, dialect, width, places)
+
+
+def _has_empty_row(block: bytes, dialect: Dialect) -> bool:
+    """Return True if a line of the block, which may be inside a quoted field, is an empty row."""
+    # Hardly any block has a line with an empty first field, and the search for one takes no time.
+    starts = [dialect.delimiter, *([f"{2 * dialect.quote}{dialect.delimiter}"] if dialect.quote else [])]
+    return (any(block.startswith(start) or b"\n" + start in block for start in map(str.encode, starts))
+            and re.search(rb"(?:\A|\n)" + _empty_row(dialect).encode() + rb"\r?(?:\n|\Z)", block) is not None)
 
 
 def _rows(block: bytes, dialect: Dialect) -> tuple[np.ndarray, np.ndarray] | None:

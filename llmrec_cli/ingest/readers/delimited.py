@@ -133,12 +133,12 @@ def open_delimited(source: Source) -> DelimitedFile:
     for _ in range(detected.skip_rows):
         next(rest, None)
     rest.consumed.clear()
+    dialect = Dialect(detected.delimiter, detected.quote, detected.escape)
     first = next(rest, None)
-    while first is not None and not first.strip():
+    while first is not None and (not first.strip() or dialect.is_empty_row(first)):
         first = next(rest, None)
     if first is None:
         raise DataError(f"{source.path}: is empty; it needs a header and rows")
-    dialect = Dialect(detected.delimiter, detected.quote, detected.escape)
     rest.back([first])
     if source.names is not None:
         if [name.strip().strip(detected.quote) for name in first.split(dialect.delimiter)] == list(source.names):
@@ -228,7 +228,8 @@ def _records(rest: _Rest, dialect: Dialect, width: int | None,
              until: int | None = None) -> Iterator[tuple[int, list[str] | str]]:
     """Yield the rows that begin before line `until`.
 
-    One extra empty field is dropped, since many tools end their lines with a delimiter. If a row of several lines is
+    Blank lines and empty rows are skipped. One extra empty field is dropped, since many tools end their lines with a
+    delimiter. If a row of several lines is
     bad, its first line has a stray or unclosed quote: only that line is rejected, and reading continues with the next.
     """
     lines: Iterator[str] = rest
@@ -254,7 +255,7 @@ def _records(rest: _Rest, dialect: Dialect, width: int | None,
         except (csv.Error, _Unclosed) as error:
             fields = reasons.RETURN_IN_FIELD if "new-line" in str(error) else reasons.BAD_QUOTE
         if isinstance(fields, list):
-            if not fields:
+            if not fields or (not any(fields) and dialect.is_empty_row(rest.consumed[0])):
                 continue
             if width is None or len(fields) == width:
                 yield first, fields

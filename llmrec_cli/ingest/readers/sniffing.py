@@ -193,7 +193,9 @@ def _is_title(fields: list[str], after: Sequence[Row]) -> bool:
 
 
 def _rows(lines: list[str], dialect: Dialect) -> tuple[list[Row], int]:
-    """Return the rows of the lines that can be split, without an empty last field, and the number of bad lines."""
+    """Return the rows of the lines that can be split and are not empty, without an empty last field, and the number of
+    bad lines.
+    """
     rows: list[Row] = []
     num_bad, start = 0, 0
     while start < len(lines):
@@ -205,7 +207,7 @@ def _rows(lines: list[str], dialect: Dialect) -> tuple[list[Row], int]:
             for fields in reader:
                 if len(fields) > 1 and not fields[-1] and not (rows and len(rows[0][1]) == len(fields)):
                     fields.pop()
-                if fields:
+                if fields and not dialect.is_empty_row(lines[start + before]):
                     rows.append((start + before, fields))
                 before = reader.line_num
             return rows, num_bad

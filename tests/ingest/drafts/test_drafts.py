@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_a_last_row_with_totals_is_named(tmp_path: Path, last: str, name: str) -
     _, text = drafted(tmp_path, a=rows("user_id,item_id,shop,qty", user, item, item, lambda n, _: n % 5) + last + "\n")
     assert (f"# unsure: a.csv: the last row is a total ('{name}') and a bad row" in text) == bool(name)
     assert ("is a total" in text) == bool(name)
+
+
+def test_an_export_with_empty_rows_of_a_spreadsheet_is_drafted(tmp_path: Path) -> None:
+    file = tmp_path / "moves.csv"
+    file.write_text("Moves of 2025;;;\n;;;\nuser_id;item_id;qty;day\n1;7;2;a\n;;;\n2;8;1;b\n;;;\n", "utf-8")
+    sample = read_sample(file)
+    assert list(sample.columns) == ["user_id", "item_id", "qty", "day"]
+    assert (sample.num_rows, sample.num_unread) == (2, 0)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("a;b\n;\n", "line 1 was read as the header ('a', 'b'), and no line after it is filled"),
+    ("Moves;all\na;b;c\n1;2;3\n", "line 1 was read as the header ('Moves', 'all'), and the first lines that cannot be "
+                                  "read are line 2: 3 fields where the header has 2; line 3")])
+def test_a_file_without_rows_is_refused_with_its_lines_and_the_setting(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "moves.csv"
+    file.write_text(text, "utf-8")
+    with pytest.raises(DataError, match=re.escape(said)) as error:
+        read_sample(file)
+    assert "dataset.formats.<files>.skip_rows=" in str(error.value)
 
 
 def test_a_file_of_nothing_known_is_not_used_and_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
+from llmrec_cli.ingest.output.append import has_rows
 from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
 from llmrec_cli.settings.split import (
     ColdItemsSplitSettings,
@@ -21,7 +22,7 @@ from llmrec_cli.settings.split import (
     SplitSettings,
     TemporalSettings,
 )
-from tests.ingest.preparing import HEADER, Prepared, prepare_with, write
+from tests.ingest.preparing import HEADER, Prepared, prepare_with, source, write
 from tests.some_slow import some_slow
 
 UNNUMBERED = {"interactions": ("user", "item"), "negatives": ("user", "item"), "filtered": (), "items": ("item",),
@@ -352,3 +353,8 @@ def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_p
     parts = [{"interactions": "user_id,item_id\nu,a\n"}, {"interactions": "user_id,item_id\nu,b\nu,a\n"}]
     with pytest.raises(DataError, match=r"mode=append: 1 user-item pairs in .* are in the prepared data already"):
         both_ways(tmp_path, parts, NoSplitSettings(), duplicates="error")
+
+
+@pytest.mark.parametrize(("text", "filled"), [("Report;\n;\na;b\n;\n", False), ("a;b\n;\n1;\n", True)])
+def test_empty_rows_of_a_spreadsheet_are_no_rows_to_append(tmp_path: Path, text: str, filled: bool) -> None:
+    assert has_rows(source(tmp_path, text)) == filled

@@ -70,6 +70,13 @@ def test_windows_line_ends_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
     assert read(tmp_path, "a,b\r\n1,2\r\n\r\n3,4")[1] == [(2, ["1", "2"]), (4, ["3", "4"])]
 
 
+def test_rows_without_any_filled_field_are_empty_lines(tmp_path: Path) -> None:
+    text = ";;;\nid;name;n\n;;\n1;x;2\n;;;\n\"\";\"\";\"\"\n;;0\n2;y;\n;\";;\";\n;;"
+    assert read(tmp_path, text, delimiter=";")[1] == [
+        (4, ["1", "x", "2"]), (7, ["", "", "0"]), (8, ["2", "y", ""]), (9, ["", ";;", ""])]
+    assert read(tmp_path, "a;b\r\n;\r\n1;2\r\n;", delimiter=";")[1] == [(3, ["1", "2"])]
+
+
 @pytest.mark.parametrize(("name", "delimiter"), [("x.dat", "\t"), ("x.txt", ";"), ("x", "|"), ("x.csv.dat", ",")])
 def test_the_delimiter_is_the_most_frequent_one_in_the_header(tmp_path: Path, name: str, delimiter: str) -> None:
     assert read(tmp_path, f"a{delimiter}b c{delimiter}d\n", name)[0] == ["a", "b c", "d"]

@@ -32,6 +32,7 @@ def test_a_usual_file_has_nothing_to_say(tmp_path: Path) -> None:
     ("Sales 2024\n\na,b\n1,2\n", "2 lines before the header"),
     ("Bericht;;\nStand;14.03.2024;\n\nNr;Name;Preis\n1;x;4\n",
      "';' between fields, 3 lines before the header"),
+    ("Report;;\n;;\nid;item;n\n1;x;2\n", "';' between fields, 2 lines before the header"),
     # A decimal comma in each row gives rows of two fields too.
     ("Orders\nid;item;price;day\n1;x;1,5;2\n2;y;2,5;3\n",
      "';' between fields, decimal comma in price, 1 line before the header"),
