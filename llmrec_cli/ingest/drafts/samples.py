@@ -28,7 +28,7 @@ MOST_ROWS = 20_000
 _SHOWN = 3
 _DEEPEST = 4
 _NUMBER = re.compile(r" *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *")
-_COMMA_NUMBER = re.compile(r" *[+-]?[0-9]+([.][0-9]{3})*(,[0-9]+)? *")
+_COMMA_NUMBER = re.compile(rf" *[+-]?([0-9]+([.][0-9]{{3}})*|{units.BLANK_GROUPED})(,[0-9]+)? *")
 _POINT_UNIT, _COMMA_UNIT = re.compile(units.POINT_NUMBER), re.compile(units.COMMA_NUMBER)
 _URL = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp)", re.IGNORECASE)
 _SEPARATORS = ("|", ";", ",", "、", "/")
@@ -77,7 +77,8 @@ class Column:
         texts = [text for text in self.values if pattern.fullmatch(text)]
         if not texts or len(texts) < 0.95 * len(self.values):
             return []
-        return [float(text.replace(".", "").replace(",", ".") if self.decimal_comma else text) for text in texts]
+        return [float(units.bare(text).replace(".", "").replace(",", ".") if self.decimal_comma else text)
+                for text in texts]
 
     def bad_places(self, are_numbers: bool) -> set[int]:
         """Return the rows without a value, and with `are_numbers` those whose value is not a number."""

@@ -148,9 +148,9 @@ def count_unread_numbers(raw: Table, staged: StagedFiles, attributes: Mapping[st
 def _count_units(numbers: Table, name: str, account: Account) -> None:
     """Add a note on the currency signs or units of a column of numbers, a warning if they differ."""
     with_unit = numbers.filter(numbers.text.re_search(units.POINT_NUMBER) & ~numbers.text.re_search(NUMBER))
+    is_grouped = with_unit.text.re_search(units.SEPARATOR)
     counted = with_unit.group_by(unit=with_unit.text.re_replace(units.NO_UNIT, "")).agg(
-        num=with_unit.count(), num_grouped=with_unit.text.re_search("[,'’][0-9]").cast("int64").sum(),
-        first=with_unit.text.max())
+        num=with_unit.count(), num_grouped=is_grouped.cast("int64").sum(), first=with_unit.text.max(where=is_grouped))
     rows = collect(counted.order_by("unit")).to_pylist()
     sums: Counter[str] = Counter()
     for row in rows:

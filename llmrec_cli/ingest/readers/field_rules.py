@@ -7,16 +7,16 @@ import pyarrow.compute as pc
 
 from llmrec_cli.ingest.readers.raw_files import RawFile
 from llmrec_cli.ingest.readers.sources import IDS, OWN
-from llmrec_cli.ingest.readers.units import COMMA_NUMBER
+from llmrec_cli.ingest.readers.units import BLANK, BLANK_GROUPED, COMMA_NUMBER
 
-_NUMBER = r"^ *[+-]?([0-9]+|[0-9]{1,3}([.][0-9]{3})+)(,[0-9]+)? *$"
+_NUMBER = rf"^ *[+-]?([0-9]+|[0-9]{{1,3}}([.][0-9]{{3}})+|{BLANK_GROUPED})(,[0-9]+)? *$"
 
 
 @dataclass(frozen=True)
 class FieldRule:
-    """Changes to the fields of a column: `nulls` become empty, and with `has_commas` 1.234,5 becomes 1234.5.
+    """Changes to the fields of a column: `nulls` become empty, and with `has_commas` 1.234,5 and 1 234,5 become 1234.5.
 
-    With `has_units` also 1.234,50 € becomes 1234.50 €.
+    With `has_units` also 1.234,50 € becomes 1234.50 €; blanks between thousands stay, to be counted as the units are.
     """
 
     nulls: tuple[str, ...] = ()
@@ -30,6 +30,8 @@ class FieldRule:
             column = pc.if_else(is_null, "", column)
         if self.has_commas:
             points = pc.replace_substring(pc.replace_substring(column, ".", ""), ",", ".")
+            if not self.has_units:
+                points = pc.replace_substring_regex(points, BLANK, "")
             is_number = pc.match_substring_regex(column, f"{_NUMBER}|{COMMA_NUMBER}" if self.has_units else _NUMBER)
             column = pc.if_else(is_number, points, column)
         return column

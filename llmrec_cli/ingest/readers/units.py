@@ -1,4 +1,4 @@
-"""Currency signs and units around numbers, as in 66,12 €, ¥ 1,299.00, CHF 5.- and 500 g.
+"""Currency signs and units around numbers, as in 66,12 €, ¥ 1,299.00, 7 460 Kč, CHF 5.- and 500 g.
 
 Patterns work in Python, pyarrow, DuckDB and Spark.
 """
@@ -25,22 +25,30 @@ def _any_of(texts: list[str]) -> str:
 
 _ALL = [sign for signs in _SIGNS.values() for sign in signs.split()]
 _SIGN = _any_of(_ALL)
-_SPACE = "[ \u00a0\u202f]*"
+BLANK = "[ \u00a0\u202f]"
+"""Matches a blank, also one that does not break a line: between a number and its unit, and between thousands."""
+_SPACE = f"{BLANK}*"
 _BEFORE = f"(?:[+-]{_SIGN}{_SPACE}|{_SIGN}{_SPACE}[+-]?)"
 _AFTER = f"{_SPACE}(?:{_SIGN}|{_any_of(_MEASURES.split())})"
 _GROUPED = "[1-9][0-9]{0,2}(?:[,'’][0-9]{3})+"
-_POINT = f"(?:(?:[0-9]+|{_GROUPED})(?:[.][0-9]*|[.,][–-]+)?|[.][0-9]+)"
-_COMMA = "(?:[0-9]+|[0-9]{1,3}(?:[.][0-9]{3})+)(?:,(?:[0-9]+|[–-]+))?"
+BLANK_GROUPED = f"[1-9][0-9]{{0,2}}(?:{BLANK}[0-9]{{3}})+"
+"""Matches an integer with blanks between thousands: 12 500."""
+_POINT = f"(?:(?:[0-9]+|{_GROUPED}|{BLANK_GROUPED})(?:[.][0-9]*|[.,][–-]+)?|[.][0-9]+)"
+_COMMA = f"(?:[0-9]+|[0-9]{{1,3}}(?:[.][0-9]{{3}})+|{BLANK_GROUPED})(?:,(?:[0-9]+|[–-]+))?"
 
 
 def _around(number: str) -> str:
     return f"{_BEFORE}{number}(?:{_AFTER})?|[+-]?{number}{_AFTER}"
 
 
-POINT_NUMBER = f"^ *(?:{_around(_POINT)}|[+-]?{_GROUPED}[.][0-9]+) *$"
-"""Matches numbers with a decimal point and a sign or unit, and numbers with separators of thousands: 1,299.00."""
-COMMA_NUMBER = f"^ *(?:{_around(_COMMA)}) *$"
-"""Matches numbers with a decimal comma, or without decimals, and a sign or unit: 1.299,50 €."""
+POINT_NUMBER = f"^ *(?:{_around(_POINT)}|[+-]?(?:{_GROUPED}[.][0-9]+|{BLANK_GROUPED}(?:[.][0-9]+)?)) *$"
+"""Matches numbers with a decimal point and a sign or unit, and numbers with separators of thousands: 1,299.00, 12 500.
+"""
+COMMA_NUMBER = f"^ *(?:{_around(_COMMA)}|[+-]?{BLANK_GROUPED}(?:,[0-9]+)?) *$"
+"""Matches numbers with a decimal comma, or without decimals, and a sign or unit (1.299,50 €), or with blanks between
+thousands (7 460,00)."""
+SEPARATOR = f"[,'’][0-9]|[0-9]{BLANK}[0-9]"
+"""Matches a separator of thousands in a match of POINT_NUMBER."""
 _DOTTED = _any_of([sign for sign in _ALL if sign.endswith(".")])
 NO_DIGIT = f"{_DOTTED}|[.,][–-]+|[^0-9.+-]"
 """Matches what is removed from a match of POINT_NUMBER for the number."""

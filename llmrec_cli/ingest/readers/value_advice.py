@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from llmrec_cli.settings.time_format import MONTH, WEEKDAY, ZONE, ZONE_NAME, expression_of
 
-DECIMAL_COMMA = r"^ *[+-]?[0-9]{1,3}([.]?[0-9]{3})*[0-9]*,[0-9]+ *$"
-"""Matches 4,5, 1700000000,5 and 1.234,5."""
+DECIMAL_COMMA = "^ *[+-]?[0-9]{1,3}([. \u00a0\u202f]?[0-9]{3})*[0-9]*,[0-9]+ *$"
+"""Matches 4,5, 1700000000,5, 1.234,5 and 1 234,5."""
 _DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 
@@ -14,7 +14,7 @@ def decimal_point_advice(text: str) -> str:
     """Return a clause on how to export a number with a decimal comma; "" for any other text."""
     if not _DECIMAL_COMMA.match(text):
         return ""
-    number = text.strip().replace(".", "").replace(",", ".")
+    number = re.sub(r"[.\s]", "", text).replace(",", ".")
     # 1,234 may also be 1234 with a thousands separator; only the user knows.
     thousands = f", or {text.strip().replace(',', '')} where the comma groups thousands" \
         if re.search(r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", text.strip()) else ""

@@ -21,7 +21,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 def number_text(column: StringColumn) -> StringColumn:
     """Return the text of the number alone where a currency sign or a unit is around it, null where there is no number.
 
-    66.12 € becomes 66.12, ¥ 1,299.00 becomes 1299.00.
+    66.12 € becomes 66.12, ¥ 1,299.00 becomes 1299.00, 12 500 becomes 12500.
     """
     with_unit = column.re_search(units.POINT_NUMBER), column.re_replace(units.NO_DIGIT, "")
     return ibis.cases((column.re_search(timestamps.NUMBER), column), with_unit)

@@ -256,13 +256,21 @@ def prices(form: str, delimiter: str = ";") -> str:
         f"p{n}{delimiter}Shoe {n}{delimiter}{form.format(f'{n * 7 % 90:02},{n * 3 % 20 * 5:02}')}\n" for n in range(60))
 
 
-@pytest.mark.parametrize("form", ["{}", "{} €", "€ {}", "EUR {}", "{}\u00a0€", "{} kg", "1.2{} Euro"])
+@pytest.mark.parametrize("form", ["{}", "{} €", "€ {}", "EUR {}", "{}\u00a0€", "{} kg", "1.2{} Euro",
+                                  "7 4{} Kč", "7\u00a04{}\u00a0Kč", "7\u202f4{}"])
 def test_a_decimal_comma_separates_no_list(tmp_path: Path, form: str) -> None:
     settings, text = drafted(tmp_path, a=rows("user_id,item_id", user, item), items=prices(form))
     assert settings["attributes"] == {"price": "number"}
     assert settings["formats"]["items"]["decimal"] == ","
     assert "list_separator" not in settings
     assert "unsure" not in text
+
+
+def test_blanks_between_the_thousands_of_a_value_are_no_bad_rows(tmp_path: Path) -> None:
+    settings, text = drafted(tmp_path, items=prices("{}"), a="user_id;item_id;rating\n" + "".join(
+        f"u{n % 9};p{n % 7};{n % 5 + 1} {n + 100},50\n" for n in range(90)))
+    assert settings["columns"] == {"value": "rating"}
+    assert "bad rows" not in text
 
 
 def test_a_decimal_comma_in_quotes_between_commas_is_written_into_the_draft(tmp_path: Path) -> None:
@@ -273,6 +281,7 @@ def test_a_decimal_comma_in_quotes_between_commas_is_written_into_the_draft(tmp_
 
 @pytest.mark.parametrize(("values", "kind"), [
     (lambda n, _: f"${n % 25 + 3}.50", "number"), (lambda n, _: f'"¥ {n % 25 + 3},299.00"', "number"),
+    (lambda n, _: f"{n % 25 + 3} 500", "number"), (lambda n, _: f"{n % 25 + 3}\u00a0299 Kč", "number"),
     (lambda n, _: f'"{n % 9},{n % 7},{n % 5}"', "list"), (lambda n, _: f"{n % 7} {'kg' if n % 2 else 'g'}", "category"),
     (lambda n, _: f"{n % 7}d", "category")])
 def test_numbers_of_one_unit_are_numbers_and_lists_stay_lists(tmp_path: Path, values: Any, kind: str) -> None:

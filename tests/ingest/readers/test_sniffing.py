@@ -78,6 +78,13 @@ def test_detected_formats_are_printed_and_change_fields_but_no_ids(
                                        "before the header, NULL for a missing value in price\n")
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f"])
+def test_blanks_between_the_thousands_of_a_value_with_a_decimal_comma_are_read(tmp_path: Path, blank: str) -> None:
+    text = f"user_id;item_id;value\nu;i;7{blank}460,00\nu;j;735,50\nv;i;1{blank}234{blank}567\n"
+    staged = stage([source(tmp_path, text)], tmp_path / "staged", ("user_id", "item_id"), ("value",))
+    assert pq.read_table(staged.path)["c2"].to_pylist() == ["7460.00", "735.50", "1234567"]
+
+
 def test_given_null_texts_hold_for_ids_too(tmp_path: Path) -> None:
     staged = stage([source(tmp_path, "item_id,x\nNULL,n/a\na,b\n", null=["NULL", "n/a"])], tmp_path / "staged",
                    ("item_id",), (), rest=True)

@@ -102,6 +102,7 @@ def test_a_column_with_few_numbers_gives_a_warning_with_what_is_wrong(tmp_path: 
     ("66.12 €", 66.12, "EUR"), ("€ 66.12", 66.12, "EUR"), ("$12.50", 12.5, "USD"), ("￥299", 299, "¥"),
     ("¥ 1,299.00", 1299, "¥"), ("12 EUR", 12, "EUR"), ("CHF 5.-", 5, "CHF"), ("CHF 1'299.50", 1299.5, "CHF"),
     ("Fr. 5.50", 5.5, "CHF"), ("12\u00a0€", 12, "EUR"), ("-$5", -5, "USD"), ("$-5", -5, "USD"), ("3 元", 3, "CNY"),
+    ("7 460.00 Kč", 7460, "CZK"), ("1\u00a0299\u00a0Kč", 1299, "CZK"), ("€ 1\u202f234\u202f567.5", 1234567.5, "EUR"),
     ("$1,299", 1299, "USD"), ("R$ .5", 0.5, "BRL"), (" 5 kr. ", 5, "kr"), ("500 g", 500, "g"), ("20%", 20, "%")])
 def test_a_currency_sign_or_unit_around_a_number_is_ignored_and_said(tmp_path: Path, text: str, number: float,
                                                                      unit: str) -> None:
@@ -116,7 +117,8 @@ def test_a_currency_sign_or_unit_around_a_number_is_ignored_and_said(tmp_path: P
     assert result.notes[1:] == grouped * (number > 1000)
 
 
-@pytest.mark.parametrize("text", ["-$-5", "1e5 €", "€", "$ 1,29", "12 € 5", "1,299", "5 €/kg", "12 eur"])
+@pytest.mark.parametrize("text", ["-$-5", "1e5 €", "€", "$ 1,29", "12 € 5", "1,299", "5 €/kg", "12 eur",
+                                  "12 50", "1 2345", "0 123", "1  299", "1 299,500", "12 500 500 5"])
 def test_other_texts_with_signs_are_no_numbers(text: str) -> None:
     assert number_of(text) is None
 
@@ -134,6 +136,18 @@ def test_decimal_commas_with_a_currency_sign_are_read(tmp_path: Path) -> None:
     result = described(tmp_path, file, {"a": 0, "b": 0, "c": 0, "d": 0}, attributes=PRICE)
     assert result.texts["item"]["edges"] == {"price": [5, 66.12]}
     assert result.column("price") == ["1299.50 €", "€ 66.12", "5.- €", "5"]
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f"])
+def test_blanks_between_thousands_are_read_and_counted(tmp_path: Path, blank: str) -> None:
+    file = (f"item_id;price;stock\na;7{blank}460,00{blank}Kč;12{blank}500\nb;1{blank}299{blank}Kč;7\n"
+            f"c;735,00{blank}Kč;9{blank}234{blank}567\nd;-2{blank}000,5 Kč;8\n")
+    result = described(tmp_path, file, {name: 0 for name in "abcd"}, attributes={"price": "number", "stock": "number"})
+    assert result.texts["item"]["edges"] == {"price": [-2000.5, 735, 1299], "stock": [7, 8, 12500]}
+    assert result.warnings == []
+    assert [note for note in result.notes if "thousands" in note] == [
+        f"3 values of 'price' have separators of thousands, which are ignored; one is '7{blank}460.00{blank}Kč'",
+        f"2 values of 'stock' have separators of thousands, which are ignored; one is '9{blank}234{blank}567'"]
 
 
 @given(st.one_of(st.floats(), st.integers()).map(str))
