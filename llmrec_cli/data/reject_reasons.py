@@ -7,7 +7,10 @@ from llmrec_cli.language.phrases import Phrase, fixed_phrase
 
 EMPTY = "is empty"
 HEADER_AGAIN = "is the header again"
-"""Reason for rejecting a repeated header, as concatenated files have it; it does not count as a bad row."""
+"""Reason for rejecting a repeated header, as concatenated files have it."""
+LAST_TOTAL = "is the last row, with totals"
+NOT_BAD = (HEADER_AGAIN, LAST_TOTAL)
+"""Reasons of rejected rows that do not count as bad rows."""
 FIELDS = "{num} fields where the header has {width}"
 FIELDS_OF_FILE = "{num} fields where {file} has {width}"
 BAD_QUOTE = "a quote that is misplaced or never closed"
@@ -40,10 +43,10 @@ NO_ID_AFTER_COMMA = "no id after a comma"
 
 REJECT_REASONS = (
     # Templates that end with more come first, since the beginning of a reason may be any text.
-    ESCAPED_QUOTE_ADVICE, ESCAPED_QUOTE, DECIMAL_COMMA, EMPTY, HEADER_AGAIN, FIELDS, FIELDS_OF_FILE, BAD_QUOTE,
-    RETURN_IN_FIELD, NOT_JSON, NOT_AN_OBJECT, PYTHON_DICT, SURROGATE, NOT_AN_ARRAY, NO_OBJECT_IN_PATH, ARRAYS_DIFFER,
-    NUMPY_SHORTENED, ARRAY_SHORTENED, ADJACENT_STRINGS, NOT_A_TIME, NOT_IN_ORDER, NOT_A_NUMBER, NO_WEIGHT,
-    NOT_AN_ORDER, NOT_A_MIND_TIME, NO_LABEL, NO_NEWS, NO_MEMBER, NO_ID_AFTER_COMMA)
+    ESCAPED_QUOTE_ADVICE, ESCAPED_QUOTE, DECIMAL_COMMA, EMPTY, HEADER_AGAIN, LAST_TOTAL, FIELDS, FIELDS_OF_FILE,
+    BAD_QUOTE, RETURN_IN_FIELD, NOT_JSON, NOT_AN_OBJECT, PYTHON_DICT, SURROGATE, NOT_AN_ARRAY, NO_OBJECT_IN_PATH,
+    ARRAYS_DIFFER, NUMPY_SHORTENED, ARRAY_SHORTENED, ADJACENT_STRINGS, NOT_A_TIME, NOT_IN_ORDER, NOT_A_NUMBER,
+    NO_WEIGHT, NOT_AN_ORDER, NOT_A_MIND_TIME, NO_LABEL, NO_NEWS, NO_MEMBER, NO_ID_AFTER_COMMA)
 """All templates; placeholders have no format, so that a filled template matches its own pattern."""
 
 

@@ -52,6 +52,8 @@ PREPARE = {
         "以文本或整数导出 id：有空缺的列变成了浮点数",
     "export ids as text, the same in all files": "以文本导出 id，所有文件一致",
     "export ids as text: as numbers they lose leading zeros": "以文本导出 id：作为数字会丢失前导零",
+    "files whose last row is a total: {files}; left out, listed in rejects.parquet":
+        "最后一行是合计的文件：{files}；已略去，见 rejects.parquet",
     "give it a larger share, or prepare more rows": "请增大其比例，或预处理更多的行",
     "groups have no validation interactions: each one chosen for validation is also in a member's training; raise "
     "split.group_valid, or use them anyway with split.leaks=keep":
@@ -126,6 +128,8 @@ PREPARE = {
         "群组是合成的（{how}）：为演示由用户组成，并非观测所得",
     "the interactions": "交互",
     "the items": "物品",
+    "the last row of {file} is a total; left out, listed in rejects.parquet":
+        "{file} 的最后一行是合计；已略去，见 rejects.parquet",
     "the links are probably right: similar items are similar as entities, {z:.0f} standard deviations above shuffled "
     "links (over {num:,} linked items)":
         "链接很可能正确：相似的物品作为实体也相似，比打乱的链接高 {z:.0f} 个标准差（{num:,} 个有链接的物品）",
@@ -465,6 +469,7 @@ REJECTS = {
         "含有数组，其中两个字符串之间没有逗号；请写成 JSON",
     "is empty": "为空",
     "is the header again": "与表头重复",
+    "is the last row, with totals": "是最后一行的合计",
     "no id after a comma": "逗号后没有 id",
     "not a JSON object": "不是 JSON 对象",
     "not JSON ({error})": "不是 JSON（{error}）",

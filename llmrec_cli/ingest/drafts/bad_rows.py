@@ -1,13 +1,12 @@
 """Rows that `prepare` would reject: how many there are in the samples, and what to do about them."""
 
 import math
-import re
 from dataclasses import dataclass
 
 from llmrec_cli.ingest.drafts.events import ignored_rows
-from llmrec_cli.ingest.drafts.names import is_total
 from llmrec_cli.ingest.drafts.roles import Role
 from llmrec_cli.ingest.drafts.samples import Column, Sample
+from llmrec_cli.ingest.readers.totals import total_of
 
 _REQUIRED = {"interactions": ("user_id", "item_id", "value", "timestamp"), "items": ("item_id",),
              "users": ("user_id",)}
@@ -44,15 +43,15 @@ def find_bad_rows(by_role: dict[str, list[Role]], columns: dict[str, str]) -> Ba
         for one in by_role[role][:1]:
             sample, names = one.sample, columns if role == "interactions" else one.columns
             ignored = ignored_rows(one) if role == "interactions" else set()
+            if total := _total(one):
+                ignored.add(sample.num_rows - 1)
+                found.unsure.append(f"{sample.path}: the last row is a total ('{total}'), which `prepare` leaves out")
             cells = [(ours, column, column.bad_places(ours == "value") - ignored) for ours in required
                      if (column := sample.columns.get(names.get(ours, one.columns.get(ours, ours)))) is not None
                      and not column.in_array and not column.is_array]
             num_bad = len(set().union(*(places for _, _, places in cells))) + sample.num_unread
             num_rows = sample.num_rows + sample.num_unread
             share = num_bad / num_rows
-            if total := _total(one):
-                found.unsure.append(f"{sample.path}: the last row is a total ('{total}') and a bad row; leave it out "
-                                    f"of the export")
             found.unsure += [_bad_cells(sample, ours, column, places, share)
                              for ours, column, places in cells if places]
             if sample.num_unread:
@@ -85,12 +84,8 @@ def _bad_cells(sample: Sample, ours: str, column: Column, places: set[int], shar
 
 
 def _total(role: Role) -> str:
-    """Return the name of the last row if it has no id, or a name such as Summe, and else numbers only; "" if not."""
+    """Return the name of the totals in the last row, or their numbers; "" for any other last row."""
     ids = [name for ours, name in role.columns.items() if ours.endswith("_id")]
-    texts = role.sample.last
-    names = [text for text in texts.values() if is_total(text)]
-    others = {name: text for name, text in texts.items() if not is_total(text)}
-    if not texts or any(name in others for name in ids) or not all(re.fullmatch(r"[\W\d_]+", text)
-                                                                  for text in others.values()):
-        return ""
-    return names[0] if names else ", ".join(others.values())
+    last = role.sample.last
+    times = [role.columns["timestamp"]] if "timestamp" in role.columns else []
+    return "" if all(name in last for name in ids) else total_of(last, [*ids, *times])

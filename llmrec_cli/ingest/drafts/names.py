@@ -4,8 +4,7 @@ English, Chinese, German, Japanese, Spanish and French; the commonest in Italian
 Russian and Korean.
 """
 
-import re
-import unicodedata
+from llmrec_cli.ingest.readers.totals import normalized
 
 _COLUMNS = {
     "user_id": "user user_id uid userid customer customer_id client client_id member member_id visitor visitor_id "
@@ -72,17 +71,8 @@ _EVENTS = (
           "查看 访问 播放 ansicht ansehen angesehen klick aufruf 閲覧 クリック 表示 再生 ver vista visto clic vue "
           "consultation read reading 阅读 观看 zobrazení просмотр 조회 클릭"))
 """Weight of an event, and its names."""
-_TOTALS = ("sum total totals subtotal grand_total summe gesamt gesamtsumme gesamtergebnis 合计 总计 小计 总和 合計 "
-           "総計 小計 suma total_general totale somme total_général "
-           "celkem součet razem totaal итого всего 합계 총계")
-"""Names of a last row with the totals of columns."""
 _KEYS_OF_IDS = ("id", "number", "no", "code", "uuid", "device", "编号", "设备", "设备号")
 """Keys that have the id in an object of a user, an item or a group."""
-
-
-def normalized(name: str) -> str:
-    """Return a name for comparison: without case, blanks and punctuation, and in one Unicode form."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _table(names: dict[str, str]) -> dict[str, str]:
@@ -90,7 +80,6 @@ def _table(names: dict[str, str]) -> dict[str, str]:
 
 
 _OURS = _table(_COLUMNS)
-_TOTAL_NAMES = {normalized(name) for name in _TOTALS.split()}
 _WEIGHTS = {normalized(name): weight for weight, listed in _EVENTS for name in listed.split()}
 
 
@@ -110,11 +99,6 @@ def meaning_of(name: str) -> str:
         found = _OURS.get(normalized(steps[-2].removesuffix("s")), "")
         return found if found in ("user_id", "item_id", "group_id") else ""
     return ""
-
-
-def is_total(text: str) -> bool:
-    """Return True for the name of a row with totals, such as Summe."""
-    return normalized(text) in _TOTAL_NAMES
 
 
 def event_weight(event: str) -> float | None:

@@ -32,7 +32,7 @@ from llmrec_cli.ingest.output.append import EarlierData, refuse_overlap
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_values
-from llmrec_cli.ingest.readers.checks import RawRows, divide_by_weight, read_parts, unsound_rows
+from llmrec_cli.ingest.readers.checks import RawRows, are_totals, divide_by_weight, read_parts, unsound_rows
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.language.phrases import Phrase
@@ -205,7 +205,7 @@ def reject_unsound(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> tuple
         for part in raw.parts:
             counting, of_weight_0 = divide_by_weight(part, raw)
             refuse_array_values(counting, raw, staged)
-            for batch in batches(unsound_rows(counting, raw), 1 << 16):
+            for batch in batches(unsound_rows(counting, raw, are_totals(counting, staged, raw.keys)), 1 << 16):
                 staged.rejects.extend_table(pa.Table.from_batches([batch]))
             ignored += 0 if of_weight_0 is None else size(unsound_rows(of_weight_0, raw))
     return sound, ignored

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmrec_cli.data.filter_reasons import FILTER_REASONS
-from llmrec_cli.data.reject_reasons import EMPTY, HAS_DECIMAL_COMMA, HEADER_AGAIN
+from llmrec_cli.data.reject_reasons import EMPTY, HAS_DECIMAL_COMMA, NOT_BAD
 from llmrec_cli.errors import DataError, format_count
 from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.readers.decompression_limits import has_checksums
@@ -69,17 +69,18 @@ def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: 
 def refuse_rejects(staged: StagedFiles, most: float) -> None:
     """Raise DataError when the share of bad rows of a file is above `most`.
 
-    Repeated headers are in the rejects too, but do not count here: concatenated files have one for each.
+    Repeated headers and last rows with totals are in the rejects too, but do not count here: concatenated files have a
+    header for each, and a small file has a total for few rows.
     """
     sizes: dict[str, int] = {}
     for source, num_rows in zip(staged.sources, staged.num_read, strict=True):
         sizes[str(source.path)] = sizes.get(str(source.path), 0) + num_rows
     for file, num_rows in sizes.items():
-        bad = staged.rejects.count(file) - staged.headers.get(file, 0)
+        bad = staged.rejects.count(file) - staged.headers.get(file, 0) - staged.totals.count(file)
         if bad <= most * num_rows:
             continue
         examples = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
-                          for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
+                          for r in staged.rejects.first(file) if r.reason not in NOT_BAD)
         share = bad / num_rows
         raise DataError(f"{file}: {bad:,} of {num_rows:,} rows ({share:.2%}) are bad, more than "
                         f"dataset.max_reject_share={most:g} allows. The first ones:\n{examples}\n"
@@ -90,7 +91,7 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
     """Return the advice for a file with `bad` bad rows of `num_rows`."""
     share, first = bad / num_rows, staged.rejects.first(file)
     decimals = _decimal_advice(first)
-    if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
+    if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason not in NOT_BAD):
         return decimals
     start = f"{decimals}\n" if decimals else ""
     if all(r.column == "event" for r in first):
@@ -99,7 +100,7 @@ def _remedy(staged: StagedFiles, file: str, bad: int, num_rows: int) -> str:
     if share <= _MOST_ADVISED:
         return (f"{start}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
                 f"(rejects.parquet then lists them)")
-    column, reason, number = next(one for one in staged.rejects.causes(file) if one[1] != HEADER_AGAIN)
+    column, reason, number = next(one for one in staged.rejects.causes(file) if one[1] not in NOT_BAD)
     what = f"{column} {reason}".strip()
     key = next((s.format_key for s in staged.sources if str(s.path) == file and s.format_key), "dataset")
     remedies = {
@@ -121,6 +122,13 @@ def reading_notes(files: list[StagedFiles]) -> list[Phrase]:
                              num=num) if num == 1 else
                       Phrase("{file}: {num:,} rows repeat the header; rejected, listed in rejects.parquet", file=file,
                              num=num) for file, num in part.headers.items()]
+    totals = [file for part in files for file in part.totals]
+    if len(totals) == 1:
+        sentences.append(Phrase("the last row of {file} is a total; left out, listed in rejects.parquet",
+                                file=totals[0]))
+    elif totals:
+        sentences.append(Phrase("files whose last row is a total: {files}; left out, listed in rejects.parquet",
+                                files=format_count(len(totals), totals)))
     return sentences + _unchecked([source for part in files for source in part.sources])
 
 

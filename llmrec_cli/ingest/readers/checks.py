@@ -1,8 +1,10 @@
 """Validation of interaction rows. Columns are text, as staged, or have the types of a Parquet file."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import duckdb
 import ibis
@@ -11,11 +13,14 @@ from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericC
 
 from llmrec_cli.data import reject_reasons as reasons
 from llmrec_cli.errors import ResourceError
-from llmrec_cli.ingest.engine import batches, read_staged, scan
+from llmrec_cli.ingest.engine import batches, collect, read_staged, scan
 from llmrec_cli.ingest.readers import timestamps
+from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.rejects import Reject
+from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import StagedFiles
+from llmrec_cli.ingest.readers.totals import total_of
 from llmrec_cli.ingest.readers.value_advice import DECIMAL_COMMA
 
 _LARGEST = 1e15
@@ -141,8 +146,8 @@ def is_sound(rows: Table, raw: RawRows) -> BooleanColumn:
     return (good & (rows.order >= 0) if "order" in rows.columns else good).fill_null(False)
 
 
-def unsound_rows(rows: Table, raw: RawRows) -> Table:
-    """Return file, line, column and reason of the bad rows."""
+def unsound_rows(rows: Table, raw: RawRows, is_total: BooleanValue | None = None) -> Table:
+    """Return file, line, column and reason of the bad rows; `is_total` is True for bad rows of totals."""
     def filled(template: str, column: Value) -> StringColumn:
         before, after = template.split("{value}")
         return before + identifier(column).fill_null("").left(_SHOWN) + after
@@ -153,6 +158,8 @@ def unsound_rows(rows: Table, raw: RawRows) -> Table:
 
     checks: list[tuple[str, BooleanValue, StringColumn]] = [
         (name, identifier(rows[name]).fill_null("") == "", ibis.literal(reasons.EMPTY)) for name in raw.keys]
+    if is_total is not None:
+        checks.insert(0, ("", is_total, ibis.literal(reasons.LAST_TOTAL)))
     if "value" in rows.columns:
         checks.append(("value", number(rows.value).isnull(), filled(reasons.NOT_A_NUMBER, rows.value) +
                        cause(rows.value)))
@@ -171,6 +178,42 @@ def unsound_rows(rows: Table, raw: RawRows) -> Table:
                         column=ibis.cases(*((bad, name) for name, bad, _ in checks)),
                         reason=ibis.cases(*((bad, reason) for _, bad, reason in checks)))
     return problems.filter(problems.reason.notnull())
+
+
+def are_totals(rows: Table, staged: StagedFiles, ids: Sequence[str]) -> BooleanValue:
+    """Return the condition for the rows of totals at the end of a file, and add their files to `staged.totals`.
+
+    `rows` has file, line and other columns, among them `ids`, of which at least one is empty: an item may have the id
+    Total. JSON lines have no such rows.
+    """
+    last = [(rows.file == n) & (rows.line == line) for n, line in enumerate(staged.last_lines)
+            if staged.sources[n].format != "jsonl" and staged.sources[n].read is None]
+    if not last:
+        return ibis.literal(False)
+    texts = {name: rows[name].cast("string").fill_null("") for name in rows.columns if name not in ("file", "line")}
+    without_id = ibis.or_(*(texts[name] == "" for name in ids))
+    places = []
+    for row in collect(rows.filter(ibis.or_(*last), without_id).select("file", "line", **texts)).to_pylist():
+        file, line = row.pop("file"), row.pop("line")
+        source = staged.sources[file]
+        keys = [name for name in (*ids, "timestamp") if name in texts]
+        # The columns that are not used may have the name of the total, or a text.
+        whole = _fields(source, line) if source.format == "delimited" else row
+        if total_of(whole, ()) and (total_of(row, keys) or not any(row.values())):
+            places.append((file, line))
+            staged.totals.append(str(source.path))
+    return ibis.or_(*((rows.file == file) & (rows.line == line) for file, line in places)) if places \
+        else ibis.literal(False)
+
+
+def _fields(source: Source, line: int) -> dict[str, str]:
+    """Return the fields of a line of a delimited file under their place."""
+    form = source.text_format
+    assert form is not None
+    [fields] = csv.reader(list(islice(lines(source), line - 1, line)), delimiter=form.delimiter,
+                          quotechar=form.quote or None, quoting=csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE,
+                          escapechar=form.escape or None)
+    return {str(n): text for n, text in enumerate(fields)}
 
 
 def reject_empty(raw: Table, staged: StagedFiles, columns: tuple[str, ...]) -> None:

@@ -58,7 +58,9 @@ class StagedFiles:
     direct : the sources that are read directly and are not in the staged file
     wanted : our name of a required column -> the setting that maps it
     used : our columns that a file has under the name in the settings
+    last_lines : line of the last row of each source
     headers : path -> number of its rejects that are repeated headers
+    totals : path of each file whose last row was rejected as a row of totals
     notes : notes on how the files were read
     num_exploded : number of arrays whose entries became rows
     present : the names of `names` that each source has
@@ -74,7 +76,9 @@ class StagedFiles:
     direct: list[Direct] = field(default_factory=list)
     wanted: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    last_lines: list[int] = field(default_factory=list)
     headers: dict[str, int] = field(default_factory=dict)
+    totals: list[str] = field(default_factory=list)
     notes: list[Phrase] = field(default_factory=list)
     num_exploded: int = 0
     present: list[set[str]] = field(default_factory=list)
@@ -131,14 +135,15 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
             listed = _as_direct(number, file) if direct else None
             if listed is not None and file.parquet is not None:
                 staged.direct.append(listed)
-                num_read = file.parquet.metadata.num_rows
+                num_read = last_line = file.parquet.metadata.num_rows
             elif file.parquet is not None:
-                num_read = _copy_parquet(number, file, file.parquet, names, writer)
+                num_read = last_line = _copy_parquet(number, file, file.parquet, names, writer)
             else:
-                num_read = _copy_text(number, file, names, writer, staged)
+                num_read, last_line = _copy_text(number, file, names, writer, staged)
             if num_read == 0:
                 raise DataError(f"{file.source.path}: has a header but no rows")
             staged.num_read.append(num_read)
+            staged.last_lines.append(last_line)
             staged.notes += file.notes
             if file.nested is not None:
                 staged.notes += file.nested.notes()
@@ -205,21 +210,23 @@ class _Writer:
         self._waiting = []
 
 
-def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, staged: StagedFiles) -> int:
-    """Write the good rows of a text file, reject the others, and return the number of all rows."""
+def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, staged: StagedFiles) -> tuple[int, int]:
+    """Write the good rows of a text file, reject the others, and return the number of all rows and the last line."""
     assert file.rows is not None
     places = [file.places[name] for name in names if name in file.places]
-    path, num_read = str(file.source.path), 0
+    path, num_read, last_line = str(file.source.path), 0, 0
     rules = [rule_of(file, name) for name in names if name in file.places]
     gathered = _RowBuffer(number, places, rules, [name in file.places for name in names], writer)
     for row in file.rows(places):
         if isinstance(row, Block):
             num_read += len(row.lines)
+            last_line = max([last_line, *row.lines[-1:].to_pylist()])
             gathered.flush()
             gathered.write(row.lines, row.columns)
             continue
         num_read += 1
         line, fields = row
+        last_line = max(last_line, line)
         if isinstance(fields, str):
             staged.rejects.append(Reject(path, line, "", fields))
             if fields == HEADER_AGAIN:
@@ -227,7 +234,7 @@ def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, st
         else:
             gathered.append(line, fields)
     gathered.flush()
-    return num_read
+    return num_read, last_line
 
 
 class _RowBuffer:

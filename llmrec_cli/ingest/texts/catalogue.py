@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from llmrec_cli.data.reject_reasons import EMPTY
+from llmrec_cli.data.reject_reasons import EMPTY, LAST_TOTAL
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import batches, collect, read_staged, scalar, size
 from llmrec_cli.ingest.interactions.histories import Histories
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.cells import count_unread_numbers, refuse_arrays, refuse_objects
+from llmrec_cli.ingest.readers.checks import are_totals
 from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.texts.attributes import fit_edges
 from llmrec_cli.ingest.texts.repeats import merge_repeats
@@ -85,11 +86,16 @@ def describe(connection: BaseBackend, staged: StagedFiles | None, kind: str, acc
 
 
 def _rejected(raw: Table, bad: dict[str, ibis.expr.types.BooleanValue], staged: StagedFiles) -> Table:
-    """Return file, line, column and reason of the rows for which a condition of `bad` (column -> condition) holds."""
+    """Return file, line, column and reason of the rows for which a condition of `bad` (column -> condition) holds.
+
+    Of a row of totals the reason is that it is one.
+    """
+    is_total = are_totals(raw, staged, list(bad))
     files = ibis.cases(*((raw.file == n, str(source.path)) for n, source in enumerate(staged.sources)))
     names = {f"c{n}": name for n, name in enumerate(staged.names)}
-    rows = raw.select(file=files, line=raw.line, column=ibis.cases(*((wrong, names[c]) for c, wrong in bad.items())),
-                       reason=ibis.cases(*((wrong, EMPTY) for wrong in bad.values())))
+    rows = raw.select(file=files, line=raw.line,
+                      column=ibis.cases((is_total, ""), *((wrong, names[c]) for c, wrong in bad.items())),
+                      reason=ibis.cases((is_total, LAST_TOTAL), *((wrong, EMPTY) for wrong in bad.values())))
     return rows.filter(rows.reason.notnull()).order_by("file", "line")
 
 

@@ -142,7 +142,7 @@ def test_decimal_commas_with_a_currency_sign_are_read(tmp_path: Path) -> None:
 def test_blanks_between_thousands_are_read_and_counted(tmp_path: Path, blank: str) -> None:
     file = (f"item_id;price;stock\na;7{blank}460,00{blank}Kč;12{blank}500\nb;1{blank}299{blank}Kč;7\n"
             f"c;735,00{blank}Kč;9{blank}234{blank}567\nd;-2{blank}000,5 Kč;8\n")
-    result = described(tmp_path, file, {name: 0 for name in "abcd"}, attributes={"price": "number", "stock": "number"})
+    result = described(tmp_path, file, dict.fromkeys("abcd", 0), attributes={"price": "number", "stock": "number"})
     assert result.texts["item"]["edges"] == {"price": [-2000.5, 735, 1299], "stock": [7, 8, 12500]}
     assert result.warnings == []
     assert [note for note in result.notes if "thousands" in note] == [
