@@ -124,6 +124,7 @@ PREPARE = {
         "划分 {split}：{share:.0%} 的交互的{kinds}不在训练中",
     "split={kind} does not measure forecasting; it measures how well gaps in a history are filled.":
         "split={kind} 不衡量预测未来的能力，只衡量填补历史中空缺的能力。",
+    "the earlier data": "先前的数据",
     "the groups are synthetic ({how}): made of users for demonstration, not observed":
         "群组是合成的（{how}）：为演示由用户组成，并非观测所得",
     "the interactions": "交互",
@@ -179,6 +180,7 @@ PREPARE = {
     "{file}: column '{column}' is read as {ours}": "{file}：列“{column}”按 {ours} 读取",
     "{file}: skipped, a file with the same content is in {folder} already; force=true appends it again":
         "{file}：已跳过，{folder} 中已有内容相同的文件；force=true 会再次追加",
+    "{file}, line {line}": "{file}，第 {line} 行",
     "{file} line {line}": "{file} 第 {line} 行",
     "{file}: skipped, it has no rows": "{file}：已跳过，没有行",
     "{file}: {columns} differ only by case, so none is read as {ours}; choose one {how}":
@@ -303,9 +305,8 @@ PREPARE = {
     "{num:,} of {total:,} members of groups have no training interaction of their own":
         "{total:,} 个群组成员中有 {num:,} 个没有自己的训练交互",
     "{num:,} of {total:,} values of '{name}' are not numbers, so these {kinds} do not get this attribute; the first is "
-    "'{first}' ({file}, line {line})":
-        "“{name}”的 {total:,} 个值中有 {num:,} 个不是数字，因此这些{kinds}没有该属性；第一个是“{first}”（{file}，"
-        "第 {line} 行）",
+    "'{first}' ({place})":
+        "“{name}”的 {total:,} 个值中有 {num:,} 个不是数字，因此这些{kinds}没有该属性；第一个是“{first}”（{place}）",
     "{num:,} of {total:,} {what} are not in {where}, but {count:,} of these would match {words} ('{ours}' and "
     "'{theirs}'); ids are compared character by character, so {remedy}":
         "{total:,} 个{what}中有 {num:,} 个不在“{where}”中，但其中 {count:,} 个{words}就能对上（“{ours}”与"

@@ -138,7 +138,7 @@ class EarlierData:
                     is_described = pc.or_(is_described, column.is_valid())
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=target).filter(is_described))
         left_out = self.folder / f"{kind}s_left_out.parquet"
-        return [Source(path), *([Source(left_out)] if left_out.is_file() else [])]
+        return [Source(file, is_earlier=True) for file in (path, left_out) if file == path or left_out.is_file()]
 
     def check_unit(self, unit: str) -> None:
         """Raise DataError if the new rows have no times and the earlier have, or the reverse, or other units."""

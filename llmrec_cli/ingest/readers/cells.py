@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import ibis
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
@@ -112,29 +113,36 @@ def _objects(name: str, value: Any, kind: str, key: str) -> str:
             f"count as one value; use one key with '{key}.{path}.{best}={'list' if what else kind}'")
 
 
-def count_unread_numbers(raw: Table, staged: StagedFiles, attributes: Mapping[str, str], kind: str, key: str,
-                         account: Account) -> None:
+def count_unread_numbers(rows: Table, raw: Table, staged: StagedFiles, attributes: Mapping[str, str], kind: str,
+                         key: str, account: Account) -> None:
     """Count the values of number attributes that are not numbers; their entities get no such attribute.
 
+    `rows` has one row per entity (c0, c1, ...), and `raw` the rows of the files, for the place of the first such value.
     Currency signs and units that are ignored are counted too.
     """
+    earlier = [n for n, source in enumerate(staged.sources) if source.is_earlier]
     lost = 0
     for n, name in enumerate(staged.names):
         if attributes.get(name) != "number":
             continue
-        filled = raw.filter(raw[f"c{n}"].fill_null("").strip() != "")
+        filled = rows.filter(rows[f"c{n}"].fill_null("").strip() != "")
         bad = filled.filter(~is_number(filled[f"c{n}"]))
         num_bad, num = int(scalar(bad.count())), size(filled)
         if num_bad < num:
             _count_units(filled.filter(is_number(filled[f"c{n}"])).select(text=f"c{n}"), name, account)
         if not num_bad:
             continue
-        [row] = collect(bad.order_by("file", "line").limit(1).select("file", "line", text=f"c{n}")).to_pylist()
         lost += num_bad
+        # Of several files with the value, those of the user come first.
+        there = raw.filter(~is_number(raw[f"c{n}"]), raw[f"c{n}"].fill_null("").strip() != "").semi_join(bad, "c0")
+        there = there.mutate(is_earlier=there.file.isin(earlier) if earlier else ibis.literal(False))
+        [row] = collect(there.order_by("is_earlier", "file", "line").limit(1)
+                        .select("file", "line", text=f"c{n}")).to_pylist()
+        place = Phrase("the earlier data") if row["file"] in earlier else \
+            Phrase("{file}, line {line}", file=staged.sources[row["file"]].path, line=row["line"])
         sentence = Phrase("{num:,} of {total:,} values of '{name}' are not numbers, so these {kinds} do not get this "
-                          "attribute; the first is '{first}' ({file}, line {line})", num=num_bad, total=num, name=name,
-                          kinds=Phrase(f"{kind}s"), first=row["text"][:_SHOWN],
-                          file=staged.sources[row["file"]].path, line=row["line"])
+                          "attribute; the first is '{first}' ({place})", num=num_bad, total=num, name=name,
+                          kinds=Phrase(f"{kind}s"), first=row["text"][:_SHOWN], place=place)
         sentence = Phrase("{sentence}: {problem}", sentence=sentence, problem=_number_problem(row["text"]))
         if num_bad > num / 2:
             account.warnings.append(Phrase("{sentence}; if no numbers are meant, set {setting}=category",

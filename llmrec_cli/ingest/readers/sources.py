@@ -95,6 +95,7 @@ class Source:
     paths : values inside arrays and objects that are also columns, like `shelves[].name`
     separator : separates the entries of an array to explode in a field that is not JSON
     read : reader of a special format; returns the names of the columns and an iterator of the rows
+    is_earlier : True for a file made of the earlier data (mode=append), which the user never named
     """
 
     path: Path
@@ -109,6 +110,7 @@ class Source:
     paths: tuple[str, ...] = ()
     separator: str = ""
     read: "Callable[[Source], tuple[list[str], Iterator[Record]]] | None" = None
+    is_earlier: bool = False
 
     @property
     def compression(self) -> str | None:

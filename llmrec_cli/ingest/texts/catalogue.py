@@ -70,12 +70,12 @@ def describe(connection: BaseBackend, staged: StagedFiles | None, kind: str, acc
     key = f"dataset.{'' if kind == 'item' else f'{kind}_'}attributes"
     refuse_arrays(raw.select("file", "line", **{staged.names[0]: "c0"}), staged, staged.names[:1])
     refuse_objects(raw, staged, types, key)
-    count_unread_numbers(raw, staged, types, kind, key, account)
     bad = {"c0": raw.c0.fill_null("") == ""}
     staged.rejects.extend_table(collect(_rejected(raw, bad, staged)))
     sound = raw.filter([~wrong for wrong in bad.values()])
     rows, repeats = merge_repeats(sound.filter(~sound.c0.isin(list(dropped))) if dropped else sound, own,
                                   staged.names[1:], staged.present)
+    count_unread_numbers(rows, sound, staged, types, kind, key, account)
     account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_rejected": len(staged.rejects),
                        f"{kind}s_repeated": repeats.num_repeated, f"{kind}s_duplicated": repeats.num_duplicated}
     account.notes += repeats.notes(kind)

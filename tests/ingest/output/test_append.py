@@ -358,3 +358,16 @@ def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_p
 @pytest.mark.parametrize(("text", "filled"), [("Report;\n;\na;b\n;\n", False), ("a;b\n;\n1;\n", True)])
 def test_empty_rows_of_a_spreadsheet_are_no_rows_to_append(tmp_path: Path, text: str, filled: bool) -> None:
     assert has_rows(source(tmp_path, text)) == filled
+
+
+def test_prices_that_are_no_numbers_are_counted_once_and_named_by_the_file_of_the_user(tmp_path: Path) -> None:
+    def warnings(mode: str, **files: str) -> list[str]:
+        prepared = prepare_with(tmp_path, FilesSettings(name="x", attributes={"price": "number"}, **files), mode=mode)
+        return [text.split(": 'oz'")[0] for text in prepared.manifest["warnings"] if "not numbers" in text]
+
+    items = str(write(tmp_path, "item_id,price\ni1,1 oz\ni2,2 oz\ni3,7 €\ni3,7 €\n", "items.csv"))
+    days = [str(write(tmp_path, f"user_id,item_id,value\nu{n},i1,1\nu{n},i2,1\n", f"{n}.csv")) for n in range(3)]
+    said = "2 of 3 values of 'price' are not numbers, so these items do not get this attribute; the first is '1 oz' "
+    assert warnings("new", interactions=days[0], items=items) == [f"{said}({items}, line 2)"]
+    assert warnings("append", interactions=days[1], items=items) == [f"{said}({items}, line 2)"]
+    assert warnings("append", interactions=days[2]) == [f"{said}(the earlier data)"]
