@@ -41,6 +41,11 @@ class Catalogue:
         """Return the integer ids of `ids` (num_ids,), -1 for unknown ids."""
         return np.fromiter((self.index.get(key, -1) for key in ids), np.int64, len(ids))
 
+    def rows(self, which: np.ndarray) -> "Catalogue":
+        """Return some of the entities, with the same attributes."""
+        return Catalogue(self.ids[which], self.titles[which], self.texts[which], self.attributes[which],
+                         self.attribute_names)
+
     def extended(self, new: "Catalogue") -> "Catalogue":
         """Return this catalogue followed by `new`, whose attributes are matched by name; unknown ones are dropped."""
         column = {name: n for n, name in enumerate(self.attribute_names)}

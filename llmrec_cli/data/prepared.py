@@ -30,7 +30,7 @@ those with test interactions only, then the rest. So held-out interactions never
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,15 @@ class PreparedData:
         unlisted = read_columns(self.files, UNLISTED, {"item_id": Column("text")})["item_id"]
         listed[self.items.find(_strings(unlisted))] = False
         return listed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of interactions in each split."""
+        return dict(zip(SPLITS, np.bincount(self.split, minlength=len(SPLITS)).tolist(), strict=True))
+
+    def with_valid(self, mask: np.ndarray) -> "PreparedData":
+        """Return the data with the interactions of a mask (num_interactions,) in the validation split."""
+        return replace(self, split=np.where(mask, SPLITS.index("valid"), self.split).astype(np.int8))
 
     @property
     def has_moments(self) -> bool:

@@ -18,6 +18,7 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.requests.relevant_rows import QueryRows
 from llmrec_cli.scoring.heldout import Audience, HeldOut
 
 _SAMPLE_CELLS = 2**22
@@ -46,10 +47,11 @@ class CandidateLists:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Candidates in the integers of the prepared data, the same for all recommenders.
+    """Candidates in the integers of the prepared data, and the queries of a file, the same for all recommenders.
 
     Attributes
     ----------
+    rows : the queries of the setting `queries`; None for the users or groups of the evaluated split
     label : for metrics.json: all, cold, `given: ...` or `sampled: ...`
     allowed_M : bool (M,), None for all
     lists : the candidates of each user or group; None if they are the same for all
@@ -60,6 +62,7 @@ class Protocol:
     allowed_M: np.ndarray | None = None
     lists: CandidateLists | None = None
     counts: dict[str, int | str] = field(default_factory=dict)
+    rows: QueryRows | None = None
 
     @property
     def sampled(self) -> bool:
@@ -87,7 +90,9 @@ class Protocol:
             raise DataError(f"{what}: none of the {num_queries:,} queries has candidates with a held-out item among "
                             f"them, so nothing can be evaluated; choose other candidates")
         queries = task.queries.rows(query_L)
-        if new_task.owner_Q is not None:
+        if self.rows is not None:
+            new_task = replace(new_task, owner_Q=self.rows.owners[query_L])
+        elif new_task.owner_Q is not None:
             queries = replace(queries, ids=new_task.queries.ids)
         return replace(new_task, queries=queries, lengths_Q=task.lengths_Q[query_L],
                        num_skipped=task.num_skipped + num_queries - len(np.unique(query_L)))

@@ -14,7 +14,7 @@ from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.pace import timed_parts
-from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.settings.evaluate import EvaluateConfig
 
 RankedByNumGiven = dict[int, dict[str, Sequence[RankedLists]]]
 """Number of given interactions -> model or baseline -> its ranked lists, one entry per seed."""

@@ -3,6 +3,7 @@
 Shapes: Q queries, N items of the recommender's catalogue, G groups, U users and M items of the prepared data.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -78,11 +79,15 @@ def held_out_cold(data: PreparedData, split: str, users: Catalogue, items: Catal
                    int(num_users) - len(rows), 0)
 
 
-def served(head: Scores, popularity_N: np.ndarray) -> Callable[[Queries], torch.Tensor]:
-    """Return the function that scores queries as `recommend` does: by history, profile or text, else popularity."""
+def served(head: Scores, popularity_N: np.ndarray, sources: Counter[str]) -> Callable[[Queries], torch.Tensor]:
+    """Return the function that scores queries as `recommend` does: by history, profile or text, else popularity.
 
+    It counts in `sources` what each query was scored by.
+    """
     def scores(queries: Queries) -> torch.Tensor:
-        return score(head, queries, popularity_N)[0]
+        scores_QN, names_Q, _ = score(head, queries, popularity_N)
+        sources.update(names_Q.tolist())
+        return scores_QN
 
     return scores
 
@@ -124,7 +129,7 @@ def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Cat
     relevant = minus(with_model_items(held.interactions, item_of_M, len(items))[evaluated],
                      seen if exclude_seen else None)
 
-    member_queries = _all_users(data, split, users, items, history, times, latest)
+    member_queries = all_users(data, split, users, items, history, times, latest)
     members = held.members[evaluated]
     has_member_history = members @ (np.diff(member_queries.history.indptr) > 0).astype(np.float32) > 0
     warm, has_relevant = (np.diff(histories.indptr) > 0) | has_member_history, np.diff(relevant.indptr) > 0
@@ -164,7 +169,7 @@ def _times(data: PreparedData, before: Interactions, evaluated: np.ndarray, grou
     return histories_of(evaluated, group_of_G, own, data_GN)
 
 
-def _all_users(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
+def all_users(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
                times: sp.csr_array | None, latest: bool) -> Queries:
     """Return the users of the data as queries, with their latest histories or those of the recommender's fit."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)

@@ -24,8 +24,8 @@ from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.pace import still_working
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.head import ModelConfig
-from llmrec_cli.settings.stages import EvaluateConfig
 
 
 def swapped(triples: Triples, count_N: np.ndarray, rng: np.random.Generator) -> Knowledge:

@@ -91,6 +91,14 @@ def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: 
     return None
 
 
+def check_fitted_rows(num_fitted: int, num_relevant: int) -> list[Phrase]:
+    """Return a sentence if a recommender was fitted on relevant interactions of the rows that it is measured on."""
+    if not num_fitted:
+        return []
+    return [Phrase("the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit it on what "
+                   "came before", num=num_fitted, total=num_relevant)]
+
+
 def check_named_users(items: Catalogue, task: HeldOut) -> Phrase | None:
     """Return a warning if texts or attributes of held-out items contain ids of users who interacted with them.
 

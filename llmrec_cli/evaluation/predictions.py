@@ -5,8 +5,9 @@ Recommenders may know different items in a different order; here their lists are
 Shapes: Q queries, K ranks, N items of a recommender, M items of the prepared data, U its users, P pairs.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +21,7 @@ from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.heldout import held_out_cold, held_out_groups, newer_groups, served
 from llmrec_cli.evaluation.metric_suite import PredictionErrors
 from llmrec_cli.evaluation.models import popularity_of
+from llmrec_cli.evaluation.query_rows import audience_of_rows, held_out_rows, num_fitted
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.metrics.metric import evaluate_all
@@ -29,7 +31,7 @@ from llmrec_cli.scoring.heldout import HeldOut, audience_of, held_out, newer_his
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.command import LATEST
-from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.settings.evaluate import EvaluateConfig
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class RankedLists:
     prediction_errors : errors of scores that predict values or likes; None if scores only order items
     vectors_MD : text vectors of the items, if the head has an encoder
     newer_Q : bool (Q,), queries of known users, or groups, with interactions that the head was not fitted on
+    num_fitted : number of relevant interactions that the head was fitted on, where queries are rows of a file
+    sources : number of rows by what they were scored by (`requests.answers`), where queries are rows of a file
     """
 
     task: HeldOut
@@ -50,6 +54,8 @@ class RankedLists:
     prediction_errors: PredictionErrors | None = None
     vectors_MD: np.ndarray | None = None
     newer_Q: np.ndarray | None = None
+    num_fitted: int = 0
+    sources: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_newer(self) -> int:
@@ -82,11 +88,17 @@ def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: 
     if len(new):
         head.add_items(new)
         items = items.extended(new)
-    task = task_of(recommender, items, data, cfg, num_given)
-    item_of_M = items.find(data.items.ids)
-    audience = audience_of(data, cfg.audience, cfg.split)
+    item_of_M, rows = items.find(data.items.ids), protocol.rows
+    if rows is None:
+        task, audience = task_of(recommender, items, data, cfg, num_given), audience_of(data, cfg.audience, cfg.split)
+    else:
+        task = held_out_rows(rows, data, cfg.split, replace(recommender, items=items), cfg.exclude_seen,
+                             cfg.history == LATEST)
+        audience = audience_of_rows(rows)
     task = protocol.apply(task, audience.entities.find(task.queries.ids), item_of_M, what)
-    score = served(head, popularity_of(recommender, len(items))) if cfg.cold_users.on else head.score
+    is_served = cfg.cold_users.on or rows is not None
+    sources = Counter[str]()
+    score = served(head, popularity_of(recommender, len(items)), sources) if is_served else head.score
     with still_working(f"head={head.config.head.kind}"):
         lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
                                 exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
@@ -99,10 +111,12 @@ def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: 
     lists = replace(lists, items_QK=np.where(lists.items_QK >= 0, place_N[lists.items_QK], -1),
                     relevant_scores=lists.relevant_scores[places])
     vectors = head.text_vectors
+    ranked = RankedLists(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M])
+    if rows is not None:
+        return replace(ranked, num_fitted=num_fitted(task, recommender.history), sources=sources)
     newer_Q = newer_groups(task.queries, recommender.history, recommender.groups) if cfg.audience == "groups" \
         else newer_histories(task.queries, recommender.history)
-    ranked = RankedLists(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
-                         newer_Q=newer_Q)
+    ranked = replace(ranked, newer_Q=newer_Q)
     if head.score_meaning is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
     return _with_prediction_errors(ranked, head, task.queries, data, item_of_M, cfg)
@@ -234,6 +248,4 @@ def _places(matrix: sp.csr_array) -> sp.csr_array:
 
 def new_items(catalogue: Catalogue, items: Catalogue) -> Catalogue:
     """Return the items of the data that the model does not know."""
-    rows = np.flatnonzero(catalogue.find(items.ids) < 0)
-    return Catalogue(items.ids[rows], items.titles[rows], items.texts[rows], items.attributes[rows],
-                     items.attribute_names)
+    return items.rows(np.flatnonzero(catalogue.find(items.ids) < 0))

@@ -6,12 +6,14 @@ from typing import Any
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.models import LoadedModel
 from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase
-from llmrec_cli.report.candidates import candidate_notes
+from llmrec_cli.report.candidates import candidate_notes, query_count
+from llmrec_cli.report.query_rows import query_row_notes
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.settings.command import LATEST
+from llmrec_cli.settings.evaluate import EvaluateConfig
+from llmrec_cli.settings.protocols import PROTOCOLS
 from llmrec_cli.settings.split import describe_split
-from llmrec_cli.settings.stages import EvaluateConfig
 
 Facts = list[tuple[str, str]]
 
@@ -61,13 +63,20 @@ def _model_facts(seed_runs: Sequence[LoadedModel], data: PreparedData) -> Facts:
 
 def _evaluation_facts(task: HeldOut, baselines: Sequence[str], protocol: Mapping[str, Any],
                       cfg: EvaluateConfig) -> Facts:
-    audience = Phrase(cfg.audience)
-    return [(Phrase("Split"), Phrase("{split}, {num:,} interactions", split=Phrase(cfg.split),
-                                      num=task.relevant_QN.nnz)),
-            (Phrase(cfg.audience.title()), Phrase("{num:,} of the {total:,} with held-out interactions",
-                                                  num=task.num_owners, total=task.num_owners + task.num_skipped)),
+    audience, rows = Phrase(cfg.audience), protocol.get("queries")
+    held_out = [(Phrase("Split"), Phrase("{split}, {num:,} interactions", split=Phrase(cfg.split),
+                                         num=task.relevant_QN.nnz)),
+                (Phrase(cfg.audience.title()), Phrase("{num:,} of the {total:,} with held-out interactions",
+                                                      num=task.num_owners, total=task.num_owners + task.num_skipped))]
+    if rows:
+        held_out = [(Phrase("Queries"), Phrase("{queries} in {file}, with {num:,} relevant items",
+                                               queries=query_count(dict(protocol)), file=rows["file"],
+                                               num=task.relevant_QN.nnz))]
+    published = [(Phrase("Protocol"), Phrase(PROTOCOLS[cfg.protocol].title))] if cfg.protocol else []
+    return [*published, *held_out,
             *([] if task.owner_Q is None else
               [(Phrase("Rows"), Phrase("{num:,}, each with a list of its own", num=len(task.queries)))]),
+            *((Phrase("Queries"), note) for note in query_row_notes(dict(protocol))),
             *history_facts(protocol),
             (Phrase("Candidates"), _candidates(task, protocol, cfg)),
             *((Phrase("Candidate file"), note) for note in candidate_notes(dict(protocol))),

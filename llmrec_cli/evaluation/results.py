@@ -31,8 +31,9 @@ from llmrec_cli.report.content import (
     main_cutoff,
     training_curves,
 )
+from llmrec_cli.requests.relevant_rows import QueryRows
 from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.settings.evaluate import EvaluateConfig
 
 _TIES = {"hash": Phrase("score descending, then a salted BLAKE2b hash of the item id"),
          "expected": Phrase("expectation over all orders of equal scores; lists and beyond-accuracy metrics: a salted "
@@ -106,7 +107,8 @@ def metrics_content(results: EvaluationResults, cfg: EvaluateConfig, synthetic: 
     first = next(iter(results.models))
     slice_queries = {name: int(np.isfinite(next(iter(values.values()))).sum())
                      for name, values in result.slices.items()}
-    protocol = {"split": cfg.split, "audience": cfg.audience, "candidates": results.candidates,
+    named = {"name": cfg.protocol} if cfg.protocol else {}
+    protocol = {**named, "split": cfg.split, "audience": cfg.audience, "candidates": results.candidates,
                 "candidate_counts": results.candidate_counts, "num_candidates": int(task.candidates_N.sum()),
                 "exclude_seen": cfg.exclude_seen,
                 "ties": _TIES[cfg.ties], "graded": cfg.graded, "num_queries": task.num_owners,
@@ -255,6 +257,18 @@ def _disagreements(results: EvaluationResults, data: PreparedData,
     return (first, other), disagreements
 
 
+def rows_content(rows: QueryRows | None, ranked: Mapping[str, Sequence[RankedLists]]) -> dict[str, Any]:
+    """Return the entry `queries` of the protocol of metrics.json: the file of the rows, and the counts of its rows.
+
+    `ranked_by` are the sources of the first model's scores, as in `recommend` (`requests.answers`).
+    """
+    if rows is None:
+        return {}
+    first = next(iter(ranked.values()))[0]
+    return {"queries": {"file": rows.file, "gives_history": rows.gives_history, **rows.counts,
+                        "rows_not_ranked": len(rows) - len(first.task.queries), "ranked_by": dict(first.sources)}}
+
+
 def history_content(ranked: Mapping[str, Sequence[RankedLists]], models: Mapping[str, Sequence[LoadedModel]],
                     cfg: EvaluateConfig) -> dict[str, Any]:
     """Return the entries of the protocol of metrics.json about histories.
@@ -263,7 +277,7 @@ def history_content(ranked: Mapping[str, Sequence[RankedLists]], models: Mapping
     knows and whose history has interactions that it was not fitted on. without_fold_in: model -> its parts that score
     known users from learned vectors, which newer interactions do not change.
     """
-    if cfg.cold_users.on:
+    if cfg.cold_users.on or cfg.queries:
         return {}
     fixed = {name: seed_runs[0].recommender.head.without_fold_in for name, seed_runs in models.items()}
     return {"history": cfg.history, "num_newer_histories": next(iter(ranked.values()))[0].num_newer,

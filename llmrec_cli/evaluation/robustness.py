@@ -20,8 +20,8 @@ from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.pace import timed_parts
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.evaluation import RobustnessSettings
-from llmrec_cli.settings.stages import EvaluateConfig
 
 _AS_NEW = " (as if new)"
 _ALL_TEXTS, _NO_TEXTS = Phrase("all items"), Phrase("none")

@@ -27,15 +27,17 @@ from llmrec_cli.settings.base import nearest
 _PARTS = 3
 
 
-def group_masks(data: PreparedData, group_Q: np.ndarray) -> dict[str, np.ndarray]:
+def group_masks(data: PreparedData, group_Q: np.ndarray, lengths_Q: np.ndarray) -> dict[str, np.ndarray]:
     """Return slices of the queries of groups, bool (Q,) by name.
 
-    `group_Q` are the queries' groups in `data`. size, cohesion: a slice for each third of the groups. members: slices
-    by the number of members with a training history. standing: groups with joint training interactions; occasional:
-    the others. few, many, cold: as for users, by the group's joint training interactions.
+    `group_Q` are the queries' groups in `data`, -1 for others, and `lengths_Q` the lengths of their histories. size,
+    cohesion: a slice for each third of the groups. members: slices by the number of members with a training history.
+    standing: groups with joint training interactions; occasional: the others. few, many, cold: as for users, by the
+    length of the group's history.
     """
     groups = data.groups("train")
-    assert groups is not None
+    if groups is None:  # Rows of a file with members of their own.
+        return {f"group:{name}": mask for name, mask in user_slices(lengths_Q).items()}
     train = data.part("train").matrix
     sizes_G, has_history_U = groups.sizes, np.diff(train.indptr) > 0
     num_known_G = groups.members @ has_history_U.astype(np.float32)
@@ -47,8 +49,8 @@ def group_masks(data: PreparedData, group_Q: np.ndarray) -> dict[str, np.ndarray
                 "members=all known": (num_known_G == sizes_G) & (num_known_G > 0),
                 "members=some known": (num_known_G > 0) & (num_known_G < sizes_G),
                 "standing": lengths_G > 0, "occasional": lengths_G == 0}
-    masks = {name: mask[group_Q] for name, mask in masks_G.items()}
-    masks |= user_slices(lengths_G[group_Q])
+    masks = {name: _of_queries(mask, group_Q) for name, mask in masks_G.items()}
+    masks |= user_slices(lengths_Q)
     return {f"group:{name}": mask for name, mask in masks.items()}
 
 
@@ -87,15 +89,16 @@ def build_slices(requested: Sequence[str], data: PreparedData, audience: Audienc
                  counts_N: np.ndarray, lengths_Q: np.ndarray) -> Slices:
     """Return the default slices and those of the setting `slices`.
 
-    `query_Q` are the queries' users or groups in `audience`. An entry of `requested` is `item:<attribute>`,
-    `user:<attribute>` or `group:<attribute>` for one slice per value. With `:<number>` at the end it gives this number
-    of quantiles of a numeric attribute; item:popularity and user:history are numeric too.
+    `query_Q` are the queries' users or groups in `audience`, -1 for others, which are in no slice by attribute. An
+    entry of `requested` is `item:<attribute>`, `user:<attribute>` or `group:<attribute>` for one slice per value. With
+    `:<number>` at the end it gives this number of quantiles of a numeric attribute; item:popularity and user:history
+    are numeric too.
     """
     groups_N = item_slices(counts_N)
     item_masks = {f"item:{name}": groups_N == n for n, name in enumerate(ITEM_SLICES)}
     item_masks["item:warm"] = groups_N != ITEM_SLICES.index(COLD)
     if audience.kind == "group":
-        query_masks = group_masks(data, query_Q)
+        query_masks = group_masks(data, query_Q, lengths_Q)
     else:
         query_masks = {f"user:{name}": mask for name, mask in user_slices(lengths_Q).items()}
         query_masks["user:warm"] = lengths_Q > 0
@@ -111,10 +114,16 @@ def build_slices(requested: Sequence[str], data: PreparedData, audience: Audienc
             masks = quantiles(counts, number)
         else:
             masks = _of_attribute(entry, data, side, name, number)
-            masks = masks if side == "item" else {value: mask[query_Q] for value, mask in masks.items()}
+            masks = masks if side == "item" else {value: _of_queries(mask, query_Q) for value, mask in masks.items()}
         new_masks = {f"{side}:{name}={value}": mask for value, mask in masks.items()}
         (item_masks if side == "item" else query_masks).update(new_masks)
     return Slices(item_masks, query_masks)
+
+
+def _of_queries(mask: np.ndarray, query_Q: np.ndarray) -> np.ndarray:
+    """Return a mask of users or groups as a mask of their queries, bool (Q,)."""
+    of_queries: np.ndarray = np.append(mask, False)[query_Q]
+    return of_queries
 
 
 def values_of(data: PreparedData, side: str, name: str, setting: str) -> Masks:

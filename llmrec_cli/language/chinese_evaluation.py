@@ -254,6 +254,7 @@ EVALUATION = {
     "training interactions": "训练交互",
     "training loss by step": "训练损失（按步）",
     "user": "用户",
+    "query": "查询",
     "users": "用户",
     "worst model of the row": "该行最差的模型",
     "{given}: {model}": "{given}：{model}",
@@ -328,6 +329,38 @@ EVALUATION = {
     "{num:,} of the {total:,} with held-out interactions": "{num:,}（有留出交互的共 {total:,}）",
     "{num:,} of {users:,} users": "{num:,} 次，来自 {users:,} 个用户",
     "{num:,} rows of {queries}": "{queries}的 {num:,} 行",
+    "{num:,} rows": "{num:,} 行",
+    "{queries} in {file}, with {num:,} relevant items": "{file} 中的 {queries}，共 {num:,} 个相关物品",
+    "{n:,} of {rows:,} rows left out: none of their relevant items is an item of the data":
+        "{rows:,} 行中有 {n:,} 行被略去：其相关物品都不是数据中的物品",
+    "{n:,} of {rows:,} rows left out: none of their relevant items may be recommended":
+        "{rows:,} 行中有 {n:,} 行被略去：其相关物品都不可推荐",
+    "{n:,} relevant items ignored: not items of the data": "忽略 {n:,} 个相关物品：不是数据中的物品",
+    "{n:,} relevant items are repeated in their row; each counts once": "{n:,} 个相关物品在其行中重复；各计一次",
+    "{n:,} items of histories ignored: not items of the data": "忽略历史中的 {n:,} 个物品：不是数据中的物品",
+    "{n:,} items are repeated in their history; each counts at its last place":
+        "{n:,} 个物品在其历史中重复；各计在最后出现的位置",
+    "{n:,} relevant items are in their row's history and cannot be recommended (exclude_seen=true)":
+        "{n:,} 个相关物品在其行的历史中，无法被推荐（exclude_seen=true）",
+    "{n:,} relevant items are in their row's history and are ranked as given; set exclude_seen=true to leave out what "
+    "is in the history": "{n:,} 个相关物品在其行的历史中，按原样排序；设 exclude_seen=true 可排除历史中的物品",
+    "{n:,} rows without a known history are ranked by their text": "{n:,} 行没有已知的历史，按其文本排序",
+    "{n:,} rows without a history or text that the model reads are ranked by popularity":
+        "{n:,} 行没有历史，也没有模型读取的文本，按热门程度排序",
+    "the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit it on what came before":
+        "各行的 {total:,} 次相关交互中有 {num:,} 次被用来拟合该模型；请只用之前的交互来拟合",
+    "Queries": "查询",
+    "Protocol": "评测方案",
+    "sequential papers: each user's last interaction, ranked among all items that the user has not seen (Petrov and "
+    "Macdonald 2023; Tikhonovich et al. 2025)":
+        "序列推荐论文：每个用户的最后一次交互，在该用户未见过的全部物品中排序（Petrov 与 Macdonald 2023；Tikhonovich "
+        "等 2025）",
+    "papers on language models: rows with their histories, ranked among all items, seen ones too (MiniOneRec 2025)":
+        "语言模型论文：带历史的各行，在全部物品（包括已见过的）中排序（MiniOneRec 2025）",
+    "neural collaborative filtering: each user's last interaction, ranked among 99 other items (He et al. 2017)":
+        "神经协同过滤：每个用户的最后一次交互，与另外 99 个物品一起排序（He 等 2017）",
+    "group recommendation: each interaction of a group, ranked among 100 given items (Cao et al. 2018; ConsRec 2023)":
+        "群组推荐：群组的每次交互，与给定的 100 个物品一起排序（Cao 等 2018；ConsRec 2023）",
     "{num:,} triples": "{num:,} 个三元组",
     "{num:,} triples each": "各 {num:,} 个三元组",
     "{num:,} users have no training interactions. Each row gives the model their profile and a number of "

@@ -47,7 +47,9 @@ def candidate_lines(protocol: dict[str, Any]) -> list[str]:
 
 
 def query_count(protocol: dict[str, Any]) -> Phrase:
-    """Return the number of queries: `943 users`, or `1,450 rows of 290 groups`."""
+    """Return the number of queries: `943 users`, `1,450 rows of 290 groups`, or `1,450 rows` without users."""
+    if "queries" in protocol and protocol["num_rows"] == protocol["num_queries"]:
+        return Phrase("{num:,} rows", num=protocol["num_rows"])
     queries = Phrase("{num:,} {audience}", num=protocol["num_queries"],
                      audience=Phrase(str(protocol.get("audience", "users"))))
     return (Phrase("{num:,} rows of {queries}", num=protocol["num_rows"], queries=queries) if "num_rows" in protocol

@@ -21,7 +21,7 @@ from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import QuerySettings
 
-_COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
+QUERY_COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
 _DEFAULT_ID = "query"
 """Id of a query without query_id, group_id or user_id; in a file, followed by the row number."""
 
@@ -120,20 +120,31 @@ def read_queries(path: str, strict: IdChecker | None = None,
     The file may be a file of users as `prepare` read it, by `rules`: its other columns are then not used, which is said
     on stderr.
     """
-    prepared = rules_for(rules, "users", "interactions")
-    rows = read_rows(path, "queries", _COLUMNS, rules=prepared, mapped=("user_id", "group_id"))
+    return queries_in(query_rows(path, "queries", QUERY_COLUMNS, rules), strict)
+
+
+def query_rows(path: str, key: str, ours: tuple[str, ...], rules: Mapping[str, FileRules] | None = None) -> Rows:
+    """Read the rows of the file of queries in the setting `key`; `ours` are the columns that it may have.
+
+    Columns of a file of users as `prepare` read it are named on stderr as not used; any other column is refused.
+    """
+    rows = read_rows(path, key, ours, rules=rules_for(rules, "users", "interactions"), mapped=("user_id", "group_id"))
     rows = _with_history(rows, rules_for(rules, "interactions", "items"))
-    others = [name for name in rows.columns if name not in _COLUMNS]
+    others = [name for name in rows.columns if name not in ours]
     of_users = prepared_columns(rules_for(rules, "users"))
     if unknown := [name for name in others if name not in of_users]:
-        raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], _COLUMNS)}; queries have "
-                        f"{', '.join(_COLUMNS)}; rename the column or leave it out")
+        raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], ours)}; queries have "
+                        f"{', '.join(ours)}; rename the column or leave it out")
     if others:
         _print(f"{rows.paths[0]}: columns not used in queries: {', '.join(others)}; users=<file> adds users whom the "
                f"model does not know, with their columns")
+    return rows
+
+
+def queries_in(rows: Rows, strict: IdChecker | None = None) -> RawQueries:
+    """Return the rows of a file as queries; with `strict`, unknown ids are errors."""
     users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
-    lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
-             for name in ("history", "members")}
+    lists = {name: id_lists(rows, name) for name in ("history", "members")}
     if strict is not None:
         for row in range(len(rows)):
             for column, row_ids in (("history", lists["history"][row]), ("members", lists["members"][row]),
@@ -148,6 +159,11 @@ def read_queries(path: str, strict: IdChecker | None = None,
     column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
     rows.refuse_repeated(ids, column, "give each query a query_id of its own")
     return raw_queries(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
+
+
+def id_lists(rows: Rows, column: str) -> list[list[str]]:
+    """Return the list of ids that each row has in a column, empty for none."""
+    return [read_history(text, rows.where(row), column) for row, text in enumerate(rows.texts(column))]
 
 
 def _with_history(rows: Rows, rules: Sequence[FileRules]) -> Rows:

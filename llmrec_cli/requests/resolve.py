@@ -34,14 +34,15 @@ class UnknownIds(NamedTuple):
 
 def resolve(raw: RawQueries, users: Catalogue, items: Catalogue, history: sp.csr_array, seen: sp.csr_array,
             groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0,
-            num_known: int | None = None) -> tuple[Queries, UnknownIds]:
+            num_known: int | None = None, replaces_history: bool = False) -> tuple[Queries, UnknownIds]:
     """Return the queries with known histories, texts and members, and the unknown ids.
 
     `history`, its `times` and `seen` have a row for the first of the `users`; the first `num_known` of these (None: all
     with a row) are the model's. `users` and `items` may continue with added ones that the model does not know. The
     history in a query is appended to the known history of its user or group, with the value `given_value`; a repeated
-    item counts at its last position, with its largest value. Without any history, the text of the user or group is
-    used as the query's text. Members in a query replace the known members of its group.
+    item counts at its last position, with its largest value. With `replaces_history` it is the whole history of the
+    query, also if it is empty; members keep theirs. Without any history, the text of the user or group is used as the
+    query's text. Members in a query replace the known members of its group.
     """
     num_known, num_items = history.shape[0] if num_known is None else num_known, len(items)
     place_Q = users.find(raw.user_ids)
@@ -52,9 +53,10 @@ def resolve(raw: RawQueries, users: Catalogue, items: Catalogue, history: sp.csr
     item_H = items.find(raw.history)
     row, item = row_H[item_H >= 0], item_H[item_H >= 0]
     query_entries = Entries(row, item, np.full(len(row), given_value, np.float32), np.full(len(row), UNTIMED))
-    history_entries, seen_entries = _entries(history, row_Q, times), _entries(seen, row_Q)
+    own_Q = np.full(len(raw), -1, np.int64) if replaces_history else row_Q
+    history_entries, seen_entries = _entries(history, own_Q, times), _entries(seen, own_Q)
     is_new = (user_Q < 0) & (np.bincount(history_entries.row, minlength=len(raw)) > 0)
-    if groups is not None:
+    if groups is not None and not replaces_history:
         history_entries = _both(history_entries, _entries(groups.history, group_Q, groups.times))
         seen_entries = _both(seen_entries, _entries(groups.seen, group_Q))
     shape = (len(raw), num_items)

@@ -43,15 +43,8 @@ class Validation:
 
     def values_of(self, scores_QN: torch.Tensor) -> np.ndarray:
         """Return the metric of each query with a relevant item, from scores computed for all queries at once."""
-        numbers = _number(self.queries)
-        place = np.full(numbers.max() + 1, -1, np.int64)
-        place[numbers] = np.arange(len(self.queries))
-        return self.values(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
-
-
-def _number(queries: Queries) -> np.ndarray:
-    """Return the integer of each query's user, or of its group in a validation of groups."""
-    return queries.user if queries.groups is None else queries.groups.group
+        place = {key: n for n, key in enumerate(self.queries.ids)}
+        return self.values(lambda block: scores_QN[[place[key] for key in block.ids]])
 
 
 def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> Validation | None:

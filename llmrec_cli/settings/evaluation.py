@@ -1,10 +1,28 @@
-"""Optional parts of an evaluation: cold-start users, knowledge, perturbed texts."""
+"""Parts of evaluations that can be chosen: validation on rows, cold-start users, knowledge, perturbed texts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class ValidationSettings(Settings):
+    """What settings are chosen on, in place of the validation split."""
+
+    shorthand: ClassVar[str] = "queries"
+    """validation=valid.jsonl means validation.queries=valid.jsonl."""
+    queries: str = ""
+    """File of queries with the column relevant, as for `llmrec evaluate queries=`, on which settings are chosen. While
+    they are chosen, the interactions of its users from their first relevant item on are left out of training. Empty:
+    the validation split."""
+    exclude_seen: bool = False
+    """Leave out items in the history of the row; false: rows are ranked as given."""
+
+    def problems(self) -> Iterator[str]:
+        if not self.queries:
+            yield from self.without_effect("exclude_seen", why="without validation.queries=<file>")
 
 
 @dataclass

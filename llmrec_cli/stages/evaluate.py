@@ -18,7 +18,7 @@ from llmrec_cli.encoders.tfidf import Words
 from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.cold_users import cold_users, cold_users_content
 from llmrec_cli.evaluation.knowledge_ablation import knowledge_content
-from llmrec_cli.evaluation.leak_checks import check_named_users, find_leaks
+from llmrec_cli.evaluation.leak_checks import check_fitted_rows, check_named_users, find_leaks
 from llmrec_cli.evaluation.metric_results import average_seeds, member_satisfaction, rank_recommenders
 from llmrec_cli.evaluation.metric_suite import Measures, measure
 from llmrec_cli.evaluation.models import (
@@ -36,6 +36,9 @@ from llmrec_cli.evaluation.predictions import RankedLists, common, gains, rank
 from llmrec_cli.evaluation.protocol import (
     build_protocol,
     candidate_counts,
+    owners_of_queries,
+    read_rows,
+    refuse_other_split,
     refuse_test_rows_for_knowledge,
     resolve_audience,
     resolve_exclude_seen,
@@ -51,6 +54,7 @@ from llmrec_cli.evaluation.results import (
     put_first,
     recommendations,
     report_content,
+    rows_content,
 )
 from llmrec_cli.evaluation.robustness import rank_perturbed, robustness_content
 from llmrec_cli.evaluation.slices import Masks, Slices, build_slices, values_of
@@ -67,12 +71,14 @@ from llmrec_cli.report.candidates import candidate_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
+from llmrec_cli.report.query_rows import query_row_lines
 from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
+from llmrec_cli.requests.relevant_rows import num_lines
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.scoring.heldout import audience_of
 from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
-from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.settings.evaluate import EvaluateConfig
+from llmrec_cli.settings.protocols import PROTOCOLS
 
 _REPORT_BYTES = 90 * 2**20
 """Memory for drawing the report's plots: matplotlib and its fonts."""
@@ -82,6 +88,7 @@ Models = Mapping[str, Sequence[LoadedModel]]
 
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     """Load models and data, rank and measure models and baselines, write the results."""
+    cfg = cfg.with_protocol()
     refuse_test_rows_for_knowledge(cfg)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     baselines = {name: build_baseline(name) for name in cfg.baselines}
@@ -93,14 +100,16 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
     warn_outdated(data.manifest, run_dir)
-    cfg = replace(cfg, audience=resolve_audience(cfg, first), exclude_seen=resolve_exclude_seen(cfg))
-    for model in (model for seed_runs in models.values() for model in seed_runs):
+    refuse_other_split(cfg, data)
+    rows = read_rows(cfg, data)
+    cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
+    for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):
         refuse_fitted_on_split(model, data, cfg.split)
         if cfg.models:
             refuse_fitted_on_held_out(model, data, cfg.split)
     groups_of = {name: values_of(data, "item", name, f"exposure={name}") for name in cfg.exposure}
 
-    protocol = build_protocol(cfg, data)
+    protocol = build_protocol(cfg, data, rows)
     run_dir.log("ranking", models=list(models), data=data.manifest["name"])
     ranked = rank_all(models, baselines, data, protocol, cfg, context)
     baselines = {name: head for name, head in baselines.items() if baseline_label(name, models) in ranked}
@@ -116,7 +125,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
     content, cutoff = metrics_content(results, cfg, synthetic, data.manifest.get("ties", {})), main_cutoff(cfg.k)
-    content["protocol"] |= history_content(ranked, models, cfg) | delisted_content(results, data)
+    content["protocol"] |= (history_content(ranked, models, cfg) | delisted_content(results, data)
+                            | rows_content(protocol.rows, ranked))
     if perturbed is not None:
         content["robustness"] = robustness_content(perturbed, models, data, measures, cfg)
     if knowledge is not None:
@@ -131,7 +141,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     report = report_content(put_first(results, about), shown, models, data, cfg)
     page = render(report, cfg.language)
     write_bytes(run_dir.file("report.html"), page.encode())
-    for note in candidate_lines(content["protocol"]):
+    for note in [*candidate_lines(content["protocol"]), *query_row_lines(content["protocol"])]:
         print(printable(note), file=sys.stderr)
     for warning in warnings(shown, cutoff):
         run_dir.log("warning", text=warning)
@@ -145,6 +155,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     run_dir.finish("evaluate", {"model": str(first.folder), "models": folders,
                                 "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {cfg.split: measured}, "result": run_result(content, cfg)})
+    if cfg.protocol:
+        print(f"protocol={cfg.protocol}: {PROTOCOLS[cfg.protocol].title}")
     print(headline_table(about, shown, cutoff))
     print(printable(str(headline(report).title)))
     if cold is not None:
@@ -171,6 +183,7 @@ def memory_of(cfg: EvaluateConfig) -> int:
     models = sum(model_memory(folder) for folder in folders)
     tables = sum(file.stat().st_size for file in path.glob("*s.parquet"))
     together = len(folders) + len(cfg.baselines)
+    users = max(users, num_lines(cfg.queries)) if cfg.queries else users
     knn = 16 * min(NEIGHBOUR_CELLS, items**2) if any("knn" in name for name in cfg.baselines) else 0
     # Interactions are held once for the data, and once per model as histories.
     histories = (1 + len(folders)) * history_memory(interactions)
@@ -239,14 +252,14 @@ def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models,
     """Compute all metrics of all models and baselines with the same settings."""
     cutoffs, cutoff = sorted(set(cfg.k)), main_cutoff(cfg.k)
     task = next(iter(ranked.values()))[0].task
-    audience = audience_of(data, cfg.audience, cfg.split)
+    audience = owners_of_queries(cfg, data, protocol)
     query_Q = audience.entities.find(task.owners)
     vectors, diversity = item_vectors(ranked, data.items)
     measures = Measures(cutoffs, build_slices(cfg.slices, data, audience, query_Q, task.counts_N, task.lengths_Q),
                         vectors, cfg.propensity, cfg.num_bootstrap, cfg.seed,
                         gains(task, audience.held, query_Q) if cfg.graded else None, cfg.ties == "expected")
     metrics_of = {name: average_seeds([measure(one.lists, one.task, measures, one.prediction_errors,
-                                               member_metrics(one, data, query_Q, cfg))
+                                               {} if protocol.rows else member_metrics(one, data, query_Q, cfg))
                                        for one in seed_runs])
                   for name, seed_runs in ranked.items()}
     models = {name: metrics_of[name] for name in model_runs}
@@ -255,6 +268,8 @@ def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models,
     problems = {name: find_leaks(one, baselines, task, cutoff, validation_metrics(model_runs[name], protocol, cfg),
                                  num_candidates)
                 for name, one in models.items()}
+    for name, sentences in problems.items():
+        sentences += check_fitted_rows(ranked[name][0].num_fitted, task.relevant_QN.nnz)
     leak_in_texts = check_named_users(data.items, task)
     first = next(iter(models))
     problems[first] += [leak_in_texts] if leak_in_texts else []
@@ -289,9 +304,10 @@ def item_vectors(ranked: Mapping[str, Sequence[RankedLists]], items: Catalogue) 
 def validation_metrics(seed_runs: Sequence[LoadedModel], protocol: Protocol, cfg: EvaluateConfig) -> dict[str, float]:
     """Return the validation metrics used for model selection, averaged over seeds.
 
-    Empty if they cannot be compared with the test metrics: another audience, cold-start users, or fewer candidates.
+    Empty if they cannot be compared with the test metrics: another audience, cold-start users, rows of a file, or fewer
+    candidates.
     """
-    if protocol.label != "all" or cfg.cold_users.on or any(
+    if protocol.label != "all" or protocol.rows is not None or cfg.cold_users.on or any(
             e.recommender.manifest.get("audience", "users") != cfg.audience for e in seed_runs):
         return {}
     metrics: list[dict[str, Any]] = [e.recommender.manifest.get("metrics", {}).get("valid", {}) for e in seed_runs]

@@ -7,15 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from llmrec_cli import distributed as processes
-from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
+from llmrec_cli.data.file_rules import file_rules_of
+from llmrec_cli.data.prepared import SPLITS, PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError, in_time
 from llmrec_cli.evaluation.leak_checks import find_validation_leaks, missing_validation_notes
+from llmrec_cli.evaluation.query_rows import held_back, validation_rows
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.metrics.significance import mean_interval
 from llmrec_cli.pace import WORTH_A_LINE
+from llmrec_cli.report.query_rows import query_row_lines
+from llmrec_cli.report.terminal import printable
+from llmrec_cli.requests.relevant_rows import QueryRows, read_query_rows
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.heldout import no_groups
 from llmrec_cli.scoring.validation import validation_of
@@ -35,8 +40,11 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     encoders = encoders_of(cfg.config)
-    same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
-    num_train = data.manifest["counts"]["train"]
+    rows = _validation_rows(cfg, data)
+    same_inputs(run_dir, data, encoders, rows, resumed=bool(cfg.resume))
+    if rows is not None:
+        data = _without_validation(data, rows, cfg)
+    num_train = data.counts["train"]
     print(f"data: {data.manifest['name']} in {data.path}, {num_train:,} training interactions of {len(data.users):,} "
           f"users and {len(data.items):,} items", file=sys.stderr)
     warn_outdated(data.manifest, run_dir)
@@ -47,7 +55,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)
-    validation = validation_of(data, cfg.monitor, audience)
+    validation = (validation_of(data, cfg.monitor, audience) if rows is None
+                  else validation_rows(rows, data, cfg.monitor, cfg.validation.exclude_seen))
     context = Context(device, cfg.seed, validation, run_dir.checkpoints, bool(cfg.resume), run_dir.tensorboard,
                       run_dir.log, cache=cfg.cache_folder)
     started = time.monotonic()
@@ -62,7 +71,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     checks = _check_validation(config, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
-    if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, _REFITTED_ON[cfg.refit]):
+    if cfg.refit != "none" and num_train < sum(data.counts[split] for split in _REFITTED_ON[cfg.refit]):
         fitted_on = _REFITTED_ON[cfg.refit]
         config = head.tuned_config()
         # Free the first head before the refit: both at once need twice the memory.
@@ -76,6 +85,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     processes.stop_unless_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
                              "audience": audience} | tuning | checks
+    if rows is not None:
+        facts["validation"] = {"file": rows.file, "sha256": rows.sha256, **rows.counts}
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
     _save_trained_encoders(head, run_dir)
     result = {} if values_Q is None else {"result": {"metric": cfg.monitor, "split": "valid", "value": value,
@@ -85,6 +96,25 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
+
+
+def _validation_rows(cfg: FinetuneConfig, data: PreparedData) -> QueryRows | None:
+    """Return the rows of the setting `validation`; None without it."""
+    if not cfg.validation.queries:
+        return None
+    return read_query_rows(cfg.validation.queries, "validation.queries", data.items, file_rules_of(data.manifest))
+
+
+def _without_validation(data: PreparedData, rows: QueryRows, cfg: FinetuneConfig) -> PreparedData:
+    """Return the data with the interactions that the rows ask for in the validation split; say how many."""
+    is_held = held_back(rows, data) & (data.split == SPLITS.index("train"))
+    for note in query_row_lines({"queries": {"file": rows.file, **rows.counts},
+                                 "exclude_seen": cfg.validation.exclude_seen}):
+        print(printable(note), file=sys.stderr)
+    print(f"validation: {len(rows):,} rows of {cfg.validation.queries}; while they choose the settings, "
+          f"{int(is_held.sum()):,} interactions of their users, from the first relevant item on, are left out of "
+          f"training", file=sys.stderr)
+    return data.with_valid(is_held)
 
 
 def _check_validation(config: ModelConfig, head: Head, value: float | None, data: PreparedData,
@@ -135,7 +165,3 @@ def _tune(cfg: FinetuneConfig, data: PreparedData, context: Context,
     write_trials(run_dir.file("trials.csv"), tuned)
     print(summary(cfg.config, tuned, cfg.monitor))
     return with_best_settings(cfg.config, tuned), {"tuning": manifest_entry(tuned)}
-
-
-def _count(data: PreparedData, splits: tuple[str, ...]) -> int:
-    return sum(data.manifest["counts"][split] for split in splits)

@@ -18,11 +18,11 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import cold_users_lines, cold_users_table
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.evaluation import ColdUsersSettings
 from llmrec_cli.settings.head import EaseSettings, ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 from llmrec_cli.settings.split import ColdUsersSplitSettings
-from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 from tests.ingest.preparing import prepare_with
 from tests.tiny import write_tiny

@@ -136,7 +136,9 @@ def test_cohesion_is_the_mean_cosine_of_two_members_who_have_a_history():
 
 
 def test_groups_are_sliced_by_known_members_and_by_their_own_history():
-    masks = group_masks(prepared(TOGETHER), np.array([0, 1, 2]))
+    data = prepared(TOGETHER)
+    lengths = np.diff(data.groups("train").interactions.matrix.indptr)
+    masks = group_masks(data, np.array([0, 1, 2]), lengths)
     assert masks["group:members=all known"].tolist() == [True, False, False]
     assert masks["group:members=none known"].tolist() == [False, True, True]
     assert masks["group:standing"].tolist() == [True, True, False]

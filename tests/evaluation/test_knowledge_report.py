@@ -25,10 +25,10 @@ from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import knowledge_lines, knowledge_table
 from llmrec_cli.run_dir import RunDir
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.evaluation import KnowledgeReportSettings
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
-from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
 EASE = EaseSettings(l2=20, features=FeatureWeightsSettings(knowledge=6.0, two_hops=2.0))

@@ -16,13 +16,13 @@ from llmrec_cli.report.sections import robustness_lines, robustness_table
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.head import ContentSettings, FusionSettings, ItemKnnSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings
-from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
 

@@ -20,9 +20,11 @@ from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase, translate
 from llmrec_cli.metrics.metric import SYMBOLS
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.settings.dataset import SYNTHETIC_GROUPS
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.objective import OBJECTIVES
+from llmrec_cli.settings.protocols import PROTOCOLS
 from llmrec_cli.settings.split import GROUP_RULES
-from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig
+from llmrec_cli.settings.stages import COMMANDS
 
 PACKAGE = Path(llmrec_cli.__file__).parent
 TEMPLATES = sorted(PACKAGE.glob("report/*.j2"))
@@ -68,6 +70,7 @@ def templates_in_pages():
 def templates_in_tables():
     for metric in METRICS.values():
         yield from (metric.definition, metric.use, metric.formula, *filter(None, [metric.axis]))
+    yield from (protocol.title for protocol in PROTOCOLS.values())
     yield from (SYMBOLS, *FILTER_REASONS.values(), *REJECT_REASONS, *SCRIPTS)
     yield from (settings.in_words for settings in OBJECTIVES.values())
     yield from (rule.replace("_", " ") for rule in (*GROUP_RULES, *SYNTHETIC_GROUPS, "clusters"))
@@ -118,7 +121,8 @@ def test_templates_that_are_no_constants_are_in_tables_that_these_tests_read():
         ("data/reject_reasons.py", "template"), ("ingest/audit/leakage.py", "_NOTES[c['name']]"),
         ("ingest/audit/leakage.py", "template"), ("ingest/output/row_accounting.py", "template"),
         ("metrics/metric.py", "' '.join((self.function.__doc__ or '').partition('\\n\\n')[0].split())"),
-        ("report/candidates.py", "sentence"), ("report/pages.py", "SYMBOLS"), ("report/pages.py", "metric.formula"),
+        ("evaluation/report_facts.py", "PROTOCOLS[cfg.protocol].title"), ("report/candidates.py", "sentence"),
+        ("report/query_rows.py", "sentence"), ("report/pages.py", "SYMBOLS"), ("report/pages.py", "metric.formula"),
         ("report/pages.py", "metric.use"), ("report/plots.py", "label"), ("report/plots.py", "template")}
 
 

@@ -1,5 +1,6 @@
 """First interactions of users, and held-out cold-start users."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -84,8 +85,11 @@ def test_a_head_that_cannot_score_cold_users_falls_back_to_popularity():
     data = prepared(ROWS)
     counts = np.array([3, 9, 1, 0, 2], np.float32)
     nothing, one = (held_out_cold(data, "test", data.users, data.items, told, after=2).queries for told in (0, 1))
-    assert served(Deaf(), counts)(nothing).tolist() == [counts.tolist()]
-    assert served(Deaf(), counts)(one).tolist() == [[0, 1, 2, 3, 4]]
+    scored_by = Counter()
+    score = served(Deaf(), counts, scored_by)
+    assert score(nothing).tolist() == [counts.tolist()]
+    assert score(one).tolist() == [[0, 1, 2, 3, 4]]
+    assert scored_by == {"popularity": 1, "model": 1}
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -12,12 +12,13 @@ from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import SparkSettings
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import LOSSES, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
-from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
+from llmrec_cli.settings.stages import COMMANDS, FinetuneConfig
 
 OPTIONS = [cls for table in CONFIG_GROUPS.values() for cls in table.values()]
 

@@ -24,11 +24,11 @@ from llmrec_cli.heads.popularity import Popularity
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
+from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.head import HEADS, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import BceSettings, MseSettings
 from llmrec_cli.settings.optim import AdamWSettings
-from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
 NUM_USERS, NUM_ITEMS = 40, 30
