@@ -149,7 +149,7 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
 def _without_tuning(texts: Sequence[str]) -> list[str]:
     """Return a problem for each range of a search space if tuning is off."""
     values = dict(text.split("=", 1) for text in texts if "=" in text)
-    if values.get("tune.trials", "0") != "0" or "tune" in values:
+    if values.get("tune.trials", "0") != "0" or "tune" in values or values.get("tune.budget"):
         return []
     return [f"{key}={value}: has no effect without tuning; set tune.trials=<number>" for key, value in values.items()
             if re.match(r"head\.(members\.[^.]+\.)?search(\.|$)", key)]

@@ -5,13 +5,14 @@ A key of `head.search` names a setting of the head (`l2`, `features.text`) or of
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
-from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
+from llmrec_cli.settings.base import LARGEST, Builder, Settings, defaults, nearest, to_plain
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
@@ -22,8 +23,12 @@ class TuneSettings(Settings):
     """Hyper-parameter search on the validation metric, before the head is fitted."""
 
     trials: int = 0
-    """Number of trials, at least 0; the first tries the settings of the command line. 0: no tuning. A fusion runs this
-    number of trials for each member. head.search has the ranges."""
+    """Number of trials, at least 0; the first tries the settings of the command line. 0: no tuning, except with
+    tune.budget. A fusion runs this number of trials for each member. head.search has the ranges."""
+    budget: str = ""
+    """CPU time of tuning after which no further trial starts, for example 90s, 20m or 1.5h; empty for no limit. The
+    members of a fusion share it equally; what one does not use is left to those after it. Without tune.trials there are
+    as many trials as the time allows."""
     timeout_s: float | None = None
     """Seconds of tuning after which no further trial starts, above 0; null for no limit."""
     num_startup: int = 10
@@ -34,10 +39,34 @@ class TuneSettings(Settings):
     def problems(self) -> Iterator[str]:
         yield from self.check("trials", least=0)
         yield from self.check("timeout_s", above=0)
+        if self.budget and self.budget_s is None:
+            yield f"budget={self.budget}: write a number with s, m or h, for example 90s, 20m or 1.5h"
         yield from self.check("num_startup", least=1)
-        if self.trials == 0:
+        if not self.is_on:
             yield from self.without_effect("timeout_s", "num_startup", "pruning",
-                                           why="without tuning; set tune.trials=<number>")
+                                           why="without tuning; set tune.trials=<number> or tune.budget=<time>")
+
+    @property
+    def is_on(self) -> bool:
+        """True if settings are tuned."""
+        return self.trials > 0 or bool(self.budget)
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds; None without a budget, and for a text that is no time above 0."""
+        match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smh])", self.budget)
+        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+        return seconds or None
+
+    @property
+    def most_trials(self) -> int:
+        """Most trials of a head or member."""
+        return self.trials or LARGEST
+
+    @property
+    def setting(self) -> str:
+        """The setting that asks for tuning, for messages."""
+        return f"tune.trials={self.trials}" if self.trials else f"tune.budget={self.budget}"
 
 
 _PARTS = [f.name for f in dataclasses.fields(ModelConfig) if f.name != "head"]

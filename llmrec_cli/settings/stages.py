@@ -124,7 +124,7 @@ class FinetuneConfig(CacheSettings, ModelConfig):
     """none | train_valid | all: final fit with the selected settings. none: keep the model fitted on training only.
     train_valid: fit again on training and validation. all: also on the test split."""
     tune: TuneSettings = field(default_factory=TuneSettings)
-    """Hyper-parameter search on validation; off with tune.trials=0."""
+    """Hyper-parameter search on validation; off without tune.trials and tune.budget."""
     tracker: Any = option("tracker", "none")
     """Experiment tracker in addition to TensorBoard."""
     seed: int = 1
@@ -147,18 +147,18 @@ class FinetuneConfig(CacheSettings, ModelConfig):
             yield f"monitor={self.monitor}: k must be from 1 to {LONGEST_LIST}"
         yield from self.config.problems()
         # Without tuning the ranges are not used, and settings given by hand may lie outside them.
-        if self.tune.trials > 0:
+        if self.tune.is_on:
             yield from search_problems(self.config)
         yield from self._tuning_problems()
 
     def _tuning_problems(self) -> Iterator[str]:
         """Yield the problems of tuning settings without effect on the head."""
-        if self.tune.trials <= 0:
+        if not self.tune.is_on:
             return
         tuned = tuned_parts(self.config)
         if not tuned:
-            yield (f"tune.trials={self.tune.trials}: head={self.head.kind} cannot be tuned, since its search space is "
-                   f"empty; give a range, head.search.<setting>={{low: ..., high: ...}}, or leave out tune.trials")
+            yield (f"{self.tune.setting}: head={self.head.kind} cannot be tuned, since its search space is empty; give "
+                   f"a range, head.search.<setting>={{low: ..., high: ...}}, or leave it out")
         elif not self.tune.pruning and not any("optim" in part.head.uses() for part in tuned.values()):
             yield (f"tune.pruning=false: has no effect, since head={self.head.kind} is not trained by epochs; leave it "
                    f"out")

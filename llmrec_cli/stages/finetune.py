@@ -147,15 +147,15 @@ def _check_processes(cfg: FinetuneConfig) -> None:
     if "optim" not in cfg.head.uses():
         raise ConfigError(f"head={cfg.head.kind}: is not trained by gradients, so {processes.count()} processes "
                           f"cannot share the work; start it without torchrun")
-    if cfg.tune.trials > 0:
-        raise ConfigError(f"tune.trials={cfg.tune.trials}: tuning uses one process; start it without torchrun, then "
+    if cfg.tune.is_on:
+        raise ConfigError(f"{cfg.tune.setting}: tuning uses one process; start it without torchrun, then "
                           f"train the tuned settings with torchrun")
 
 
 def _tune(cfg: FinetuneConfig, data: PreparedData, context: Context,
           run_dir: RunDir) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the model config to fit and, after tuning, the facts about it for the manifest."""
-    if cfg.tune.trials == 0:
+    if not cfg.tune.is_on:
         return without_search(cfg.config), {}
     # Only here: most runs tune nothing, and Optuna takes a second to load.
     from llmrec_cli.tuning.results import manifest_entry, summary, write_trials

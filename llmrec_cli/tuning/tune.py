@@ -43,6 +43,8 @@ from llmrec_cli.tuning.storage import open_journal
 
 _VALUES = "values"
 """Trial attribute with the metric of each validation query, for paired comparisons of trials."""
+_CPU_SECONDS = "cpu_seconds"
+"""Trial attribute with the CPU time of all threads."""
 _WARMUP_EPOCHS = 2
 """Epochs without pruning: values are not comparable while the learning rate is still rising."""
 
@@ -92,8 +94,8 @@ def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, contex
          journal: Path) -> list[TuningResult]:
     """Tune a head, or each member of a fusion alone."""
     if context.validation is None:
-        raise DataError(f"tune.trials={settings.trials}: the prepared data has no validation split to compare settings "
-                        f"on; prepare with split.valid=0.1, or leave out tune.trials")
+        raise DataError(f"{settings.setting}: the prepared data has no validation split to compare settings on; "
+                        f"prepare with split.valid=0.1, give rows to choose on, validation=<file>, or leave it out")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_journal(journal)
     studies = {name: _study(storage, name, settings) for name in tuned_parts(config)}
@@ -101,13 +103,18 @@ def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, contex
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             study.tell(trial.number, state=TrialState.FAIL)
 
-    def is_late() -> bool:
+    def time_is_over() -> bool:
         if settings.timeout_s is None:
             return False
         return sum(seconds_of(t) for study in studies.values() for t in finished_trials(study)) >= settings.timeout_s
 
-    return [_Search(name, part, settings, data, context, studies[name], is_late).run()
-            for name, part in tuned_parts(config).items()]
+    results, left = [], settings.budget_s
+    for place, (name, part) in enumerate(tuned_parts(config).items()):
+        share = None if left is None else left / (len(studies) - place)
+        results.append(_Search(name, part, settings, data, context, studies[name], time_is_over, share).run())
+        if left is not None:
+            left = max(0.0, left - cpu_seconds_of(studies[name]))
+    return results
 
 
 def with_best_settings(config: ModelConfig, results: list[TuningResult]) -> ModelConfig:
@@ -129,6 +136,11 @@ def seconds_of(trial: FrozenTrial) -> float:
     return 0.0 if trial.duration is None else trial.duration.total_seconds()
 
 
+def cpu_seconds_of(study: optuna.Study) -> float:
+    """Return the CPU time of a study's finished trials in seconds, of all threads."""
+    return float(sum(trial.user_attrs.get(_CPU_SECONDS, 0.0) for trial in finished_trials(study)))
+
+
 def format_settings(settings: dict[str, Any]) -> str:
     """Return settings in the form of command-line overrides."""
     return " ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={'null' if value is None else value}"
@@ -139,9 +151,9 @@ class _Search:
     """The search for the best settings of a head."""
 
     def __init__(self, name: str, config: ModelConfig, settings: TuneSettings, data: TrainingData, context: Context,
-                 study: optuna.Study, is_late: Callable[[], bool]) -> None:
+                 study: optuna.Study, time_is_over: Callable[[], bool], budget_s: float | None) -> None:
         self.name, self.config, self.settings, self.data, self.study = name, config, settings, data, study
-        self.is_late = is_late
+        self.time_is_over, self.budget_s = time_is_over, budget_s
         # Trials are never resumed halfway, so they need no checkpoints; cached text vectors are shared.
         self.context = replace(context, folder=None, resumed=False, tensorboard=None)
         self.space = self._space()
@@ -150,13 +162,17 @@ class _Search:
         """Run the remaining trials and return the result."""
         done = finished_trials(self.study)
         if done:
-            print(f"{self.name}: resuming after {len(done)} of {self.settings.trials} trials", file=sys.stderr)
-        while len(done) < self.settings.trials and not (done and self.is_late()):
+            print(f"{self.name}: resuming after {len(done)}{self._of_trials(' of ')} trials", file=sys.stderr)
+        while len(done) < self.settings.most_trials and not (done and self._is_late()):
             self._trial(len(done))
             done = finished_trials(self.study)
+        if self.budget_s is not None and len(done) == 1 and self.settings.trials != 1:
+            print(f"{self.name}: not tuned: the first trial, of the given settings, took "
+                  f"{cpu_seconds_of(self.study):.0f} CPU seconds of the {self.budget_s:.0f} that it may use; give a "
+                  f"larger tune.budget", file=sys.stderr)
         complete = [t for t in done if t.state is TrialState.COMPLETE]
         if not complete:
-            raise DivergedError(f"tune.trials={self.settings.trials}: none of {len(done)} trials of {self.name} "
+            raise DivergedError(f"{self.settings.setting}: none of {len(done)} trials of {self.name} "
                                 f"completed; the last one: {done[-1].user_attrs['reason']}")
         best = max(complete, key=lambda t: (t.value, -t.number))
         gain = self._gain(best, complete)
@@ -170,6 +186,15 @@ class _Search:
                          **({} if gain is None else gain.facts()))
         return TuningResult(self.name, self.config, with_values(self.config, settings)[0], settings, winner.value,
                             best.value, gain, self.space, done)
+
+    def _is_late(self) -> bool:
+        """Return True if no further trial may start."""
+        is_spent = self.budget_s is not None and cpu_seconds_of(self.study) >= self.budget_s
+        return is_spent or self.time_is_over()
+
+    def _of_trials(self, mark: str) -> str:
+        """Return the number of trials after a mark, "" if only the time is limited."""
+        return f"{mark}{self.settings.trials}" if self.settings.trials else ""
 
     def _gain(self, best: FrozenTrial, complete: list[FrozenTrial]) -> Acceptance | None:
         """Return the paired gain of the best trial over the given settings, None if these are the best or failed."""
@@ -195,7 +220,7 @@ class _Search:
             print(f"{self.name}: {key} is not tuned: {why}", file=sys.stderr)
         space = {key: tried for key, tried in ranges.items() if key not in reasons}
         if not space:
-            raise DataError(f"tune.trials={self.settings.trials}: {self.name} has nothing to tune on this data: "
+            raise DataError(f"{self.settings.setting}: {self.name} has nothing to tune on this data: "
                             + "; ".join(f"{key}: {why}" for key, why in reasons.items()))
         self.context.log("search", part=self.name, settings=list(space), left_out=reasons)
         return space
@@ -218,8 +243,9 @@ class _Search:
         values = proposal(self.config, suggestions) if place else values
         trial.set_user_attr("place", place)
         trial.set_user_attr("settings", values)
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         state, value = self._outcome(trial, place, values)
+        trial.set_user_attr(_CPU_SECONDS, time.process_time() - cpu_started)
         self.study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
         self._report(place, state, value, time.monotonic() - started, values)
 
@@ -281,7 +307,7 @@ class _Search:
         best = max((t.value for t in finished_trials(self.study)
                     if t.state is TrialState.COMPLETE and t.value is not None), default=None)
         outcome = "failed" if value is None else f"{value:.4f}" + (", pruned" if state is TrialState.PRUNED else "")
-        print(f"{self.name}: trial {place + 1}/{self.settings.trials}, {outcome}"
+        print(f"{self.name}: trial {place + 1}{self._of_trials('/')}, {outcome}"
               + ("" if best is None else f", best so far {best:.4f}")
               + f", {seconds:.1f} s: {format_settings(values)}",
               file=sys.stderr)

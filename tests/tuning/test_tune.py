@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,7 +197,7 @@ def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, exp
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
     search = {"embedding_size": RangeSettings(low=2, high=8), "weight": RangeSettings(choices=["value", "none"])}
     config = ModelConfig(head=MfSettings(search=search), loss=loss)
-    found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
+    found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None, None)
     assert list(found.space) == expected
     assert ("mf: weight is not tuned: the head predicts the value of each interaction" in
             capsys.readouterr().err) == ("weight" not in expected)
@@ -205,6 +207,41 @@ def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=50", "tune.timeout_s=0.000001", "run_dir=run")
     assert done.code == 0
     assert len(trials("run")) == 1
+
+
+@pytest.fixture
+def five_seconds_a_trial(monkeypatch):
+    """Let every trial take five seconds of CPU time."""
+    ticks = itertools.count(step=5)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=time.monotonic, process_time=lambda: next(ticks)))
+
+
+@pytest.mark.usefixtures("five_seconds_a_trial")
+def test_a_budget_of_cpu_time_is_shared_by_the_members_and_what_is_left_goes_to_the_next(llmrec, settings):
+    members = ("head.members={ease: {head: ease, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
+    done = llmrec(*settings, *FUSION, members, "tune.budget=25s", "run_dir=run")
+    assert done.code == 0, done.err
+    # 12.5 s for ease: three trials of 5 s; 10 s are left for near: two trials.
+    assert [row["part"] for row in trials("run")] == ["ease"] * 3 + ["near"] * 2
+    assert "ease: trial 3, " in done.err
+
+
+@pytest.mark.usefixtures("five_seconds_a_trial")
+def test_a_budget_too_small_for_a_second_trial_keeps_the_given_settings_and_says_so(llmrec, settings):
+    done = llmrec(*settings, *SPACE, "tune.budget=4s", "run_dir=run")
+    assert done.code == 0, done.err
+    assert len(trials("run")) == 1
+    assert ("not tuned: the first trial, of the given settings, took 5 CPU seconds of the 4 that it may use; give a "
+            "larger tune.budget") in done.err
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("90s", 90), ("20m", 1200), ("1.5h", 5400), ("20", None), ("0m", None), ("m", None), ("1e3s", None)])
+def test_a_budget_is_a_number_of_seconds_minutes_or_hours(text, seconds):
+    assert TuneSettings(budget=text).budget_s == seconds
+    assert any("write a number with s, m or h" in problem for problem in TuneSettings(budget=text).problems()) == (
+        seconds is None)
 
 
 @pytest.mark.slow
