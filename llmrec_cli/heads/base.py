@@ -4,7 +4,7 @@ Shapes: Q queries, N items of the catalogue, D dimensions.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ class Context:
     log : called with an event and its values
     memo : raw text vectors that a frozen encoder computed in this run, by the encoder's settings
     cache : folder of text vectors shared across runs (`encoders.vector_cache`); None for none
+    learned : in a refit, what `Head.learned_on_validation` returned after the first fit
     """
 
     device: "torch.device"
@@ -56,6 +57,7 @@ class Context:
     log: Callable[..., None] = field(default=lambda event, **values: None)
     memo: dict[str, np.ndarray] = field(default_factory=dict)
     cache: Path | None = None
+    learned: "Mapping[str, np.ndarray]" = field(default_factory=dict)
 
     def inside(self, name: str) -> "Context":
         """Return the context for fitting a member: subfolders of its own, and its name in the log."""
@@ -199,6 +201,17 @@ class Head(ABC):
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the settings that validation chose; fitting it needs no validation."""
         return self.config
+
+    def validation_values(self, validation: "Validation") -> np.ndarray:
+        """Return the metric of each validation query with a relevant item, float64; of at most 10,000 for a fusion.
+
+        A head that learned much on these very queries returns what it reached on them without having learned them.
+        """
+        return validation.values(self.score)
+
+    def learned_on_validation(self) -> dict[str, np.ndarray]:
+        """Return arrays that validation chose, beside the settings of `tuned_config`, for the refit."""
+        return {}
 
     @abstractmethod
     def add_items(self, items: Catalogue) -> None:

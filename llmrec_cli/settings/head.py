@@ -40,6 +40,11 @@ class FusionSettings(HeadSettings):
     weights: str | dict[str, float] = "learned"
     """`learned`, or a number for each member, for example {ease: 1, item_knn: 0.5}. learned: on validation; the best
     member alone unless a weighted sum gains more than its standard error on held-out folds of the queries."""
+    stack: str = "none"
+    """none | logistic | lambdamart: a second stage that orders the best items of the weighted sum anew, by the members'
+    scores and places, popularity and its trend, and the history: a linear model, or gradient-boosted trees (needs the
+    extra llmrec[stack] to learn). Learned on validation; left out unless it gains more than its standard error on
+    held-out folds."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With fixed weights: weights for items without training interactions; empty for the same as `weights`."""
     long_weights: dict[str, float] = field(default_factory=dict)
@@ -70,6 +75,9 @@ class FusionSettings(HeadSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("normalise", among=("zscore", "rank", "raw"))
+        yield from self.check("stack", among=("none", "logistic", "lambdamart"))
+        if self.stack != "none" and len(self.members) == 1:
+            yield f"stack={self.stack}: needs at least two members; add one, or leave it out"
         if not self.members:
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
         for name, member in self.members.items():

@@ -65,7 +65,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     began_fit = time.monotonic()
     head = fit(config, data.training("train"), context, quiet=bool(tuning))
     fit_seconds = time.monotonic() - began_fit
-    values_Q = None if validation is None else validation.values(head.score)
+    values_Q = None if validation is None else head.validation_values(validation)
     value = None if values_Q is None else float(values_Q.mean())
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
     checks = _check_validation(config, head, value, data, context)
@@ -73,14 +73,14 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and num_train < sum(data.counts[split] for split in _REFITTED_ON[cfg.refit]):
         fitted_on = _REFITTED_ON[cfg.refit]
-        config = head.tuned_config()
+        config, learned = head.tuned_config(), head.learned_on_validation()
         # Free the first head before the refit: both at once need twice the memory.
         del head
         if fit_seconds > WORTH_A_LINE:
             print(f"refit={cfg.refit}: fitting again with the chosen settings, on {' and '.join(fitted_on)}; the first "
                   f"fit took {in_time(fit_seconds)}", file=sys.stderr)
-        head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
-                   quiet=True)
+        refit = replace(context.inside("refit"), validation=None, learned=learned)
+        head = fit(config, data.training(*fitted_on), refit, quiet=True)
 
     processes.stop_unless_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,

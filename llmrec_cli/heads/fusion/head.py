@@ -20,6 +20,15 @@ from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion.fast_validation import CELLS, WeightedMetric, depth_for, gather, sample_queries
+from llmrec_cli.heads.fusion.rankers import RANKERS
+from llmrec_cli.heads.fusion.second_stage import (
+    DEPTH,
+    ItemFacts,
+    SecondStage,
+    TooFewError,
+    learn_second_stage,
+    num_features,
+)
 from llmrec_cli.heads.fusion.weights import SearchResult, Weights, learn, limit_for, share_of_long
 from llmrec_cli.heads.shared.fit_progress import fit_in_sight
 from llmrec_cli.heads.shared.item_texts import ItemTexts
@@ -32,6 +41,8 @@ MOST_QUERIES = 10_000
 """Most validation queries for learning weights, drawn at random."""
 _LENGTHS = "fit_lengths"
 """State key of the lengths of the users' (or groups') histories at the fit."""
+_STACK = ".stack/"
+"""Prefix of the state keys of the second stage; the name of a member has no dot."""
 _RANK = 60
 """Constant of reciprocal rank fusion (Cormack et al. 2009)."""
 
@@ -42,7 +53,8 @@ class Fusion(Head):
     Learned weights (`weights`): the best member on validation, or all members if their sum gains more than its
     standard error on held-out folds. Separate weights for long histories and for cold items follow the same rule.
     Members whose weights end at 0 are dropped, except the smallest that answers text queries if no other member does;
-    it scores text queries only. Scores are scaled over the whole catalogue; learning then stores only
+    it scores text queries only. A second stage (`stack`, off by default) orders the best items of the sum anew; then
+    all members stay, since it reads their scores. Scores are scaled over the whole catalogue; learning then stores only
     the items that a member ranks high, and the relevant ones, of each query (`fast_validation`), so memory does not
     grow with the catalogue.
     """
@@ -57,6 +69,8 @@ class Fusion(Head):
                                dict(settings.long_weights), dict(settings.cold_weights), settings.long_history)
         self.long_share = settings.long_share
         self.long_share_of = settings.long_share_of
+        self.second_stage: SecondStage | None = None
+        self.held_out_values_Q: np.ndarray | None = None
         self.cold_N: np.ndarray = np.zeros(0, bool)
         self.fit_lengths: np.ndarray = np.zeros(0, np.int64)
 
@@ -135,13 +149,15 @@ class Fusion(Head):
 
     def _memory_of_learning(self, data: TrainingData) -> int:
         """Return the bytes of a block of all members' scores and of the stored candidates."""
-        if not self._learns():
+        if not self._learns() and self.settings.stack == "none":
             return 0
         queries, items, members = min(MOST_QUERIES, len(data.users)), len(data.items), len(self.members)
         width = min(items, members * depth_for(queries, members))
         # Per candidate: scores, three flags (relevant, cold, padding) and the rank; twice while chunks are built.
         candidates = 2 * min(queries * width, CELLS) * (4 * members + 11)
-        return candidates + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
+        # Features, twice while blocks are joined and once as doubles.
+        stack = 0 if self.settings.stack == "none" else 16 * 2 * DEPTH * queries * num_features(members)
+        return max(candidates, stack) + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return the members' sentences, each with the member's name."""
@@ -161,7 +177,6 @@ class Fusion(Head):
         self.cold_N = data.interactions.item_counts == 0
         if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)
-            self.members = {name: self.members[name] for name in self.weights.all}
             if self.weights.long:
                 self.long_share_of = "users" if context.validation.queries.groups is None else "groups"
                 self.long_share = share_of_long(self._histories(data), self.weights.long_history)
@@ -172,8 +187,39 @@ class Fusion(Head):
             context.log("long_history", share=self.long_share, of=self.long_share_of,
                         before=self.weights.long_history, now=limit)
             self.weights = replace(self.weights, long_history=limit)
+        self.second_stage = self._fit_second_stage(data, context)
+        if self._learns() and self.second_stage is None:
+            self.weights = self._with_text_queries(self.weights.without_zeros())
+            self.members = {name: self.members[name] for name in self.weights.all}
         if self.long_share > 0:
             self.fit_lengths = np.diff(self._histories(data).matrix.indptr).astype(np.int64)
+
+    def _fit_second_stage(self, data: TrainingData, context: Context) -> SecondStage | None:
+        """Return the second stage, learned now or in the first fit; None if there is none or it gains too little."""
+        kind, facts = self.settings.stack, ItemFacts.of(data)
+        if kind == "none":
+            return None
+        if context.validation is None:
+            if not context.learned:
+                raise DataError(f"head.stack={kind}: the prepared data has no validation split to learn it on; "
+                                f"prepare with split.valid=0.1, or leave out head.stack")
+            tensors = TensorReader(context.learned).inside(_STACK)
+            return SecondStage(kind, RANKERS[kind].read(tensors, num_features(len(self.members))), facts)
+        sample = sample_queries(context.validation, MOST_QUERIES, context.seed)
+        with torch.no_grad():
+            try:
+                learned = learn_second_stage(kind, self._scores, sample, facts, self.cold_N, context.seed)
+            except TooFewError as error:
+                context.log("second_stage", kind=kind, not_learned=str(error))
+                print(f"fusion: second stage {kind}: not learned: {error}", file=sys.stderr)
+                return None
+        context.log("second_stage", kind=kind, **learned.gain.facts())
+        print(f"fusion: second stage {kind}: gain on held-out folds {learned.gain}: "
+              f"{'kept' if learned.gain.is_accepted else 'not kept'}", file=sys.stderr)
+        if not learned.gain.is_accepted:
+            return None
+        self.held_out_values_Q = learned.values_Q
+        return learned.stage
 
     def _histories(self, data: TrainingData) -> Interactions:
         """Return the interactions of users, or of groups, to whose history lengths the limit applies."""
@@ -196,7 +242,7 @@ class Fusion(Head):
                     num_queries=metric.num_queries, num_available=num_available,
                     tried=[{"name": step.name, "kept": step.is_kept} | step.held_out.facts() for step in result.steps])
         print(_report(result, validation.monitor, metric.num_queries, num_available), file=sys.stderr)
-        return self._with_text_queries(weights.without_zeros())
+        return weights
 
     def _with_text_queries(self, weights: Weights) -> Weights:
         """Return the weights with a member of weight 0 for text queries, if only members without weight answer them."""
@@ -235,8 +281,17 @@ class Fusion(Head):
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
-        scores = {name: score(queries) for name, score in self.scaled_members().items() if self.weights.most(name) > 0}
-        return self.weights.sum(scores, torch.from_numpy(self._lengths(queries)), torch.from_numpy(self.cold_N))
+        scores, sum_QN = self._scores(queries)
+        if self.second_stage is None:
+            return sum_QN
+        return self.second_stage.reordered(queries, scores, sum_QN, self.cold_N)
+
+    def _scores(self, queries: Queries) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return the members' scaled scores and their weighted sum, (Q, N) each; for a second stage all members."""
+        scores = {name: score(queries) for name, score in self.scaled_members().items()
+                  if self.settings.stack != "none" or self.weights.most(name) > 0}
+        sum_QN = self.weights.sum(scores, torch.from_numpy(self._lengths(queries)), torch.from_numpy(self.cold_N))
+        return scores, sum_QN
 
     def _lengths(self, queries: Queries) -> np.ndarray:
         """Return the length (Q,) by which each history counts as short or long.
@@ -269,23 +324,40 @@ class Fusion(Head):
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the learned weights and the members' tuned configs."""
         members = {name: member.tuned_config() for name, member in self.members.items()}
+        stack = "none" if self.second_stage is None else self.second_stage.kind
         return replace(self.config, head=replace(self.settings, members=members, weights=dict(self.weights.all),
+                                                  stack=stack,
                                                   long_weights=dict(self.weights.long),
                                                   cold_weights=dict(self.weights.cold),
                                                   long_history=self.weights.long_history,
                                                   long_share=self.long_share, long_share_of=self.long_share_of))
+
+    def validation_values(self, validation: Validation) -> np.ndarray:
+        """Return the metric of each validation query; with a second stage, by models learned without its user."""
+        return super().validation_values(validation) if self.held_out_values_Q is None else self.held_out_values_Q
+
+    def learned_on_validation(self) -> dict[str, np.ndarray]:
+        """Return the model of the second stage."""
+        if self.second_stage is None:
+            return {}
+        return {f"{_STACK}{key}": value for key, value in self.second_stage.ranker.state().items()}
 
     def add_items(self, items: Catalogue) -> None:
         """Append items to every member."""
         for member in self.members.values():
             member.add_items(items)
         self.cold_N = np.concatenate([self.cold_N, np.ones(len(items), bool)])
+        if self.second_stage is not None:
+            self.second_stage = replace(self.second_stage, facts=self.second_stage.facts.extended(len(items)))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the members' states under their names, the mask of cold items, and history lengths at the fit."""
+        """Return the members' states under their names, the mask of cold items, history lengths at the fit, and the
+        second stage."""
         states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
         lengths = {_LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
-        return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
+        stack = {} if self.second_stage is None else self.second_stage.state()
+        return (states | {"cold": self.cold_N.astype(np.uint8)} | lengths
+                | {f"{_STACK}{key}": value for key, value in stack.items()})
 
     def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Restore `state`."""
@@ -297,6 +369,9 @@ class Fusion(Head):
         if self.long_share > 0 and _LENGTHS in tensors:
             rows = len(users) if self.long_share_of == "users" else tensors.num_groups
             self.fit_lengths = tensors.take(_LENGTHS, INTEGER, (rows,), low=0)
+        if self.settings.stack != "none":
+            self.second_stage = SecondStage.read(self.settings.stack, tensors.inside(_STACK), len(self.members),
+                                                 len(items))
         for name, member in self.members.items():
             member.read(tensors.inside(f"{name}/"), users, items, context)
 
