@@ -24,7 +24,7 @@ from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.heads.shared.text_memory import encoder_memory, freed_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import ModelConfig
@@ -109,6 +109,12 @@ class TrainedGroupHead(Head):
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
         validation = validation_memory(len(groups), len(data.items), len(data.interactions))
         return self._memory_with_texts(data, groups.entities.texts, 4 * 5 * size * rows + max(step, validation))
+
+    def freed_memory(self, data: TrainingData) -> int:
+        """Return the bytes of encoding or of a training step through the encoder, which are free after the fit."""
+        if not self.settings.text:
+            return super().freed_memory(data)
+        return freed_memory(self.config, data.items.texts, self.settings.encoded_items)
 
     def _memory_with_texts(self, data: TrainingData, group_texts: np.ndarray, training: int) -> int:
         """Return the bytes of training, and of the item texts, item features and group texts in use."""

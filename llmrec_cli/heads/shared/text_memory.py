@@ -47,13 +47,34 @@ def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int |
     buffers = encoder_class(encoder).buffer_memory(encoder)
     if peft is None or not peft.trains_layers or not encoder.has_layers:
         return base + max(0, later - buffers)
-    lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
-    most = len(lengths) if num_encoded is None else num_encoded
-    step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
-    step = step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
-                       max(step_lengths, default=0))
+    lengths = _distinct_lengths(encoder, texts)
+    step = _step_of_texts(config, peft, lengths, num_encoded)
     return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft)
                + max(0, step + later - buffers))
+
+
+def freed_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int | None) -> int:
+    """Return the bytes of `encoder_memory` that are free again after the fit: of encoding or of a training step."""
+    encoder, peft = config.encoder, config.peft
+    if encoder is None:
+        return 0
+    buffers = encoder_class(encoder).buffer_memory(encoder)
+    if peft is None or not peft.trains_layers or not encoder.has_layers:
+        return buffers
+    return max(buffers, _step_of_texts(config, peft, _distinct_lengths(encoder, map(str, texts)), num_encoded))
+
+
+def _distinct_lengths(encoder: EncoderSettings, texts: Iterable[str]) -> list[float]:
+    """Return the estimated tokens of each distinct text."""
+    return [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
+
+
+def _step_of_texts(config: ModelConfig, peft: PeftSettings, lengths: list[float], num_encoded: int | None) -> int:
+    """Return the bytes of a step that encodes `num_encoded` of the texts with these lengths in tokens, None for all."""
+    most = len(lengths) if num_encoded is None else num_encoded
+    step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
+    return step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
+                       max(step_lengths, default=0))
 
 
 def pairs_memory(config: ModelConfig, num_pairs: int) -> int:
