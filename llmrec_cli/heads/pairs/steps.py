@@ -15,7 +15,8 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
 from llmrec_cli.heads.shared.pair_targets import mask_interactions, pair_values
-from llmrec_cli.scoring.memory import validation_memory
+from llmrec_cli.scoring.memory import scoring_memory, validation_memory
+from llmrec_cli.scoring.scorer import VALIDATION_BLOCK
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
@@ -203,5 +204,8 @@ def training_memory(settings: PairSettings, batch_size: int, data: TrainingData,
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
     # Copies of users and items (int64) and values. An epoch's order: each interaction's place, the sort keys and the
     # result (int64). The matrix of 1s.
-    validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
+    # Scoring makes two more blocks than every validation counts: products, and scores of items without training. Only
+    # two are alive at a time, but glibc's heap does not reuse the place of a freed tensor for one of the same size.
+    validation = (validation_memory(len(data.users), len(data.items), len(data.interactions))
+                  + scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK))
     return parameters + max(scores, validation) + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

@@ -303,3 +303,14 @@ def test_ids_are_hidden_in_a_step_as_often_as_the_setting_says(friends):
                  for task in step_tasks if task.of_groups]
         for kind_masks in zip(*masks, strict=True):
             assert abs(float(torch.cat(kind_masks).mean()) - (1 - chance)) <= 0.15 * (chance > 0)
+
+
+def test_estimated_memory_counts_nine_copies_of_a_steps_scores_and_one_of_the_histories(friends):
+    data, size = friends.data, 4
+    settings = GroupHypergraphSettings(embedding_size=size, layers=1, text=False)
+    config = replace(friends.config(settings), loss=SoftmaxSettings(), optim=AdamWSettings(batch_size=10**6))
+    groups, users = data.groups, len(data.interactions)
+    members = len(groups) * groups.members.nnz / len(groups)
+    scores = 9 * (len(groups.interactions) + users) * len(data.items)
+    rows = len(data.users) + len(data.items) + len(groups)
+    assert build(config).estimate_memory(data) == 4 * (5 * size * rows + scores + int(members * 8 * size)) + 25 * users

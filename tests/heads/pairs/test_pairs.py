@@ -212,6 +212,14 @@ def test_estimated_memory_grows_with_each_size():
     assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
 
 
+def test_estimated_memory_counts_four_blocks_of_scores_in_validation():
+    matrix = sp.csr_array((np.ones(1500, bool), (np.arange(1500), np.arange(1500) % 1999)), shape=(1500, 2000)).toarray()
+    head = build(ModelConfig(head=MfSettings(embedding_size=1), loss=BprSettings(), optim=OPTIM))
+    blocks = 4 * 4 * 1024 * 2000
+    # Besides the scores there are a few vectors of users, items and interactions.
+    assert blocks < head.estimate_memory(training(matrix)) < 1.1 * blocks
+
+
 @every_head
 @pytest.mark.parametrize("loss", [SoftmaxSettings(), BprSettings(), BceSettings(), MseSettings()],
                          ids=lambda loss: loss.kind)
