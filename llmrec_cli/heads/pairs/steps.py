@@ -21,6 +21,7 @@ from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.adversary import adversarial_loss_of_all
+from llmrec_cli.training.allocator import MMAP_THRESHOLD
 from llmrec_cli.training.losses.base import UserScores, build_loss, build_pointwise
 from llmrec_cli.training.step import Split
 
@@ -205,7 +206,9 @@ def training_memory(settings: PairSettings, batch_size: int, data: TrainingData,
     # Copies of users and items (int64) and values. An epoch's order: each interaction's place, the sort keys and the
     # result (int64). The matrix of 1s.
     # Scoring makes two more blocks than every validation counts: products, and scores of items without training. Only
-    # two are alive at a time, but glibc's heap does not reuse the place of a freed tensor for one of the same size.
+    # two are alive at a time, but glibc's heap does not reuse the place of a freed tensor for one of the same size;
+    # larger blocks are not in the heap.
+    blocks = scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK)
     validation = (validation_memory(len(data.users), len(data.items), len(data.interactions))
-                  + scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK))
+                  + (blocks if blocks // 2 < MMAP_THRESHOLD else 0))
     return parameters + max(scores, validation) + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

@@ -113,21 +113,23 @@ def step_memory(config: ModelConfig, peft: PeftSettings, num_texts: int, length:
 
     Texts are padded to the `longest` if they fit into one bucket, else split into buckets with hardly any padding. If
     buckets x trained layers exceed STORED_BUCKETS, buckets are recomputed in the backward pass, one by one
-    (`TextEncoder.upper`).
+    (`TextEncoder.upper`). Steps have other texts and so arrays of other sizes, between which glibc's heap keeps gaps:
+    after some dozen steps these take as much as a bucket, whatever the number of buckets.
     """
     encoder: Any = config.encoder
     depth, hidden_size = _depth(encoder, peft), _class(encoder).shape(encoder).hidden_size
     padded = num_texts * longest
-    tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
+    tokens = padded if padded <= encoder.batch_tokens else num_texts * length
     buckets = math.ceil(tokens / encoder.batch_tokens)
     recomputes = buckets * depth > STORED_BUCKETS
     full_tokens, recomputed_tokens = (min(tokens, encoder.batch_tokens), tokens) if recomputes else (tokens, 0)
     is_attacked = config.adversarial is not None and config.adversarial.perturbs == TEXTS
     numbers = peft_class(peft).stored_per_token * (0.6 if config.optim.precision == "bfloat16" else 1)
     # The input of the trained layers exists twice: gathered, and split into buckets.
+    gaps = depth * numbers * min(tokens, encoder.batch_tokens)
     of_layers = (depth * (numbers * full_tokens + HELD_WHILE_RUN_AGAIN * recomputed_tokens)
                  * (_ATTACK_FACTOR if is_attacked else 1))
-    return int(4 * hidden_size * (of_layers + 2 * padded))
+    return int(4 * hidden_size * (of_layers + gaps + 2 * padded))
 
 
 def _hidden_bytes(config: ModelConfig, peft: PeftSettings) -> int:

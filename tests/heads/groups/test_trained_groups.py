@@ -12,7 +12,7 @@ from llmrec_cli.heads.groups.attention import votes
 from llmrec_cli.heads.groups.fusion import cosines
 from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
 from llmrec_cli.heads.groups.model import IdMasks
-from llmrec_cli.heads.groups.steps import GroupSteps
+from llmrec_cli.heads.groups.steps import GroupSteps, num_steps
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.head import GroupAttentionSettings, GroupFusionSettings, GroupHypergraphSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
@@ -310,7 +310,10 @@ def test_estimated_memory_counts_nine_copies_of_a_steps_scores_and_one_of_the_hi
     settings = GroupHypergraphSettings(embedding_size=size, layers=1, text=False)
     config = replace(friends.config(settings), loss=SoftmaxSettings(), optim=AdamWSettings(batch_size=10**6))
     groups, users = data.groups, len(data.interactions)
-    members = len(groups) * groups.members.nnz / len(groups)
-    scores = 9 * (len(groups.interactions) + users) * len(data.items)
+    steps = num_steps(len(groups.interactions), users, 10**6)
+    of_groups, of_users = -(-len(groups.interactions) // steps), -(-users // steps)
+    members = min(of_groups, len(groups)) * groups.members.nnz / len(groups)
+    scores = 9 * (of_groups + of_users) * len(data.items)
     rows = len(data.users) + len(data.items) + len(groups)
-    assert build(config).estimate_memory(data) == 4 * (5 * size * rows + scores + int(members * 8 * size)) + 25 * users
+    step = int(4 * (scores + members * 8 * size)) + 25 * users
+    assert build(config).estimate_memory(data) == 4 * 5 * size * rows + step

@@ -213,11 +213,14 @@ def test_estimated_memory_grows_with_each_size():
 
 
 def test_estimated_memory_counts_four_blocks_of_scores_in_validation():
-    matrix = sp.csr_array((np.ones(1500, bool), (np.arange(1500), np.arange(1500) % 1999)), shape=(1500, 2000)).toarray()
+    matrix = np.eye(1500, 2000, dtype=bool)
     head = build(ModelConfig(head=MfSettings(embedding_size=1), loss=BprSettings(), optim=OPTIM))
     blocks = 4 * 4 * 1024 * 2000
     # Besides the scores there are a few vectors of users, items and interactions.
     assert blocks < head.estimate_memory(training(matrix)) < 1.1 * blocks
+    # Blocks of 40 MB are not in the heap: there the scores and the copy that is ranked suffice.
+    larger = 2 * 4 * 1024 * 10_000
+    assert larger < head.estimate_memory(training(np.eye(1500, 10_000, dtype=bool))) < 1.1 * larger
 
 
 @every_head
