@@ -8,9 +8,9 @@ process, so that no peak hides another; evaluate and recommend (lists for all us
 The measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
 `llmrec_cli.heads.memory`); the estimate, "stated", is printed by the command before. The ratio is measured / stated
 and should be within .75 and 1.25. Heads trained by gradients run one epoch, which reaches the peak, or
-`steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since libraries need as much. Cached
-text vectors take less memory; `cache=` encodes them again, and with `batches=<number>` the encoder runs on every so
-many batches of texts, which is enough to reach its peak.
+`steps=<number>` steps: heads whose arrays change with every step (LoRA, groups) need some dozens. Figures under 64 MiB
+are not compared, since libraries need as much. Cached text vectors take less memory; `cache=` encodes them again, and
+with `batches=<number>` the encoder runs on every so many batches of texts, which is enough to reach its peak.
 """
 
 import json

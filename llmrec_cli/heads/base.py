@@ -18,6 +18,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
+from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.scoring.groups import average, score_by_members
 from llmrec_cli.scoring.scorer import pair_scores
 from llmrec_cli.settings.base import implementation_of
@@ -144,6 +145,13 @@ class Head(ABC):
     @abstractmethod
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes that `fit` will add to the process's memory at its peak."""
+
+    def freed_memory(self, data: TrainingData) -> int:
+        """Return the bytes of `estimate_memory` that are free again after `fit`: here the buffers of the encoder."""
+        encoder = self.config.encoder
+        if encoder is None or "encoder" not in self.config.head.uses():
+            return 0
+        return encoder_class(encoder).buffer_memory(encoder)
 
     def estimate_seconds(self, data: TrainingData, device: "torch.device") -> float:
         """Return the predicted seconds of `fit`; 0 for a short fit, and for one that predicts its time as it runs."""

@@ -15,10 +15,10 @@ from typing import Any
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _TRIM_THRESHOLD = 2**31 - 1
 """Free bytes at the top of the heap from which glibc returns them while training: the largest int, so never."""
-_MMAP_THRESHOLD = 2**25
+MMAP_THRESHOLD = 2**25
 """Size in bytes from which an array gets its own memory mapping: the largest that glibc allows."""
 _DEFAULT_TRIM_THRESHOLD = 2**26
-"""Trim threshold that glibc itself sets after an array of `_MMAP_THRESHOLD` bytes was freed: twice its size."""
+"""Trim threshold that glibc itself sets after an array of `MMAP_THRESHOLD` bytes was freed: twice its size."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def keep_freed_memory() -> Iterator[None]:
     if libc is None:
         yield
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
     libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
     try:
         yield

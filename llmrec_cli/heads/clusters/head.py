@@ -74,8 +74,8 @@ class Clusters(Head):
         """Return the bytes of the sorted and weighted interactions, the users' vectors and the clusters' behaviour.
 
         Clustering holds the users' vectors and profiles three times: concatenated, and twice in k-means. Choosing
-        settings scores blocks of hidden users with enough interactions, one block at a time. The bytes per interaction
-        (sorted, divided and weighted copies) and of scikit-learn itself are measured (benchmarks/memory.py).
+        settings scores blocks of hidden users with enough interactions, one block at a time. The bytes of scikit-learn
+        itself are measured (benchmarks/memory.py).
         """
         settings, num_users = self.settings, len(data.users)
         num_clusters = int(max(GRID["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
@@ -83,7 +83,8 @@ class Clusters(Head):
         num_measurable = (int((np.bincount(data.interactions.user) > max(HISTORY_LENGTHS)).sum())
                           if null_settings(settings) else 0)
         texts = data.users.texts if any(map(str.strip, data.users.texts)) else data.items.texts
-        return (_LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + profile_size)
+        return (_LIBRARY_BYTES + _INTERACTION_BYTES * len(data.interactions)
+                + 12 * num_users * (settings.vector_size + profile_size)
                 + 40 * num_clusters * len(data.items)
                 + validation_memory(min(num_measurable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
                 + (encoder_memory(self.config, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
@@ -206,7 +207,10 @@ class Clusters(Head):
         self.by_profile = Placement.read(tensors.inside("by_profile."), num_attributes + own, num_clusters)
 
 
-_LIBRARY_BYTES = 72 * 2**20
-"""Memory of scikit-learn once it is loaded."""
+_LIBRARY_BYTES = 104 * 2**20
+"""Memory of scikit-learn once it has clustered."""
+_INTERACTION_BYTES = 50
+"""Bytes per interaction: a float32 and an int64 in the sorted matrix, in that of the users in training and in a fold's
+parts (5/3 as large), and what splits and divides them."""
 _TEXT_SIZE = 400
 """Dimensions of a text vector assumed in the memory estimate."""

@@ -125,13 +125,12 @@ class Fusion(Head):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of all members, and of the scores for learning weights.
 
-        A fitted member stays in memory; its own estimate is the bound for it. Encoding buffers are freed and reused by
-        the next member with an encoder, and then by the scores.
+        A fitted member stays in memory; its own estimate is the bound for it. Buffers of encoding and of training steps
+        through an encoder are freed and reused by the next member with an encoder, and then by the scores.
         """
-        encoders = [member.config.encoder for member in self.members.values() if "encoder" in member.config.head.uses()]
-        buffers = [encoder_class(encoder).buffer_memory(encoder) for encoder in encoders if encoder is not None]
-        members = sum(member.estimate_memory(data) for member in self.members.values()) - sum(buffers)
-        return members - self._memory_of_unopened(data) + max([self._memory_of_learning(data), *buffers])
+        freed = [member.freed_memory(data) for member in self.members.values()]
+        members = sum(member.estimate_memory(data) for member in self.members.values()) - sum(freed)
+        return members - self._memory_of_unopened(data) + max([self._memory_of_learning(data), *freed])
 
     def _memory_of_unopened(self, data: TrainingData) -> int:
         """Return the bytes of frozen encoders whose vectors an earlier member has left in `Context.memo`."""

@@ -24,7 +24,7 @@ from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.heads.shared.text_memory import encoder_memory, freed_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import ModelConfig
@@ -33,8 +33,11 @@ from llmrec_cli.settings.peft import FrozenSettings
 
 MEMBERSHIPS = 2**14
 """Most memberships of the groups scored at once; a member counts once in each of its groups."""
-_SCORE_COPIES = 4.5
-"""Copies of a step's scores in memory, with gradients and masked scores (benchmarks/memory.py)."""
+_SCORE_COPIES = 9
+"""Copies of a step's scores: five alive at a time (logits by group and by target, masked, normalised, masks) and freed
+ones, since glibc's heap does not reuse the place of a tensor for one of the same or a larger size."""
+_HISTORY_BYTES = 25
+"""Bytes per interaction of users while a step leaves its targets out of the histories: a mask, two int64 and a copy."""
 CELLS = 2**24
 """Most scores computed at once, 64 MB; intermediate results take a few times as much."""
 
@@ -107,8 +110,15 @@ class TrainedGroupHead(Head):
         members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
         step = int(4 * (_SCORE_COPIES * (of_groups + of_users) * candidates
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
+        step += _HISTORY_BYTES * len(data.interactions)
         validation = validation_memory(len(groups), len(data.items), len(data.interactions))
         return self._memory_with_texts(data, groups.entities.texts, 4 * 5 * size * rows + max(step, validation))
+
+    def freed_memory(self, data: TrainingData) -> int:
+        """Return the bytes of encoding or of a training step through the encoder, which are free after the fit."""
+        if not self.settings.text:
+            return super().freed_memory(data)
+        return freed_memory(self.config, data.items.texts, self.settings.encoded_items)
 
     def _memory_with_texts(self, data: TrainingData, group_texts: np.ndarray, training: int) -> int:
         """Return the bytes of training, and of the item texts, item features and group texts in use."""

@@ -15,11 +15,13 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
 from llmrec_cli.heads.shared.pair_targets import mask_interactions, pair_values
-from llmrec_cli.scoring.memory import validation_memory
+from llmrec_cli.scoring.memory import scoring_memory, validation_memory
+from llmrec_cli.scoring.scorer import VALIDATION_BLOCK
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.adversary import adversarial_loss_of_all
+from llmrec_cli.training.allocator import MMAP_THRESHOLD
 from llmrec_cli.training.losses.base import UserScores, build_loss, build_pointwise
 from llmrec_cli.training.step import Split
 
@@ -203,5 +205,10 @@ def training_memory(settings: PairSettings, batch_size: int, data: TrainingData,
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
     # Copies of users and items (int64) and values. An epoch's order: each interaction's place, the sort keys and the
     # result (int64). The matrix of 1s.
-    validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
+    # Scoring makes two more blocks than every validation counts: products, and scores of items without training. Only
+    # two are alive at a time, but glibc's heap does not reuse the place of a freed tensor for one of the same size;
+    # larger blocks are not in the heap.
+    blocks = scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK)
+    validation = (validation_memory(len(data.users), len(data.items), len(data.interactions))
+                  + (blocks if blocks // 2 < MMAP_THRESHOLD else 0))
     return parameters + max(scores, validation) + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

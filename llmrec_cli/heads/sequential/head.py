@@ -21,7 +21,7 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.heads.shared.text_memory import encoder_memory, freed_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import ModelConfig
@@ -80,6 +80,12 @@ class Sequential(Head):
         if not self.supports_text_queries:
             return training
         return encoder_memory(self.config, data.items.texts, settings.encoded_items, later=training)
+
+    def freed_memory(self, data: TrainingData) -> int:
+        """Return the bytes of encoding or of a training step through the encoder, which are free after the fit."""
+        if not self.supports_text_queries:
+            return 0
+        return freed_memory(self.config, data.items.texts, self.settings.encoded_items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train item vectors, transformer and encoder together."""

@@ -47,13 +47,34 @@ def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int |
     buffers = encoder_class(encoder).buffer_memory(encoder)
     if peft is None or not peft.trains_layers or not encoder.has_layers:
         return base + max(0, later - buffers)
-    lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
-    most = len(lengths) if num_encoded is None else num_encoded
-    step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
-    step = step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
-                       max(step_lengths, default=0))
+    lengths = _distinct_lengths(encoder, texts)
+    step = _step_of_texts(config, peft, lengths, num_encoded)
     return int(base + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft)
                + max(0, step + later - buffers))
+
+
+def freed_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int | None) -> int:
+    """Return the bytes of `encoder_memory` that are free again after the fit: of encoding or of a training step."""
+    encoder, peft = config.encoder, config.peft
+    if encoder is None:
+        return 0
+    buffers = encoder_class(encoder).buffer_memory(encoder)
+    if peft is None or not peft.trains_layers or not encoder.has_layers:
+        return buffers
+    return max(buffers, _step_of_texts(config, peft, _distinct_lengths(encoder, map(str, texts)), num_encoded))
+
+
+def _distinct_lengths(encoder: EncoderSettings, texts: Iterable[str]) -> list[float]:
+    """Return the estimated tokens of each distinct text."""
+    return [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
+
+
+def _step_of_texts(config: ModelConfig, peft: PeftSettings, lengths: list[float], num_encoded: int | None) -> int:
+    """Return the bytes of a step that encodes `num_encoded` of the texts with these lengths in tokens, None for all."""
+    most = len(lengths) if num_encoded is None else num_encoded
+    step_lengths = [min(length, peft.tokens_drawn or length) for length in lengths]
+    return step_memory(config, peft, min(most, len(lengths)), sum(step_lengths) / max(1, len(step_lengths)),
+                       max(step_lengths, default=0))
 
 
 def pairs_memory(config: ModelConfig, num_pairs: int) -> int:
@@ -92,21 +113,23 @@ def step_memory(config: ModelConfig, peft: PeftSettings, num_texts: int, length:
 
     Texts are padded to the `longest` if they fit into one bucket, else split into buckets with hardly any padding. If
     buckets x trained layers exceed STORED_BUCKETS, buckets are recomputed in the backward pass, one by one
-    (`TextEncoder.upper`).
+    (`TextEncoder.upper`). Steps have other texts and so arrays of other sizes, between which glibc's heap keeps gaps:
+    after some dozen steps these take as much as a bucket, whatever the number of buckets.
     """
     encoder: Any = config.encoder
     depth, hidden_size = _depth(encoder, peft), _class(encoder).shape(encoder).hidden_size
     padded = num_texts * longest
-    tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
+    tokens = padded if padded <= encoder.batch_tokens else num_texts * length
     buckets = math.ceil(tokens / encoder.batch_tokens)
     recomputes = buckets * depth > STORED_BUCKETS
     full_tokens, recomputed_tokens = (min(tokens, encoder.batch_tokens), tokens) if recomputes else (tokens, 0)
     is_attacked = config.adversarial is not None and config.adversarial.perturbs == TEXTS
     numbers = peft_class(peft).stored_per_token * (0.6 if config.optim.precision == "bfloat16" else 1)
     # The input of the trained layers exists twice: gathered, and split into buckets.
+    gaps = depth * numbers * min(tokens, encoder.batch_tokens)
     of_layers = (depth * (numbers * full_tokens + HELD_WHILE_RUN_AGAIN * recomputed_tokens)
                  * (_ATTACK_FACTOR if is_attacked else 1))
-    return int(4 * hidden_size * (of_layers + 2 * padded))
+    return int(4 * hidden_size * (of_layers + gaps + 2 * padded))
 
 
 def _hidden_bytes(config: ModelConfig, peft: PeftSettings) -> int:

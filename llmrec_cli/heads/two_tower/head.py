@@ -20,7 +20,7 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.heads.shared.text_memory import encoder_memory, freed_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolve_history
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
@@ -97,6 +97,10 @@ class TwoTower(Head):
                       + scoring_memory(len(data.users), len(data.items), VALIDATION_BLOCK) // 2)
         training = ids + max(scores + _ENTRY_BYTES * entries, validation)
         return profiles + encoder_memory(self.config, data.items.texts, self.settings.encoded_items, later=training)
+
+    def freed_memory(self, data: TrainingData) -> int:
+        """Return the bytes of encoding or of a training step through the encoder, which are free after the fit."""
+        return freed_memory(self.config, data.items.texts, self.settings.encoded_items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together."""

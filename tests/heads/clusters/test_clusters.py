@@ -15,11 +15,13 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.clusters import fit as cluster_choice
 from llmrec_cli.heads.clusters.fit import GRID, Behaviour, posterior
+from llmrec_cli.heads.clusters.head import _LIBRARY_BYTES
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
 from llmrec_cli.settings.encoder import TfIdfSettings
 from llmrec_cli.settings.head import FusionSettings, ItemKnnSettings, ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
+from tests.heads.peak_bytes import PeakBytes
 
 CPU = torch.device("cpu")
 WORDS = ("chess and maths", "horses and fields")
@@ -258,3 +260,17 @@ def test_a_user_with_only_attributes_gets_lists_by_them():
     assert list(sources) == ["text", "popularity"]
     assert prefers(scores[:1]) == [1]
     assert scores[1].tolist() == list(range(NUM_ITEMS))
+
+
+@pytest.mark.slow
+def test_estimated_memory_covers_the_arrays_of_choosing_settings():
+    rng, num_users, num_items = np.random.default_rng(0), 600, 300
+    user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
+    interactions = Interactions(user, item, np.ones(len(user), np.float32), np.arange(len(user)), num_users, num_items)
+    data = TrainingData(entities([""] * num_users), entities([""] * num_items), interactions)
+    head = build(ModelConfig(head=ClustersSettings(num_clusters=2, click_weight=1.0)))
+    estimate = head.estimate_memory(data) - _LIBRARY_BYTES
+    head.fit(data, Context(CPU, seed=0))  # The first fit imports libraries.
+    with PeakBytes() as memory:
+        head.fit(data, Context(CPU, seed=0))
+    assert 0.9 * memory.peak < estimate < 1.2 * memory.peak

@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.encoders import sources
 from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import ConfigError, DataError
@@ -28,6 +29,7 @@ from llmrec_cli.heads.fusion.weights import (
     limit_for,
     share_of_long,
 )
+from llmrec_cli.heads.shared.text_memory import num_tokens, step_memory
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.encoder import LsaSettings
@@ -43,6 +45,7 @@ from llmrec_cli.settings.head import (
     UserKnnSettings,
 )
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.settings.peft import FrozenSettings, LoraSettings
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
@@ -636,6 +639,19 @@ def test_members_that_encode_texts_share_the_memory_of_encoding(shop, peft):
     both = build(replace(fusion(shop, **members), head=FusionSettings(members=configs)))
     # The scores fit into the buffers that are free by then.
     assert both.estimate_memory(data) == alone - ENCODING_BYTES - opened_again
+
+
+@pytest.mark.parametrize("head", [TwoTowerSettings(encoded_items=20), SequentialSettings(encoded_items=20)],
+                         ids=["two_tower", "sequential"])
+def test_members_that_train_an_encoder_share_the_memory_of_a_step(shop, head, monkeypatch):
+    monkeypatch.setattr(sources, "ENCODING_BYTES", 0)
+    data, peft = shop.data.training("train"), LoraSettings(num_layers=1)
+    member = shop.config(head, peft=peft)
+    lengths = [num_tokens(member.encoder, text) for text in dict.fromkeys(data.items.texts)]
+    step = step_memory(member, peft, 20, sum(lengths) / len(lengths), max(lengths))
+    both = FusionSettings(members={"a": member, "b": member}, weights={"a": 1.0, "b": 1.0})
+    assert step > 0
+    assert build(shop.config(both)).estimate_memory(data) == 2 * build(member).estimate_memory(data) - step
 
 
 def test_members_whose_encoders_have_no_buffers_share_none(shop):

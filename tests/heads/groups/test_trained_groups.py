@@ -12,7 +12,7 @@ from llmrec_cli.heads.groups.attention import votes
 from llmrec_cli.heads.groups.fusion import cosines
 from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
 from llmrec_cli.heads.groups.model import IdMasks
-from llmrec_cli.heads.groups.steps import GroupSteps
+from llmrec_cli.heads.groups.steps import GroupSteps, num_steps
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.head import GroupAttentionSettings, GroupFusionSettings, GroupHypergraphSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
@@ -303,3 +303,17 @@ def test_ids_are_hidden_in_a_step_as_often_as_the_setting_says(friends):
                  for task in step_tasks if task.of_groups]
         for kind_masks in zip(*masks, strict=True):
             assert abs(float(torch.cat(kind_masks).mean()) - (1 - chance)) <= 0.15 * (chance > 0)
+
+
+def test_estimated_memory_counts_nine_copies_of_a_steps_scores_and_one_of_the_histories(friends):
+    data, size = friends.data, 4
+    settings = GroupHypergraphSettings(embedding_size=size, layers=1, text=False)
+    config = replace(friends.config(settings), loss=SoftmaxSettings(), optim=AdamWSettings(batch_size=10**6))
+    groups, users = data.groups, len(data.interactions)
+    steps = num_steps(len(groups.interactions), users, 10**6)
+    of_groups, of_users = -(-len(groups.interactions) // steps), -(-users // steps)
+    members = min(of_groups, len(groups)) * groups.members.nnz / len(groups)
+    scores = 9 * (of_groups + of_users) * len(data.items)
+    rows = len(data.users) + len(data.items) + len(groups)
+    step = int(4 * (scores + members * 8 * size)) + 25 * users
+    assert build(config).estimate_memory(data) == 4 * 5 * size * rows + step

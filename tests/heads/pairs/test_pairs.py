@@ -212,6 +212,17 @@ def test_estimated_memory_grows_with_each_size():
     assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
 
 
+def test_estimated_memory_counts_four_blocks_of_scores_in_validation():
+    matrix = np.eye(1500, 2000, dtype=bool)
+    head = build(ModelConfig(head=MfSettings(embedding_size=1), loss=BprSettings(), optim=OPTIM))
+    blocks = 4 * 4 * 1024 * 2000
+    # Besides the scores there are a few vectors of users, items and interactions.
+    assert blocks < head.estimate_memory(training(matrix)) < 1.1 * blocks
+    # Blocks of 40 MB are not in the heap: there the scores and the copy that is ranked suffice.
+    larger = 2 * 4 * 1024 * 10_000
+    assert larger < head.estimate_memory(training(np.eye(1500, 10_000, dtype=bool))) < 1.1 * larger
+
+
 @every_head
 @pytest.mark.parametrize("loss", [SoftmaxSettings(), BprSettings(), BceSettings(), MseSettings()],
                          ids=lambda loss: loss.kind)

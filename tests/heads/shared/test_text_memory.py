@@ -106,10 +106,10 @@ def test_memory_of_a_step_grows_with_texts_layers_and_an_adversary():
     def step(num_texts=8, peft=None, **changed):
         return step_memory(replace(CONFIG, **changed), peft or LoraSettings(), num_texts, 24, 32)
 
-    # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
-    assert step(peft=LoraSettings(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
-    assert step(peft=LoraSettings(num_layers=3)) == 4 * 384 * (3 * 51 + 2) * 8 * 32
-    assert step(peft=LoraSettings(num_layers=6)) == 4 * 384 * (6 * 51 + 2) * 8 * 32
+    # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens, and gaps as large.
+    assert step(peft=LoraSettings(num_layers=1)) == 4 * 384 * (2 * 51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=3)) == 4 * 384 * (2 * 3 * 51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=6)) == 4 * 384 * (2 * 6 * 51 + 2) * 8 * 32
     assert step(peft=LoraSettings(num_layers=None)) == step(peft=LoraSettings(num_layers=6))
     assert step(16) == 2 * step(8)
     assert step(adversarial=FgmSettings()) > step()
@@ -118,9 +118,11 @@ def test_memory_of_a_step_grows_with_texts_layers_and_an_adversary():
 
 
 def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets():
-    # 2,048 tokens with the padding, then twice as many.
+    # 2,048 tokens with the padding, then twice as many, with gaps as large as a bucket of 2,048. Few tokens in texts
+    # that are too long to be padded make a smaller bucket.
     assert step_memory(CONFIG, LoraSettings(), 32, 48, 64) == step_memory(CONFIG, LoraSettings(), 32, 64, 64)
-    assert step_memory(CONFIG, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
+    assert step_memory(CONFIG, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * (64 * 48 + 2048) + 2 * 64 * 64)
+    assert step_memory(CONFIG, LoraSettings(), 64, 10, 64) == 4 * 384 * (2 * 51 * 2 * 64 * 10 + 2 * 64 * 64)
 
 
 def test_recomputed_buckets_need_less_memory():
