@@ -171,6 +171,8 @@ class Fusion(Head):
             raise DataError("head.weights=learned: the prepared data has no validation split, on which the weights are "
                             "learned; prepare with split.valid=0.1, or give a number each, "
                             "head.weights={" + ", ".join(f"{name}: 1" for name in self.members) + "}")
+        if self.settings.stack != "none" and context.validation is not None:
+            RANKERS[self.settings.stack].require()  # Before the members take their time.
         for name, member in self.members.items():
             fit_in_sight(member, name, data, context.inside(name))
         self.cold_N = data.interactions.item_counts == 0

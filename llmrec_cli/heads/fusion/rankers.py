@@ -5,6 +5,7 @@ Both are learned on queries with relevant candidates and kept as arrays, so that
 Shapes: P candidates of all queries, F features, T trees, M nodes of all trees.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,6 +74,10 @@ class LinearRanker:
             optimiser.step(loss)
         return cls(weights.detach().double().numpy() / deviation_F)
 
+    @staticmethod
+    def require() -> None:
+        """Need nothing: torch fits it."""
+
     def score(self, features_PF: np.ndarray) -> np.ndarray:
         """Return the weighted sum of the features, float64 (P,)."""
         scores: np.ndarray = features_PF.astype(np.float64) @ self.coefficients_F
@@ -110,11 +115,8 @@ class TreeRanker:
     @classmethod
     def fit(cls, features_PF: np.ndarray, relevant_P: np.ndarray, query_P: np.ndarray, seed: int) -> "TreeRanker":
         """Fit the trees; `query_P` is the query of each candidate, ascending."""
-        try:
-            import lightgbm
-        except ImportError as error:
-            raise ConfigError("head.stack=lambdamart: needs LightGBM; install it with pip install 'llmrec[stack]', or "
-                              "set head.stack=logistic or none") from error
+        import lightgbm  # Slow to load, and in an extra.
+
         sizes_Q = np.unique(query_P, return_counts=True)[1]
         table = lightgbm.Dataset(features_PF.astype(np.float64), relevant_P.astype(np.int64), group=sizes_Q)
         booster = lightgbm.train({**_BOOSTING, "seed": seed % 2**31}, table, _ROUNDS)
@@ -142,6 +144,13 @@ class TreeRanker:
                     waiting += [(node["right_child"], place, 1), (node["left_child"], place, 0)]
         return cls(np.array(feature, np.int64), np.array(threshold), np.array(child, np.int64).reshape(-1, 2),
                    np.array(value), np.array(root, np.int64))
+
+    @staticmethod
+    def require() -> None:
+        """Raise ConfigError if the library that fits the trees is not installed."""
+        if importlib.util.find_spec("lightgbm") is None:
+            raise ConfigError("head.stack=lambdamart: needs LightGBM; install it with pip install 'llmrec[stack]', or "
+                              "set head.stack=logistic or none")
 
     def score(self, features_PF: np.ndarray) -> np.ndarray:
         """Return the sum of the trees, float64 (P,)."""

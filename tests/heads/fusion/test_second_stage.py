@@ -216,5 +216,12 @@ def test_a_stack_that_cannot_be_is_refused(llmrec, tiny_prepared: Path, words, c
     assert said in done.err
 
 
+def test_without_lightgbm_trees_are_refused_before_a_member_is_fitted(llmrec, tiny_prepared: Path, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = stacked(llmrec, f"prepared={tiny_prepared}", "head.stack=lambdamart")
+    assert done.code == 2
+    assert "needs LightGBM; install it with pip install 'llmrec[stack]'" in done.err
+
+
 def test_every_kind_of_the_settings_has_a_ranker() -> None:
     assert set(RANKERS) == {"logistic", "lambdamart"}
