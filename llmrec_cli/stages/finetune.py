@@ -28,6 +28,7 @@ from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.encoder_fit import encoders_in, warn_foreign_script
+from llmrec_cli.stages.large_members import without_large_members
 from llmrec_cli.stages.missing_content import without_missing_content
 from llmrec_cli.stages.resuming import same_inputs
 
@@ -52,6 +53,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     if num_train == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     cfg = replace(cfg, head=without_missing_content(cfg.head, data.training("train"), run_dir.log))
+    most = data.training(*_REFITTED_ON.get(cfg.refit, ("train",)))
+    cfg = replace(cfg, head=without_large_members(cfg.config, most, device, run_dir.log))
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)
