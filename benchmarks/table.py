@@ -7,18 +7,20 @@
 temporary folder); existing runs are not repeated. The settings of the models were chosen on validation before; the test
 split is read here. `table.against` is the model that the others are compared with, or a mapping from model to model.
 Intervals are over users: a user's differences are averaged over the splits first, since the same user in three splits
-is not three users. `table.evaluations`, {name: [evaluate settings]}, evaluates each model under several protocols;
-`{path}` in them is replaced by the folder of `dataset.path=`. `--model` and `--split`, each possibly repeated, run only
-these models and splits.
+is not three users. `table.evaluations`, {name: [evaluate settings]}, evaluates each model under several protocols.
+`{path}` in these settings and in those of the models is replaced by the folder of `dataset.path=`. `--model` and
+`--split`, each possibly repeated, run only these models and splits. A line ends with the 95% interval of the first
+metric of the first protocol and the CPU seconds of its `finetune` (all splits); a model that was there already has no
+seconds.
 """
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))["table"]
     metrics, splits, against = table["metrics"], arguments.split or table["splits"], table["against"]
-    models = {name: table["models"][name] for name in arguments.model or table["models"]}
+    models = {name: in_folder(table["models"][name], overrides) for name in arguments.model or table["models"]}
     evaluations = {name: in_folder(protocol, overrides)
                    for name, protocol in table.get("evaluations", {"": []}).items()}
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
@@ -62,17 +64,20 @@ def main() -> None:
           "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))
     values: dict[str, dict[str, dict[str, float]]] = {}
     for name, settings in models.items():
-        started = time.monotonic()
-        values[name], columns, gains = {}, "", ""
+        values[name], columns, gains, interval, seconds = {}, "", "", "", 0.0
+        for data in prepared.values():
+            seconds += fit_model(folder, experiment, data, name, settings)
         for evaluation, protocol in evaluations.items():
-            runs = [evaluate_model(folder, experiment, data, name, settings, evaluation, protocol, metrics[0])
+            runs = [evaluate_model(folder, experiment, data, name, evaluation, protocol, metrics[0])
                     for data in prepared.values()]
             values[name][evaluation] = per_user([run[0] for run in runs])
+            interval = interval or mean_interval([run[1][metrics[0]]["ci95"] for run in runs])
             columns += "".join(f"{np.mean([run[1][metric]['mean'] for run in runs]):22.4f}" for metric in metrics)
             rival = against if isinstance(against, str) else against.get(name, name)
             if rival in values and name != rival:
                 gains += f"{difference(values[name][evaluation], values[rival][evaluation]):28}"
-        print(f"{name:28}{columns}   {gains:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
+        cost = f"{seconds:.0f} CPU s" if seconds else ""
+        print(f"{name:28}{columns}   {gains:{28 * len(evaluations)}}   {interval}   {cost}", flush=True)
 
 
 def in_folder(protocol: list[str], overrides: list[str]) -> list[str]:
@@ -83,21 +88,41 @@ def in_folder(protocol: list[str], overrides: list[str]) -> list[str]:
     return [setting.replace("{path}", str(Path(path or "").resolve())) for setting in protocol]
 
 
+def mean_interval(intervals: list[list[float]]) -> str:
+    """Return the mean of the intervals of the splits, as text; of one split it is the interval itself."""
+    low, high = np.mean(intervals, axis=0)
+    return f"[{low:.4f}, {high:.4f}]"
+
+
 def rival_names(against: str | dict[str, str]) -> str:
     """Return the names of the models compared with, as text."""
     return against if isinstance(against, str) else ", ".join(f"{theirs} ({ours})" for ours, theirs in against.items())
 
 
-def evaluate_model(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str], evaluation: str,
-             protocol: list[str], metric: str) -> tuple[dict[str, float], dict[str, Any]]:
-    """Fit and evaluate a model; return a metric per user, and all means, including those of slices by name.
+def run_of(folder: Path, prepared: Path, name: str) -> Path:
+    """Return the run directory of a model on a split."""
+    return folder / f"{prepared.name}-{''.join(c if c.isalnum() else '-' for c in name)}"
+
+
+def fit_model(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str]) -> float:
+    """Fit a model unless its run is there; return the CPU seconds."""
+    run = run_of(folder, prepared, name)
+    if (run / "manifest.json").exists():
+        return 0.0
+    shutil.rmtree(run, ignore_errors=True)  # Left by an interrupted run.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    llmrec(folder, "finetune", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}", *settings)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def evaluate_model(folder: Path, experiment: str, prepared: Path, name: str, evaluation: str, protocol: list[str],
+                   metric: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Evaluate a fitted model; return a metric per user, and all means, including those of slices by name.
 
     `evaluation` is the name of the protocol and of its folder, `protocol` its settings.
     """
-    run = folder / f"{prepared.name}-{''.join(c if c.isalnum() else '-' for c in name)}"
-    if not (run / "manifest.json").exists():
-        shutil.rmtree(run, ignore_errors=True)  # Left by an interrupted run.
-        llmrec(folder, "finetune", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}", *settings)
+    run = run_of(folder, prepared, name)
     report = run / "-".join(["evaluation", *filter(None, [evaluation])])
     if not (report / "manifest.json").exists():
         shutil.rmtree(report, ignore_errors=True)
