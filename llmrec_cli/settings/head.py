@@ -211,6 +211,11 @@ class ModelConfig(Settings):
         """The model configs that are fitted separately: the members by name, or this config under its head's kind."""
         return self.members or {self.head.kind: self}
 
+    @property
+    def weighs_histories_by_time(self) -> bool:
+        """True if the head or a member weighs the histories of queries by time (`recency=time`)."""
+        return any(part.head.recency_of_histories()[0] == "time" for part in self.parts.values())
+
     def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
         """Return the model config with `change` applied to each member, or to itself if it has no members."""
         if not self.head.combines:

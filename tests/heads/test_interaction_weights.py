@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import UNTIMED, Queries, known_users
-from llmrec_cli.data.weights import DAY
+from llmrec_cli.data.recency import DAY
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head

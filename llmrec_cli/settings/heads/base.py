@@ -122,6 +122,10 @@ class HeadSettings(OptionSettings):
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
+    def recency_of_histories(self) -> tuple[str, float]:
+        """Return none | place | time and the half-life by which the head weighs a query's history when scoring."""
+        return "none", 1.0
+
     def default_audience(self) -> str:
         """Return the audience that audience=auto selects: users | groups."""
         return self.audience

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.recency import RecencySettings
 
 
 @dataclass
@@ -43,7 +44,7 @@ class NeighbourSettings(HeadSettings):
 
 
 @dataclass
-class ItemKnnSettings(NeighbourSettings):
+class ItemKnnSettings(NeighbourSettings, RecencySettings):
     """Item-based collaborative filtering (Sarwar et al. 2001)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_knn.ItemKnn"
