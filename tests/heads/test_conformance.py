@@ -15,7 +15,7 @@ from tests.some_slow import some_slow
 KNOW_USERS = {"user_knn", "mf", "neural_cf", "factorization_machine", "two_tower", "fusion"}
 BY_TEXT = ("content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features", "ease_features",
            "two_tower_frozen", "two_tower_lora", "fusion", "fusion_trained", "fusion_raw", "sequential",
-           "sequential_lora")
+           "sequential_lora", "item_knn_smooth")
 ANSWER_TEXT = (*BY_TEXT, "interest", "clusters_text")
 BY_ATTRIBUTES = ("factorization_machine",)
 
