@@ -17,6 +17,7 @@ from llmrec_cli.settings.heads.neighbours import ItemKnnSettings, UserKnnSetting
 from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings, MfSettings, NeuralCfSettings
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import SequentialSettings
+from llmrec_cli.settings.heads.turbo_cf import TurboCfSettings
 from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
 
 
@@ -261,7 +262,7 @@ class ModelConfig(Settings):
 
 HEADS: dict[str, type[HeadSettings]] = {
     "popularity": PopularitySettings, "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings,
-    "rp3beta": Rp3BetaSettings,
+    "rp3beta": Rp3BetaSettings, "turbo_cf": TurboCfSettings,
     "ease": EaseSettings, "ials": IalsSettings, "mf": MfSettings, "neural_cf": NeuralCfSettings,
     "factorization_machine": FactorizationMachineSettings,
     "two_tower": TwoTowerSettings, "sequential": SequentialSettings, "content": ContentSettings,

@@ -18,7 +18,8 @@ from llmrec_cli.settings.search import proposal, with_values
 from tests.heads.conftest import configs
 from tests.some_slow import some_slow
 
-HEADS = ("ease", "ease_features", "item_knn", "item_knn_bm25", "item_knn_forward", "content", "item_similarity")
+HEADS = ("ease", "ease_features", "item_knn", "item_knn_bm25", "item_knn_forward", "content", "item_similarity",
+         "turbo_cf")
 every_head = pytest.mark.parametrize("name", some_slow(HEADS, 3))
 USERS = [0, 7, 33]
 
