@@ -361,7 +361,7 @@ def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_afte
     members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, "
                "search: {l2: {low: 1, high: 1000, log: true}, recency: null, recency_half_life: null}}, "
                "near: {head: item_knn, search: {k: {low: 1, high: 30}, recency: null, recency_half_life: null}}, "
-               "popular: {head: popularity}}")
+               "popular: {head: popularity, search: {window: null, trend: null}}}")
     done = llmrec(*settings, *FUSION, members, "tune.trials=4", "run_dir=run")
     assert done.code == 0, done.err
     rows = trials("run")

@@ -141,3 +141,24 @@ class PopularitySettings(HeadSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.popularity.Popularity"
     kind: str = "popularity"
+    window: float | None = None
+    """Days up to the newest training interaction whose interactions are counted, above 0; older ones are not. Needs
+    times. null: all are counted."""
+    trend: float = 0.0
+    """With window: power of (count in the window + trend_shrinkage) / (count in the window before + trend_shrinkage),
+    by which the count is multiplied, at least 0; 0: the trend does not matter."""
+    trend_shrinkage: float = 10.0
+    """With trend above 0: interactions added to both counts, above 0; higher damps the trends of rare items."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": [], "trend": ["head.window=6", "head.trend=0.5", "head.trend_shrinkage=2"]}
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("window", "trend_shrinkage", above=0)
+        yield from self.check("trend", least=0)
+        if self.window is None:
+            yield from self.without_effect("trend", why="without window; set window=30")
+        if self.trend == 0:
+            yield from self.without_effect("trend_shrinkage", why="with trend=0; set trend=1")
