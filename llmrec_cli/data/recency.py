@@ -40,8 +40,8 @@ class Recency:
         """Raise DataError if the histories of `data` have no order, or with `time` no moments."""
         if self.kind == "place" and not data.has_order:
             raise DataError("head.recency=place: the prepared data has no times, so no interaction of a history is "
-                            "more recent than another; prepare with dataset.columns.timestamp=<column>, or leave "
-                            "head.recency out")
+                            "more recent than another; prepare with dataset.columns.timestamp=<column>, or set "
+                            "head.recency=none")
         if self.kind == "time" and not data.has_moments:
             raise DataError("head.recency=time: the prepared data has no times, or only an order, so interactions have "
                             "no age; prepare with a column of times (dataset.columns.timestamp, "

@@ -15,6 +15,7 @@ from llmrec_cli.settings.heads.interest import InterestSettings
 from llmrec_cli.settings.heads.item_similarity import ItemSimilaritySettings
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings, UserKnnSettings
 from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings, MfSettings, NeuralCfSettings
+from llmrec_cli.settings.heads.repeat import RepeatSettings
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.settings.heads.turbo_cf import TurboCfSettings
@@ -217,6 +218,14 @@ class ModelConfig(Settings):
         """True if the head or a member weighs the histories of queries by time (`recency=time`)."""
         return any(part.head.recency_of_histories()[0] == "time" for part in self.parts.values())
 
+    def note_on_seen_items(self, excludes_seen: bool) -> str:
+        """Return a note about parts that rank only items that lists leave out; "" if there are none."""
+        parts = [name for name, part in self.parts.items() if part.head.ranks_seen_only]
+        if not excludes_seen or not parts:
+            return ""
+        return (f"{', '.join(parts)} scores only items of the history, and lists leave these out; set "
+                f"exclude_seen=false to keep them")
+
     def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
         """Return the model config with `change` applied to each member, or to itself if it has no members."""
         if not self.head.combines:
@@ -261,8 +270,8 @@ class ModelConfig(Settings):
 
 
 HEADS: dict[str, type[HeadSettings]] = {
-    "popularity": PopularitySettings, "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings,
-    "rp3beta": Rp3BetaSettings, "turbo_cf": TurboCfSettings,
+    "popularity": PopularitySettings, "repeat": RepeatSettings,
+    "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings, "rp3beta": Rp3BetaSettings, "turbo_cf": TurboCfSettings,
     "ease": EaseSettings, "ials": IalsSettings, "mf": MfSettings, "neural_cf": NeuralCfSettings,
     "factorization_machine": FactorizationMachineSettings,
     "two_tower": TwoTowerSettings, "sequential": SequentialSettings, "content": ContentSettings,

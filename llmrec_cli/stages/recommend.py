@@ -115,6 +115,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     allowed = allowed_items(cfg, queries, extended.items, extended.listed_N,
                             file_rules_of(recommender.manifest))
     print_notes(*histories.notes, *allowed.notes)
+    if note := recommender.head.config.note_on_seen_items(cfg.exclude_seen):
+        print_notes(note)
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         counts.num_left_out = len(histories.users) - len(queries)

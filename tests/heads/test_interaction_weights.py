@@ -19,13 +19,13 @@ from tests.heads.groups.test_group_conformance import TRAINED, club  # noqa: F40
 from tests.some_slow import some_slow
 
 # One head of each kind, and the examples with separate weighting code.
-HEADS = ("popularity", "item_knn", "user_knn", "rp3beta", "turbo_cf", "ease", "ease_features", "ials", "content",
-         "clusters", "mf", "two_tower_frozen", "sequential_ids",
+HEADS = ("popularity", "repeat", "item_knn", "user_knn", "rp3beta", "turbo_cf", "ease", "ease_features", "ials",
+         "content", "clusters", "mf", "two_tower_frozen", "sequential_ids",
          "item_knn_bm25", "item_knn_forward", "user_knn_tfidf", "item_similarity", "mf_bpr", "mf_mse", "neural_cf",
          "factorization_machine", "sequential_lora", "interest")
-BY_HISTORY_ALONE = ("popularity", "item_knn", "item_knn_bm25", "item_knn_forward", "rp3beta", "turbo_cf", "ease",
-                    "ease_features", "ials", "content", "item_similarity", "sequential_ids", "sequential_lora")
-every_head = pytest.mark.parametrize("name", some_slow(HEADS, 13))
+BY_HISTORY_ALONE = ("popularity", "repeat", "item_knn", "item_knn_bm25", "item_knn_forward", "rp3beta", "turbo_cf",
+                    "ease", "ease_features", "ials", "content", "item_similarity", "sequential_ids", "sequential_lora")
+every_head = pytest.mark.parametrize("name", some_slow(HEADS, 14))
 
 
 def with_values(shop: Shop, value: np.ndarray, kind: str = "event_weight") -> Shop:

@@ -58,6 +58,8 @@ class HeadSettings(OptionSettings):
     """True if the head learns from nothing but its setting `features`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
+    ranks_seen_only: ClassVar[bool] = False
+    """True if the head scores only items of the history, which lists leave out unless exclude_seen=false."""
     learns_in_a_second: ClassVar[bool] = True
     """False if `llmrec_cli.testing` cannot expect good lists after a second of training with a tiny encoder."""
     kind: str = ""
