@@ -32,6 +32,9 @@ def fit(config: ModelConfig, data: TrainingData, context: Context, quiet: bool =
         context.log("history_cut", limit=cut.limit, num_histories=cut.num_histories, num_items=cut.num_items)
         if not quiet:
             print(f"note: {sentence}", file=sys.stderr)
+    if config.seen_only and not quiet:
+        print(f"note: {config.seen_only} scores only items of the history, which validation leaves out of lists: its "
+              f"metrics do not count there, and learned weights leave it out", file=sys.stderr)
     for reason in head.unused_values(data):
         context.log("values_unused", reason=reason)
         if not quiet:

@@ -58,14 +58,13 @@ class Repeat(Head):
         return data.value_kind == "strength" and is_whole and bool((value > 1).any())
 
     def unused_values(self, data: TrainingData) -> list[str]:
-        """Return also that the shares of repeats are unknown, and that lists usually leave out what the head ranks."""
+        """Return also that the shares of repeats are unknown."""
         reasons = super().unused_values(data)
         if self.settings.counts == "auto" and not self._has_counts(data):
             reasons.append("head=repeat: the values of the data are not numbers of times, so all items have the same "
                            "share of repeats and recency alone orders them; prepare with dataset.duplicates=sum, or "
                            "set head.counts=values")
-        return [*reasons, "head=repeat scores only items of the history: validation leaves these out of lists, and so "
-                          "do evaluate and recommend without exclude_seen=false"]
+        return reasons
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted shares of the history's items, and 0 for other items (Q, N)."""

@@ -218,12 +218,16 @@ class ModelConfig(Settings):
         """True if the head or a member weighs the histories of queries by time (`recency=time`)."""
         return any(part.head.recency_of_histories()[0] == "time" for part in self.parts.values())
 
+    @property
+    def seen_only(self) -> str:
+        """Names of the parts that score only items of the history; "" if there are none."""
+        return ", ".join(name for name, part in self.parts.items() if part.head.ranks_seen_only)
+
     def note_on_seen_items(self, excludes_seen: bool) -> str:
         """Return a note about parts that rank only items that lists leave out; "" if there are none."""
-        parts = [name for name, part in self.parts.items() if part.head.ranks_seen_only]
-        if not excludes_seen or not parts:
+        if not excludes_seen or not self.seen_only:
             return ""
-        return (f"{', '.join(parts)} scores only items of the history, and lists leave these out; set "
+        return (f"{self.seen_only} scores only items of the history, and lists leave these out; set "
                 f"exclude_seen=false to keep them")
 
     def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
