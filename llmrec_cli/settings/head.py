@@ -213,10 +213,12 @@ class ModelConfig(Settings):
         """The model configs that are fitted separately: the members by name, or this config under its head's kind."""
         return self.members or {self.head.kind: self}
 
-    @property
-    def weighs_histories_by_time(self) -> bool:
-        """True if the head or a member weighs the histories of queries by time (`recency=time`)."""
-        return any(part.head.recency_of_histories()[0] == "time" for part in self.parts.values())
+    def note_on_untimed(self, num_interactions: int) -> str:
+        """Return a note about interactions of histories without a time; "" if no part weighs by time, or for 0."""
+        if not num_interactions or all(part.head.recency_of_histories()[0] != "time" for part in self.parts.values()):
+            return ""
+        return (f"{num_interactions:,} interactions of histories have no time, as they come from a query: with "
+                f"recency=time each counts as the newest of its history")
 
     @property
     def seen_only(self) -> str:

@@ -15,7 +15,7 @@ from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.data.queries import UNTIMED, Queries
+from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import is_first, map_shared, stop_unless_first
 from llmrec_cli.errors import ConfigError, format_count
@@ -81,7 +81,7 @@ class ListCounts:
     unknown_items: dict[str, None] = field(default_factory=dict)
     num_unread_texts: int = 0
     num_untimed: int = 0
-    """Interactions given in queries, without a time, where the model weighs histories by time."""
+    """Interactions of histories without a time."""
     unknown_members: dict[str, None] = field(default_factory=dict)
     no_history_members: dict[str, None] = field(default_factory=dict)
     cut: CutHistories = field(default_factory=lambda: CutHistories(None))
@@ -281,8 +281,7 @@ def answer_all(cfg: RecommendConfig, extended: ExtendedRecommender, histories: H
         counts.no_history_members.update(dict.fromkeys(members_without_history(answers.queries)))
         if not recommender.head.supports_text_queries:
             counts.num_unread_texts += int((answers.queries.texts != "").sum())
-        if recommender.head.config.weighs_histories_by_time and answers.queries.times is not None:
-            counts.num_untimed += int((answers.queries.times.data == UNTIMED).sum())
+        counts.num_untimed += answers.queries.num_untimed
         yield answers
 
 
@@ -339,9 +338,8 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
         print_notes(f"{len(counts.no_history_members):,} members ignored: no interactions")
     if sentence := counts.cut.sentence(recommender.manifest["head"]):
         print_notes(sentence)
-    if counts.num_untimed:
-        print_notes(f"{counts.num_untimed:,} interactions of histories have no time, as they come from a query: with "
-                    f"recency=time each counts as the newest of its history")
+    if note := recommender.head.config.note_on_untimed(counts.num_untimed):
+        print_notes(note)
     if counts.num_unread_texts:
         print_notes(f"warning: {counts.num_unread_texts:,} texts were not used, because "
                     f"head={recommender.manifest['head']} has no text encoder; heads that use texts: two_tower, ease "

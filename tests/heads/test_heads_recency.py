@@ -166,6 +166,13 @@ def test_tuning_finds_the_recency_and_lists_follow_the_latest_history(llmrec, ti
         {"query_id": "other order", "history": ["i5", "i2", "i1"]})))
     done = llmrec("recommend", "model=timed", "queries=asked.jsonl", "output=lists.parquet", "device=cpu")
     assert done.code == 0, done.err
+    Path("rows.jsonl").write_text(json.dumps({"query_id": "q", "history": ["i1", "i2"], "relevant": ["i5"]}))
+    for command in (["evaluate", "model=timed", "queries=rows.jsonl", "run_dir=rows", "baselines=[]"],
+                    ["finetune", f"prepared={tiny_prepared}", "validation=rows.jsonl", "head=ease", "run_dir=chosen",
+                     "head.recency=time", "refit=none"]):
+        said = llmrec(*command, "device=cpu")
+        assert said.code == 0, said.err
+        assert "2 interactions of histories have no time, as they come from a query" in said.err
     # Of u0's added item and of two histories of three.
     assert "7 interactions of histories have no time, as they come from a query" in done.err
     lists = pq.read_table("lists.parquet").to_pandas().groupby("query_id").item_id.agg(list)
