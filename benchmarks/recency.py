@@ -67,11 +67,12 @@ def fit(path: Path, data: str, name: str, recency: str, trials: int) -> None:
     """Tune and fit a head, unless its run is finished; content is first fitted to choose its settings."""
     if (path / "model" / "manifest.json").is_file():
         return
-    settings, tuning = [*HEADS[name], *RECENCIES[recency]], [f"tune.trials={trials}"]
+    settings = [*HEADS[name], *RECENCIES[recency], f"tune.trials={trials}"]
     if name == "content":
+        # Only the half-life is left to search, which takes fewer trials.
+        settings = HEADS[name][:1] if recency == "none" else [*settings[:-1], f"tune.trials={max(1, trials // 3)}"]
         settings += chosen(path.with_name("content-chosen"), data)
-        tuning = [] if recency == "none" else tuning
-    run("finetune", data, f"run_dir={path}", *settings, *tuning)
+    run("finetune", data, f"run_dir={path}", *settings)
 
 
 def chosen(path: Path, data: str) -> list[str]:
