@@ -209,11 +209,11 @@ def test_recency_is_not_tuned_where_histories_have_no_order_and_said_so(capsys):
     search = {"l2": RangeSettings(low=2, high=8), "recency": RangeSettings(choices=["none", "place"]),
               "recency_half_life": RangeSettings(low=1, high=5)}
     config = ModelConfig(head=EaseSettings(search=search))
-    found = tuning._Search("ease", config, TuneSettings(trials=2), data, CONTEXT, None, None)
+    found = tuning._Search("ease", config, TuneSettings(trials=2), data, CONTEXT, None, None, None)
     assert list(found.space) == ["l2"]
     assert "ease: recency is not tuned: the prepared data has no times" in capsys.readouterr().err
     found = tuning._Search("ease", config, TuneSettings(trials=2), dataclasses.replace(data, has_order=True),
-                           CONTEXT, None, None)
+                           CONTEXT, None, None, None)
     assert list(found.space) == ["l2", "recency", "recency_half_life"]
 
 
@@ -233,7 +233,8 @@ def five_seconds_a_trial(monkeypatch):
 @pytest.mark.usefixtures("five_seconds_a_trial")
 def test_a_budget_of_cpu_time_is_shared_by_the_members_and_what_is_left_goes_to_the_next(llmrec, settings):
     members = ("head.members={ease: {head: ease, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
-               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity, "
+               "search: {window: null, trend: null}}}")
     done = llmrec(*settings, *FUSION, members, "tune.budget=25s", "run_dir=run")
     assert done.code == 0, done.err
     # 12.5 s for ease: three trials of 5 s; 10 s are left for near: two trials.
