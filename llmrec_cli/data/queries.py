@@ -114,6 +114,11 @@ class Queries:
         return own | (self.groups.rows @ theirs > 0)
 
     @property
+    def num_untimed(self) -> int:
+        """Number of interactions in the histories without a time; 0 if none is known to have one."""
+        return 0 if self.times is None else int((self.times.data == UNTIMED).sum())
+
+    @property
     def described(self) -> np.ndarray:
         """Mask of queries whose user has attributes or a text, bool (num_queries,)."""
         has_any = np.zeros(len(self), bool)

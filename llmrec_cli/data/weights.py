@@ -18,16 +18,12 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.recency import DAY, MOST_HALVINGS, Recency
 from llmrec_cli.data.tensors import DOUBLE, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.heads.base import HeadSettings
 
-DAY = 86_400_000
-"""Milliseconds."""
-_MOST_HALVINGS = 20
-"""Half-lives after which a weight stops falling, at about a millionth, so that old histories still count and no weight,
-square of a weight or product of two underflows in float32."""
 _NAME = "interaction_weights"
 """Name of the tensor in a saved head."""
 
@@ -120,7 +116,7 @@ class InteractionWeights:
             return weights
         # Interactions newer than training, or from the query, count as the newest.
         age = (self.newest - np.minimum(times, self.newest)) / DAY
-        return weights * np.exp2(-np.minimum(age / self.decay, _MOST_HALVINGS))
+        return weights * np.exp2(-np.minimum(age / self.decay, MOST_HALVINGS))
 
 
 _KINDS = ("none", "value", "log")
@@ -135,6 +131,7 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     Raises DataError if the data lacks the times or values that the settings need.
     """
     assert not groups or data.groups is not None
+    Recency(*settings.recency_of_histories()).require_order(data)
     interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
     kind = _kind(data, interactions, settings)
     if settings.decay is not None and not data.has_moments:

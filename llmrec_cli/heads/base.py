@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.recency import Recency
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
@@ -190,8 +191,9 @@ class Head(ABC):
         return {}
 
     def history(self, queries: Queries) -> sp.csr_array:
-        """Return the queries' histories; each entry is weighted as in `fit`."""
-        return self.interaction_weights.history(queries)
+        """Return the queries' histories; each entry is weighted as in `fit`, and by recency (`settings.recency`)."""
+        recency = Recency(*self.config.head.recency_of_histories())
+        return recency.weigh(self.interaction_weights.history(queries), queries.times)
 
     def score_groups(self, queries: Queries) -> "torch.Tensor":
         """Return the scores (Q, N) of groups: the mean over the members' scores and the group's own history."""

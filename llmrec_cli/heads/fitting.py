@@ -32,6 +32,12 @@ def fit(config: ModelConfig, data: TrainingData, context: Context, quiet: bool =
         context.log("history_cut", limit=cut.limit, num_histories=cut.num_histories, num_items=cut.num_items)
         if not quiet:
             print(f"note: {sentence}", file=sys.stderr)
+    validation = context.validation
+    if config.seen_only and not quiet and validation is not None and validation.queries.seen.nnz:
+        print(f"note: {config.seen_only} scores only items of the history, which validation leaves out of lists: its "
+              f"metrics do not count there, and learned weights leave it out", file=sys.stderr)
+    if validation is not None and not quiet and (note := config.note_on_untimed(validation.queries.num_untimed)):
+        print(f"note: {note}", file=sys.stderr)
     for reason in head.unused_values(data):
         context.log("values_unused", reason=reason)
         if not quiet:

@@ -25,7 +25,7 @@ _BLOCK_ITEMS = 1024
 
 
 class ItemSimilarity(Head):
-    """score(u, j) = sum over the history's items i of recency^age(i) max(cosine(i, j), 0)^exponent.
+    """score(u, j) = sum over the history's items i of weight(i) max(cosine(i, j), 0)^exponent.
 
     The content-based neighbourhood of Lops et al. 2011 (section 3.3.1) with all items as neighbours. Similarities do
     not depend on interactions, so cold items compete on equal terms, and a user's scores depend on their history only.
@@ -76,19 +76,13 @@ class ItemSimilarity(Head):
         history = self.history(queries)
         items_L, place = np.unique(history.indices, return_inverse=True)
         read = self.unit.rows(items_L)
-        weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(items_L)))
+        weights_QL = sp.csr_array((history.data, place, history.indptr), (history.shape[0], len(items_L)))
         scores_QM = np.empty((history.shape[0], len(self.unit.dense_ND)), np.float32)
         # The histories of many queries have most items, so that all cosines at once would be larger than the scores.
         for some, block in self.unit.blocks(_BLOCK_ITEMS):
             cosine_LB = read.cosine(block, torch.device("cpu"))
             scores_QM[:, some] = weights_QL @ (cosine_LB.clamp_min_(0) ** self.settings.exponent).numpy()
         return torch.from_numpy(scores_QM)
-
-    def _recency(self, history: sp.csr_array) -> np.ndarray:
-        """Return each entry's weight: recency^(number of later entries in the row) x interaction weight."""
-        ends = np.repeat(history.indptr[1:], np.diff(history.indptr))
-        age = ends - 1 - np.arange(len(ends))
-        return (self.settings.recency ** age).astype(np.float32) * history.data
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""

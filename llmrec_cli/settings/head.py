@@ -15,8 +15,10 @@ from llmrec_cli.settings.heads.interest import InterestSettings
 from llmrec_cli.settings.heads.item_similarity import ItemSimilaritySettings
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings, UserKnnSettings
 from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings, MfSettings, NeuralCfSettings
+from llmrec_cli.settings.heads.repeat import RepeatSettings
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import SequentialSettings
+from llmrec_cli.settings.heads.turbo_cf import TurboCfSettings
 from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
 
 
@@ -211,6 +213,25 @@ class ModelConfig(Settings):
         """The model configs that are fitted separately: the members by name, or this config under its head's kind."""
         return self.members or {self.head.kind: self}
 
+    def note_on_untimed(self, num_interactions: int) -> str:
+        """Return a note about interactions of histories without a time; "" if no part weighs by time, or for 0."""
+        if not num_interactions or all(part.head.recency_of_histories()[0] != "time" for part in self.parts.values()):
+            return ""
+        return (f"{num_interactions:,} interactions of histories have no time, as they come from a query: with "
+                f"recency=time each counts as the newest of its history")
+
+    @property
+    def seen_only(self) -> str:
+        """Names of the parts that score only items of the history; "" if there are none."""
+        return ", ".join(name for name, part in self.parts.items() if part.head.ranks_seen_only)
+
+    def note_on_seen_items(self, excludes_seen: bool) -> str:
+        """Return a note about parts that rank only items that lists leave out; "" if there are none."""
+        if not excludes_seen or not self.seen_only:
+            return ""
+        return (f"{self.seen_only} scores only items of the history, and lists leave these out; set "
+                f"exclude_seen=false to keep them")
+
     def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
         """Return the model config with `change` applied to each member, or to itself if it has no members."""
         if not self.head.combines:
@@ -255,8 +276,8 @@ class ModelConfig(Settings):
 
 
 HEADS: dict[str, type[HeadSettings]] = {
-    "popularity": PopularitySettings, "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings,
-    "rp3beta": Rp3BetaSettings,
+    "popularity": PopularitySettings, "repeat": RepeatSettings,
+    "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings, "rp3beta": Rp3BetaSettings, "turbo_cf": TurboCfSettings,
     "ease": EaseSettings, "ials": IalsSettings, "mf": MfSettings, "neural_cf": NeuralCfSettings,
     "factorization_machine": FactorizationMachineSettings,
     "two_tower": TwoTowerSettings, "sequential": SequentialSettings, "content": ContentSettings,

@@ -210,6 +210,11 @@ def rank_all(models: Models, baselines: Mapping[str, Head], data: PreparedData, 
             cut.add_queries(flat[f"{n}\n{name}"].task.queries)
             if n == 0 and (sentence := cut.sentence(recommender.head.config.head.kind)):
                 print(printable(f"{name}: {sentence}"), file=sys.stderr)
+            config = recommender.head.config
+            for note in (config.note_on_seen_items(bool(cfg.exclude_seen)),
+                         config.note_on_untimed(flat[f"{n}\n{name}"].task.queries.num_untimed)):
+                if n == 0 and note:
+                    print(printable(f"{name}: {note}"), file=sys.stderr)
     first = next(iter(models.values()))[0].recommender
     for name, head in timed_parts("ranked", "baselines", list(baselines.items()), quiet=True):
         head.fit(fitted_data(first), context)

@@ -80,6 +80,8 @@ class ListCounts:
     num_rows: int = 0
     unknown_items: dict[str, None] = field(default_factory=dict)
     num_unread_texts: int = 0
+    num_untimed: int = 0
+    """Interactions of histories without a time."""
     unknown_members: dict[str, None] = field(default_factory=dict)
     no_history_members: dict[str, None] = field(default_factory=dict)
     cut: CutHistories = field(default_factory=lambda: CutHistories(None))
@@ -113,6 +115,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     allowed = allowed_items(cfg, queries, extended.items, extended.listed_N,
                             file_rules_of(recommender.manifest))
     print_notes(*histories.notes, *allowed.notes)
+    if note := recommender.head.config.note_on_seen_items(cfg.exclude_seen):
+        print_notes(note)
     counts = ListCounts()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         counts.num_left_out = len(histories.users) - len(queries)
@@ -277,6 +281,7 @@ def answer_all(cfg: RecommendConfig, extended: ExtendedRecommender, histories: H
         counts.no_history_members.update(dict.fromkeys(members_without_history(answers.queries)))
         if not recommender.head.supports_text_queries:
             counts.num_unread_texts += int((answers.queries.texts != "").sum())
+        counts.num_untimed += answers.queries.num_untimed
         yield answers
 
 
@@ -333,6 +338,8 @@ def print_summary(counts: ListCounts, recommender: Recommender, k: int, num_with
         print_notes(f"{len(counts.no_history_members):,} members ignored: no interactions")
     if sentence := counts.cut.sentence(recommender.manifest["head"]):
         print_notes(sentence)
+    if note := recommender.head.config.note_on_untimed(counts.num_untimed):
+        print_notes(note)
     if counts.num_unread_texts:
         print_notes(f"warning: {counts.num_unread_texts:,} texts were not used, because "
                     f"head={recommender.manifest['head']} has no text encoder; heads that use texts: two_tower, ease "

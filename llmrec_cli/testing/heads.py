@@ -169,7 +169,7 @@ def a_new_user_gets_the_scores_of_a_known_user_with_the_same_history(case: HeadC
 
 def a_new_user_is_recommended_what_goes_with_the_history(case: HeadCase) -> None:
     """Users love one genre; lists for histories of one genre have twice as much of it as by chance."""
-    if not (case.head.is_personal and case.config.head.learns_in_a_second):
+    if not (case.head.is_personal and case.config.head.learns_in_a_second) or case.config.head.ranks_seen_only:
         return
     shop = case.shop
     queries = shop.new_users(shop.lovers())

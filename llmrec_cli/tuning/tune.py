@@ -353,6 +353,8 @@ def _missing(key: str, data: TrainingData) -> str | None:
         return "all interactions of the prepared data have the same value"
     if key == "weight" and data.value_kind == "rating":
         return "the values of the prepared data are ratings (dataset.values), which are not used as weights"
+    if key in ("recency", "recency_half_life") and not data.has_order:
+        return "the prepared data has no times, so histories have no order"
     if key == "decay" and not data.has_moments:
         return "the prepared data has no times"
     is_there, feature = has.get(key, (True, ""))

@@ -10,9 +10,10 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED, known_users
+from llmrec_cli.data.recency import DAY
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
+from llmrec_cli.data.weights import InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig, PopularitySettings

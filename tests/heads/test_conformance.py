@@ -15,7 +15,7 @@ from tests.some_slow import some_slow
 KNOW_USERS = {"user_knn", "mf", "neural_cf", "factorization_machine", "two_tower", "fusion"}
 BY_TEXT = ("content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features", "ease_features",
            "two_tower_frozen", "two_tower_lora", "fusion", "fusion_trained", "fusion_raw", "sequential",
-           "sequential_lora")
+           "sequential_lora", "item_knn_smooth")
 ANSWER_TEXT = (*BY_TEXT, "interest", "clusters_text")
 BY_ATTRIBUTES = ("factorization_machine",)
 
@@ -47,7 +47,7 @@ def test_every_head_of_the_table_has_an_example():
 @pytest.mark.parametrize("name", heavy_are_slow(NAMES))
 def test_the_flags_of_each_head_are_true(fitted, name):
     head = fitted(name)
-    assert head.is_personal == (name != "popularity")
+    assert head.is_personal == (head.config.head.kind != "popularity")
     assert head.uses_identity <= (head.config.head.kind in KNOW_USERS)
     assert head.supports_text_queries == (name in ANSWER_TEXT)
     assert (head.item_texts is not None) == (name in BY_TEXT)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import UNTIMED, Queries, known_users
-from llmrec_cli.data.weights import DAY
+from llmrec_cli.data.recency import DAY
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
@@ -19,13 +19,13 @@ from tests.heads.groups.test_group_conformance import TRAINED, club  # noqa: F40
 from tests.some_slow import some_slow
 
 # One head of each kind, and the examples with separate weighting code.
-HEADS = ("popularity", "item_knn", "user_knn", "rp3beta", "ease", "ease_features", "ials", "content", "clusters", "mf",
-         "two_tower_frozen", "sequential_ids",
-         "item_knn_bm25", "user_knn_tfidf", "item_similarity", "mf_bpr", "mf_mse", "neural_cf", "factorization_machine",
-         "sequential_lora", "interest")
-BY_HISTORY_ALONE = ("popularity", "item_knn", "item_knn_bm25", "rp3beta", "ease", "ease_features", "ials", "content",
-                    "item_similarity", "sequential_ids", "sequential_lora")
-every_head = pytest.mark.parametrize("name", some_slow(HEADS, 12))
+HEADS = ("popularity", "repeat", "item_knn", "user_knn", "rp3beta", "turbo_cf", "ease", "ease_features", "ials",
+         "content", "clusters", "mf", "two_tower_frozen", "sequential_ids",
+         "item_knn_bm25", "item_knn_forward", "user_knn_tfidf", "item_similarity", "mf_bpr", "mf_mse", "neural_cf",
+         "factorization_machine", "sequential_lora", "interest")
+BY_HISTORY_ALONE = ("popularity", "repeat", "item_knn", "item_knn_bm25", "item_knn_forward", "rp3beta", "turbo_cf",
+                    "ease", "ease_features", "ials", "content", "item_similarity", "sequential_ids", "sequential_lora")
+every_head = pytest.mark.parametrize("name", some_slow(HEADS, 14))
 
 
 def with_values(shop: Shop, value: np.ndarray, kind: str = "event_weight") -> Shop:

@@ -43,11 +43,14 @@ def test_cosines_are_computed_for_a_block_of_items_at_a_time(monkeypatch):
 
 
 def test_the_last_item_of_a_history_counts_most():
+    ordered = replace(training(np.ones((2, 4)), ATTRIBUTES), has_order=True)
+    settings = ItemSimilaritySettings(features=FeatureWeightsSettings(attributes=1.0), exponent=1.0, recency="place",
+                                      recency_half_life=1.0)
     query = queries(np.array([[0, 1, 1, 0]]))  # item 1, then item 2
-    scores = head_of(exponent=1.0, recency=0.5).score(query)[0]
+    scores = fit(settings, ordered).score(query)[0]
     np.testing.assert_allclose(scores[1:3], [0.5, 1.0], atol=1e-6)
     query.history.indices[:] = [2, 1]
-    np.testing.assert_allclose(head_of(exponent=1.0, recency=0.5).score(query)[0][1:3], [1.0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(fit(settings, ordered).score(query)[0][1:3], [1.0, 0.5], atol=1e-6)
 
 
 def test_perturbed_texts_change_only_word_features():

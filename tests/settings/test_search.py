@@ -24,7 +24,7 @@ from llmrec_cli.settings.search import (
 )
 from tests.some_slow import some_slow
 
-TUNED = [name for name in HEADS if name not in ("popularity", "fusion")]
+TUNED = [name for name in HEADS if name != "fusion"]
 SPACES = {name: compose("finetune", [f"head={name}"]).config for name in TUNED}
 TOWER = {"encoder": None, "peft": None, "adversarial": None, "loss": SoftmaxSettings(), "optim": AdamWSettings()}
 
@@ -157,8 +157,9 @@ def test_an_invalid_range_is_refused_with_its_key(typed, expected):
     (["tune.trials=0", "head.search.l2.high=900"], "head.search.l2.high=900: has no effect without tuning"),
     (["head=ease", "tune.trials=2", "head.search.l2={low: 1, high: 2}", "tune.pruning=false"],
      "tune.pruning=false: has no effect, since head=ease is not trained by epochs"),
-    (["head=popularity", "tune.trials=2"], "tune.trials=2: head=popularity cannot be tuned, since its search space is "
-                                           "empty; give a range, head.search.<setting>="),
+    (["head=popularity", "head.search.window=null", "head.search.trend=null", "tune.trials=2"],
+     "tune.trials=2: head=popularity cannot be tuned, since its search space is empty; give a range, "
+     "head.search.<setting>="),
 ])
 def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expected):
     messages = problems(*(typed if typed[0].startswith("head=") else ["head=ease", *typed]))

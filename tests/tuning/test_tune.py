@@ -24,7 +24,7 @@ from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import fitting, memory
 from llmrec_cli.heads.ease.head import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
-from llmrec_cli.settings.head import MfSettings, ModelConfig
+from llmrec_cli.settings.head import EaseSettings, MfSettings, ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.loss import BprSettings, MseSettings
 from llmrec_cli.settings.search import TuneSettings
@@ -32,7 +32,8 @@ from llmrec_cli.tuning import tune as tuning
 from tests.heads.by_hand import CONTEXT, training
 from tests.some_slow import some_slow
 
-SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
+SPACE = ["head=ease", *(f"head.search.{key}=null" for key in ("l2_exponent", "user_exponent", "recency",
+                                                              "recency_half_life")),
          "head.search.l2={low: 1, high: 1000, log: true}",
          "head.search.features.attributes={low: 0, high: 8}"]
 TOWER = ["head=two_tower", "head.embedding_size=8", "peft=frozen", "optim.batch_size=128", "head.search={}",
@@ -183,7 +184,7 @@ def test_settings_for_missing_data_are_not_tuned_and_reported(llmrec, settings):
             in done.err.splitlines())
     assert saved("run")["head"]["features"]["knowledge"] == 0
     assert events("run", "search")[0]["settings"] == ["l2", "features.attributes"]
-    none = [f"head.search.{key}=null" for key in ("l2", "l2_exponent", "user_exponent")]
+    none = [f"head.search.{key}=null" for key in ("l2", "l2_exponent", "user_exponent", "recency", "recency_half_life")]
     only = llmrec(*settings, "head=ease", *none,
                   "head.search.features.knowledge={low: 1, high: 9}", "tune.trials=2")
     assert only.code == 3
@@ -203,6 +204,19 @@ def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, exp
             capsys.readouterr().err) == ("weight" not in expected)
 
 
+def test_recency_is_not_tuned_where_histories_have_no_order_and_said_so(capsys):
+    data = training(np.ones((2, 3)))
+    search = {"l2": RangeSettings(low=2, high=8), "recency": RangeSettings(choices=["none", "place"]),
+              "recency_half_life": RangeSettings(low=1, high=5)}
+    config = ModelConfig(head=EaseSettings(search=search))
+    found = tuning._Search("ease", config, TuneSettings(trials=2), data, CONTEXT, None, None, None)
+    assert list(found.space) == ["l2"]
+    assert "ease: recency is not tuned: the prepared data has no times" in capsys.readouterr().err
+    found = tuning._Search("ease", config, TuneSettings(trials=2), dataclasses.replace(data, has_order=True),
+                           CONTEXT, None, None, None)
+    assert list(found.space) == ["l2", "recency", "recency_half_life"]
+
+
 def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=50", "tune.timeout_s=0.000001", "run_dir=run")
     assert done.code == 0
@@ -219,7 +233,8 @@ def five_seconds_a_trial(monkeypatch):
 @pytest.mark.usefixtures("five_seconds_a_trial")
 def test_a_budget_of_cpu_time_is_shared_by_the_members_and_what_is_left_goes_to_the_next(llmrec, settings):
     members = ("head.members={ease: {head: ease, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
-               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity, "
+               "search: {window: null, trend: null}}}")
     done = llmrec(*settings, *FUSION, members, "tune.budget=25s", "run_dir=run")
     assert done.code == 0, done.err
     # 12.5 s for ease: three trials of 5 s; 10 s are left for near: two trials.
@@ -345,8 +360,9 @@ def test_a_diverging_trial_fails_and_tuning_continues(llmrec, settings, tower):
 
 def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_after(llmrec, settings):
     members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, "
-               "search: {l2: {low: 1, high: 1000, log: true}}}, "
-               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
+               "search: {l2: {low: 1, high: 1000, log: true}, recency: null, recency_half_life: null}}, "
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}, recency: null, recency_half_life: null}}, "
+               "popular: {head: popularity, search: {window: null, trend: null}}}")
     done = llmrec(*settings, *FUSION, members, "tune.trials=4", "run_dir=run")
     assert done.code == 0, done.err
     rows = trials("run")

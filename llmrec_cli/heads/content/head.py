@@ -13,6 +13,7 @@ import torch
 
 from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.recency import Recency
 from llmrec_cli.data.tensors import DOUBLE, FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
@@ -92,7 +93,8 @@ class Content(Head):
         unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
         self.interaction_weights = fit_weights(data, self.settings)
         if self._has_nulls():
-            task = make_cold_task(data, context, self.interaction_weights)
+            task = make_cold_task(data, context, self.interaction_weights,
+                                  Recency(*self.settings.recency_of_histories()))
             self.settings = (defaults(self.settings) if task is None else
                              choose_settings(self.settings, unit, task, context))
         num = int((data.interactions.item_counts > 0).sum())

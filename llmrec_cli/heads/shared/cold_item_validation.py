@@ -13,6 +13,7 @@ import torch
 
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.recency import Recency
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.base import Context
@@ -35,7 +36,7 @@ class ColdTask:
 
     Attributes
     ----------
-    queries : at most MOST_QUERIES; `history` has interaction weights, and no times
+    queries : at most MOST_QUERIES; `history` has weights of interactions and recency, and no times
     relevant_QN : CSR of 1s, cold items only
     matrix_UN : CSR of weights, the interactions to learn from
     trained_T : int64, the items of `matrix_UN`
@@ -68,13 +69,14 @@ class ColdTask:
                           self.monitor)
 
 
-def make_cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None) -> ColdTask | None:
+def make_cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None,
+                   recency: Recency | None = None) -> ColdTask | None:
     """Make the task from the cold items of validation, or, if they are too few, from items hidden from training.
 
-    Interactions and histories have the given weights, by default 1. Returns None if hiding items leaves no query with
-    both a history and a relevant item.
+    Interactions and histories have the given weights, by default 1, and histories those of `recency` too. Returns None
+    if hiding items leaves no query with both a history and a relevant item.
     """
-    weights = InteractionWeights() if weights is None else weights
+    weights, recency = weights or InteractionWeights(), recency or Recency()
     validation, matrix = context.validation, weights.matrix(data.interactions)
     rng = np.random.default_rng(context.seed)
     cold_N = data.interactions.item_counts == 0
@@ -83,7 +85,7 @@ def make_cold_task(data: TrainingData, context: Context, weights: InteractionWei
         if relevant.nnz >= ENOUGH:
             rows = _draw_rows(relevant, rng)
             queries = validation.queries.rows(rows)
-            queries = replace(queries, history=weights.history(queries), times=None)
+            queries = replace(queries, history=recency.weigh(weights.history(queries), queries.times), times=None)
             return ColdTask(queries, relevant[rows], matrix, np.flatnonzero(~cold_N), cold_N, validation.ranks,
                             validation.monitor)
     warm_items = np.flatnonzero(~cold_N)
@@ -96,7 +98,8 @@ def make_cold_task(data: TrainingData, context: Context, weights: InteractionWei
         return None
     rows = _draw_rows(relevant, rng)
     ids, history = data.users.ids[rows], train[rows]
-    queries = Queries(ids, ids, rows, history, presence(history), np.full(len(rows), "", object))
+    times = _columns(data.interactions.times, ~hidden_N)[rows] if data.has_moments else None
+    queries = Queries(ids, ids, rows, recency.weigh(history, times), presence(history), np.full(len(rows), "", object))
     monitor, ranks = (_MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
         validation.monitor, validation.ranks)
     return ColdTask(queries, relevant[rows], train, np.flatnonzero(np.bincount(train.indices, minlength=len(cold_N))),

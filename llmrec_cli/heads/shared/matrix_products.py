@@ -282,12 +282,17 @@ def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
     inverse, failed_at = invert(factor, lower=0, overwrite_c=1)
     _require_definite(failed_at)
     inverse_CC: np.ndarray = inverse.T
-    for start in range(0, len(inverse_CC), MIRRORED_AT_ONCE):
-        stop = min(start + MIRRORED_AT_ONCE, len(inverse_CC))
-        square = inverse_CC[start:stop, start:stop]
-        square[:] = np.tril(square) + np.tril(square, -1).T
-        inverse_CC[start:stop, stop:] = inverse_CC[stop:, start:stop].T
+    mirror_in_place(inverse_CC)
     return inverse_CC
+
+
+def mirror_in_place(matrix_CC: np.ndarray) -> None:
+    """Copy the lower triangle to the other side of the diagonal."""
+    for start in range(0, len(matrix_CC), MIRRORED_AT_ONCE):
+        stop = min(start + MIRRORED_AT_ONCE, len(matrix_CC))
+        square = matrix_CC[start:stop, start:stop]
+        square[:] = np.tril(square) + np.tril(square, -1).T
+        matrix_CC[start:stop, stop:] = matrix_CC[stop:, start:stop].T
 
 
 def _require_definite(failed_at: int) -> None:

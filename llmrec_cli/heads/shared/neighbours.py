@@ -4,6 +4,7 @@ Shapes: R query rows, C candidates, F features, B rows of a block.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -112,7 +113,16 @@ def nearest_neighbours(rows_RF: sp.csr_array, power: float, candidates: Candidat
     return strongest(rows_RF, candidates.factor, settings.k, self_R, normalise, settings.exponent)
 
 
-def strongest(rows_RF: sp.csr_array, right: RightFactor, k: int, self_R: np.ndarray,
+class Products(Protocol):
+    """A right factor of products: `RightFactor`, or one that computes them in another way."""
+
+    shape: tuple[int, int]
+
+    def product(self, left_RF: sp.csr_array) -> np.ndarray:
+        """Return left x right, float32 (R, C)."""
+
+
+def strongest(rows_RF: sp.csr_array, right: Products, k: int, self_R: np.ndarray,
               scale: Callable[[np.ndarray, slice], object], exponent: float = 1.0) -> sp.csr_array:
     """Return the k highest positive products of each row with `right`, to the power `exponent`, CSR (R, C).
 

@@ -58,6 +58,8 @@ class HeadSettings(OptionSettings):
     """True if the head learns from nothing but its setting `features`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
+    ranks_seen_only: ClassVar[bool] = False
+    """True if the head scores only items of the history, which lists leave out unless exclude_seen=false."""
     learns_in_a_second: ClassVar[bool] = True
     """False if `llmrec_cli.testing` cannot expect good lists after a second of training with a tiny encoder."""
     kind: str = ""
@@ -122,6 +124,10 @@ class HeadSettings(OptionSettings):
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
+    def recency_of_histories(self) -> tuple[str, float]:
+        """Return none | place | time and the half-life by which the head weighs a query's history when scoring."""
+        return "none", 1.0
+
     def default_audience(self) -> str:
         """Return the audience that audience=auto selects: users | groups."""
         return self.audience
@@ -137,3 +143,24 @@ class PopularitySettings(HeadSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.popularity.Popularity"
     kind: str = "popularity"
+    window: float | None = None
+    """Days up to the newest training interaction whose interactions are counted, above 0; older ones are not. Needs
+    times. null: all are counted."""
+    trend: float = 0.0
+    """With window: power of (count in the window + trend_shrinkage) / (count in the window before + trend_shrinkage),
+    by which the count is multiplied, at least 0; 0: the trend does not matter."""
+    trend_shrinkage: float = 10.0
+    """With trend above 0: interactions added to both counts, above 0; higher damps the trends of rare items."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": [], "trend": ["head.window=6", "head.trend=0.5", "head.trend_shrinkage=2"]}
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("window", "trend_shrinkage", above=0)
+        yield from self.check("trend", least=0)
+        if self.window is None:
+            yield from self.without_effect("trend", why="without window; set window=30")
+        if self.trend == 0:
+            yield from self.without_effect("trend_shrinkage", why="with trend=0; set trend=1")

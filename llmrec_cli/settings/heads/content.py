@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.recency import RecencySettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class ContentSettings(HeadSettings):
+class ContentSettings(RecencySettings):
     """Kernel ridge regression from item features to interactions, blended with the nearest items by features.
 
     Settings that are null are chosen on cold items: those of the validation split if there are enough, else a fifth of

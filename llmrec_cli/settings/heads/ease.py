@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.recency import RecencySettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class EaseSettings(HeadSettings):
+class EaseSettings(RecencySettings):
     """EASE, a linear item-item model (Steck 2019); with item features (Jeunen et al. 2020) if `features` has a
     weight."""
 

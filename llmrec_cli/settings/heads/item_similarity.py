@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.recency import RecencySettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class ItemSimilaritySettings(HeadSettings):
+class ItemSimilaritySettings(RecencySettings):
     """Items most similar to the history by texts and attributes; nothing is trained unless features.tuned=true."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
@@ -22,18 +22,15 @@ class ItemSimilaritySettings(HeadSettings):
     length 1."""
     exponent: float = 3.0
     """Power applied to the cosines, above 0; higher gives near items more weight."""
-    recency: float = 1.0
-    """Weight of an item of the history relative to the next newer one, above 0, at most 1; 1 weighs all items
-    equally."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
-        return {"": ["head.features.text=3", "head.features.attributes=3", "head.recency=0.9"]}
+        return {"": ["head.features.text=3", "head.features.attributes=3", "head.recency=place",
+                     "head.recency_half_life=6"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("exponent", above=0)
-        yield from self.check("recency", above=0, most=1)
         yield from self.features.check_any_used()
 
     def uses(self) -> set[str]:

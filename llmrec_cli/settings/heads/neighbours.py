@@ -1,10 +1,13 @@
 """User-kNN and item-kNN."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.recency import RecencySettings
+from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
@@ -43,24 +46,60 @@ class NeighbourSettings(HeadSettings):
 
 
 @dataclass
-class ItemKnnSettings(NeighbourSettings):
+class ItemKnnSettings(NeighbourSettings, RecencySettings):
     """Item-based collaborative filtering (Sarwar et al. 2001)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_knn.ItemKnn"
+    learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "item_knn"
     neighbours_of: str = "target"
     """target | history: items whose k neighbours are used. target: a scored item sums over its own neighbours (Sarwar
     et al. 2001). history: each item of the history adds to the scores of its own neighbours (Deshpande and Karypis
     2004)."""
+    direction: str = "both"
+    """both | forward: evidence for the similarity of two items. both: users who have both, in any order. forward: how
+    often the scored item follows the history's item within `window` places of a user's history, 1/gap each, divided by
+    the roots of (the item's sum + shrinkage) of both; needs times."""
+    window: int = 5
+    """With direction=forward: most places between two interactions of a user, at least 1."""
+    smooth: float = 0.0
+    """With direction=forward and item features: share of transitions smoothed by features, 0 to 1: what follows the
+    nearest items, and the items nearest to what follows."""
+    features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
+    """With smooth above 0: weights of item features, for example head.features.text=1. Only their ratios matter."""
+    smooth_k: int = 20
+    """With smooth above 0: number of an item's nearest items by features, itself included, at least 1."""
+    smooth_exponent: float = 6.0
+    """With smooth above 0: power applied to the cosines of the nearest items, above 0."""
 
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
         return {"": ["head.k=10"],
-                "bm25": ["head.k=10", "head.weighting=bm25", "head.exponent=2", "head.neighbours_of=history"]}
+                "bm25": ["head.k=10", "head.weighting=bm25", "head.exponent=2", "head.neighbours_of=history"],
+                "forward": ["head.k=20", "head.direction=forward", "head.window=8"],
+                "smooth": ["head.k=20", "head.direction=forward", "head.window=8", "head.smooth=0.5",
+                           "head.features.text=3", "head.features.attributes=3", "head.neighbours_of=history"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("neighbours_of", among=("history", "target"))
+        yield from self.check("direction", among=("both", "forward"))
+        yield from self.check("window", "smooth_k", least=1)
+        yield from self.check("smooth", least=0, most=1)
+        yield from self.check("smooth_exponent", above=0)
+        if self.direction == "both":
+            yield from self.without_effect("window", "smooth", why="with direction=both; set direction=forward")
+        else:
+            yield from self.without_effect("weighting", why="with direction=forward; leave it out")
+        if self.smooth == 0:
+            yield from self.without_effect("smooth_k", "smooth_exponent", why="with smooth=0; set smooth=0.5")
+            if self.features.used:
+                yield "features: have no effect with smooth=0; set direction=forward smooth=0.5, or leave them out"
+        elif not self.features.used:
+            yield f"smooth={self.smooth}: has no effect without item features; set features.text=1"
+
+    def uses(self) -> set[str]:
+        return self.features.uses()
 
 
 @dataclass

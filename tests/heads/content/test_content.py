@@ -1,11 +1,14 @@
 """Content against kernel ridge and nearest neighbours written out densely."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
+from llmrec_cli.data.recency import DAY, Recency
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.content import choice as content_choice
@@ -184,6 +187,19 @@ def test_hidden_items_are_in_no_history_and_in_nothing_that_is_learned_from():
         assert not np.isin(cold, matrix.indices).any()
     assert np.isin(task.relevant_QN.indices, cold).all()
     np.testing.assert_array_equal(task.relevant_QN.toarray()[:, cold], WARM_LIKES[task.queries.user][:, cold])
+
+
+@pytest.mark.parametrize("kind", ["place", "time"])
+def test_histories_of_hidden_items_are_weighed_by_the_recency_that_they_will_be_asked_with(kind):
+    data = replace(training(WARM_LIKES, ATTRIBUTES), has_order=True, has_moments=True)
+    # The interactions of a user, hidden ones too, are a millisecond apart.
+    task = make_cold_task(data, CONTEXT, recency=Recency(kind, 1 if kind == "place" else 1 / DAY))
+    history = task.queries.history
+    for row, user in enumerate(task.queries.user):
+        entries = slice(history.indptr[row], history.indptr[row + 1])
+        place = np.flatnonzero(np.isin(np.flatnonzero(WARM_LIKES[user]), history.indices[entries]))
+        ages = np.arange(len(place))[::-1] if kind == "place" else place[-1] - place
+        np.testing.assert_allclose(history.data[entries], 0.5**np.minimum(ages, 20), rtol=1e-5)
 
 
 def test_without_users_to_validate_on_the_defaults_are_used():

@@ -672,3 +672,26 @@ def test_members_whose_encoders_have_no_buffers_share_none(shop):
 def test_weights_that_cannot_be_are_refused(typed, expected):
     with pytest.raises(ConfigError, match=re.escape(expected)):
         compose("finetune", ["~head.members", "head.members={ease: {head: ease}, near: {head: item_knn}}", typed])
+
+
+@pytest.mark.slow
+def test_heads_of_histories_in_order_are_members_from_the_command_line_and_from_the_saved_folder(llmrec, tiny_prepared):
+    members = {"ease": ["head=ease", "recency=place", "recency_half_life=2"],
+               "next": ["head=item_knn", "direction=forward", "smooth=0.3", "features.attributes=1"],
+               "graph": ["head=turbo_cf", "filter=second"], "now": ["head=popularity", "window=6", "trend=1"],
+               "again": ["head=repeat"]}
+    typed = [f"head.members.{name}.{text}" for name, settings in members.items() for text in settings]
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "run_dir=run", "device=cpu", "head=fusion", "~head.members",
+                  *typed)
+    assert done.code == 0, done.err
+    assert "note: again scores only items of the history, which validation leaves out of lists" in done.err
+    weights = ", ".join(f"{name}: 1" for name in members)
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "run_dir=fixed", "device=cpu", "head=fusion",
+                  "~head.members", *typed, f"head.weights={{{weights}}}", "refit=none")
+    assert done.code == 0, done.err
+    assert "now: head=popularity counts the" in done.err
+    for command in (["recommend", "model=fixed", "query.history=[i1,i2]"],
+                    ["evaluate", "model=fixed", "run_dir=tested", "exclude_seen=false", "baselines=[]"]):
+        done = llmrec(*command, "device=cpu")
+        assert done.code == 0, done.err
+        assert ("again scores only items of the history" in done.err) == (command[0] == "recommend")
