@@ -36,9 +36,10 @@ class FusionSettings(HeadSettings):
     members: dict[str, "ModelConfig"] = field(default_factory=dict)
     """Heads that are added up, each under a name of your choice: head.members.<name>.head=<head>, its settings
     head.members.<name>.<setting>=<value>. head.members.<name>=null leaves a member out, ~head.members all of them."""
-    too_large: str = "refuse"
-    """refuse | leave_out: what happens if the members do not fit into memory together. leave_out: the largest are left
-    out and named, for a recipe that serves data of any size."""
+    unfit: str = "refuse"
+    """refuse | leave_out: what happens to members that the data cannot serve. leave_out, for a recipe that serves any
+    data: those that need an order of the interactions that the data lacks, and the largest ones until the others fit
+    into memory, are left out and named."""
     normalise: str = "zscore"
     """zscore | rank | raw: scaling of a member's scores for a query before they are added; rank uses 1 / (60 +
     rank)."""
@@ -80,9 +81,9 @@ class FusionSettings(HeadSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("normalise", among=("zscore", "rank", "raw"))
-        yield from self.check("too_large", among=("refuse", "leave_out"))
-        if self.too_large == "leave_out" and not isinstance(self.weights, str):
-            yield "too_large=leave_out: has no effect with a fixed weight for each member; leave it out"
+        yield from self.check("unfit", among=("refuse", "leave_out"))
+        if self.unfit == "leave_out" and not isinstance(self.weights, str):
+            yield "unfit=leave_out: has no effect with a fixed weight for each member; leave it out"
         yield from self.check("stack", among=("none", "logistic", "lambdamart"))
         if self.stack != "none" and len(self.members) == 1:
             yield f"stack={self.stack}: needs at least two members; add one, or leave it out"

@@ -28,9 +28,9 @@ from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.encoder_fit import encoders_in, warn_foreign_script
-from llmrec_cli.stages.large_members import without_large_members
 from llmrec_cli.stages.missing_content import without_missing_content
 from llmrec_cli.stages.resuming import same_inputs
+from llmrec_cli.stages.unfit_members import without_unfit_members
 
 _REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
 
@@ -54,7 +54,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     cfg = replace(cfg, head=without_missing_content(cfg.head, data.training("train"), run_dir.log))
     most = data.training(*_REFITTED_ON.get(cfg.refit, ("train",)))
-    cfg = replace(cfg, head=without_large_members(cfg.config, most, device, run_dir.log))
+    cfg = replace(cfg, head=without_unfit_members(cfg.config, most, device, run_dir.log))
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)

@@ -327,7 +327,7 @@ class Fusion(Head):
         members = {name: member.tuned_config() for name, member in self.members.items()}
         stack = "none" if self.second_stage is None else self.second_stage.kind
         return replace(self.config, head=replace(self.settings, members=members, weights=dict(self.weights.all),
-                                                  stack=stack, too_large="refuse",
+                                                  stack=stack, unfit="refuse",
                                                   long_weights=dict(self.weights.long),
                                                   cold_weights=dict(self.weights.cold),
                                                   long_history=self.weights.long_history,

@@ -124,6 +124,10 @@ class HeadSettings(OptionSettings):
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
+    def needs_order(self) -> bool:
+        """Return True if the head refuses data without an order of the interactions."""
+        return False
+
     def recency_of_histories(self) -> tuple[str, float]:
         """Return none | place | time and the half-life by which the head weighs a query's history when scoring."""
         return "none", 1.0

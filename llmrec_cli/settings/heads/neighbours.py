@@ -80,6 +80,9 @@ class ItemKnnSettings(NeighbourSettings, RecencySettings):
                 "smooth": ["head.k=20", "head.direction=forward", "head.window=8", "head.smooth=0.5",
                            "head.features.text=3", "head.features.attributes=3", "head.neighbours_of=history"]}
 
+    def needs_order(self) -> bool:
+        return super().needs_order() or self.direction == "forward"
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("neighbours_of", among=("history", "target"))

@@ -32,5 +32,8 @@ class RecencySettings(HeadSettings):
     def uses_times(self) -> bool:
         return super().uses_times() or self.recency == "time"
 
+    def needs_order(self) -> bool:
+        return super().needs_order() or self.recency == "place"
+
     def recency_of_histories(self) -> tuple[str, float]:
         return self.recency, self.recency_half_life
