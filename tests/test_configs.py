@@ -136,10 +136,10 @@ def test_every_experiment_composes_for_every_command(name):
 
 def test_the_default_loss_can_train_the_head():
     assert compose("finetune", ["head=interest"]).loss.kind == "bce"
-    assert compose("finetune", ["head=content", "head.features.tuned=true"]).loss.kind == "distillation"
+    assert compose("finetune", ["head=content", "head.features.tuned=true"]).loss.kind == "readers"
     fusion = compose("finetune", ["head.members={content: {head: content, features: {tuned: true}}, "
                                   "tower: {head: two_tower}}"])
-    assert fusion.head.members["content"].loss.kind == "distillation"
+    assert fusion.head.members["content"].loss.kind == "readers"
     assert fusion.head.members["tower"].loss.kind == "softmax"
     for typed in (["loss=bpr"], ["loss.temperature=0.2"]):
         with pytest.raises(ConfigError, match="cannot train head=interest; choose one of bce, mse"):

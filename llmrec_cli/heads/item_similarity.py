@@ -62,7 +62,8 @@ class ItemSimilarity(Head):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the item features, including their training if enabled, and of their unit vectors."""
         size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
-        return features_memory(self.settings.features, self.config, data, 2 * 4 * size * len(data.items))
+        num_vectors = len(data.items) * (2 if self.settings.features.frozen_text > 0 else 1)
+        return features_memory(self.settings.features, self.config, data, 2 * 4 * size * num_vectors)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Compute the item features, after training them if enabled."""
@@ -86,8 +87,8 @@ class ItemSimilarity(Head):
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
-        assert self.item_texts is not None
-        return self.item_texts.similarities(list(texts)).detach().cpu()
+        assert self.features is not None
+        return self.features.text_similarities(texts)
 
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the number of text-training epochs that validation chose."""

@@ -203,13 +203,39 @@ class BprSettings(LogitSettings):
 
 
 @dataclass
+class ReadersSettings(LossSettings):
+    """Items' texts and the users who chose the items (their readers), contrasted in both directions.
+
+    A user is the mean vector of the rest of the history. For heads with text features (ease, ials, content,
+    item_similarity) and features.tuned=true; steps of about 128 items (optim.batch_size) suit layers of an encoder.
+    """
+
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.readers.Readers"
+    works_with: ClassVar[tuple[str, ...]] = (SIMILARITIES,)
+    of_logits: ClassVar[bool] = False
+    kind: str = "readers"
+    temperature: float = 0.05
+    """Initial temperature that divides cosines, above 0; each direction learns its own in training."""
+    refresh_steps: int = 4
+    """Steps between two updates of the users' vectors, at least 1."""
+    items_share: float = 0.5
+    """Weight of the direction in which users find their items among those of the step, 0 to 1; the rest is that in
+    which items find their users among all users."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("temperature", above=0)
+        yield from self.check("refresh_steps", least=1)
+        yield from self.check("items_share", least=0, most=1)
+
+
+@dataclass
 class DistillationSettings(LossSettings):
     """Co-occurring items as soft targets for the similarities of their texts (Hinton et al. 2015).
 
     For heads with text features (ease, ials, content, item_similarity) and features.tuned=true.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.training.losses.distillation.SoftTargets"
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.distillation.Distillation"
     works_with: ClassVar[tuple[str, ...]] = (SIMILARITIES,)
     of_logits: ClassVar[bool] = False
     kind: str = "distillation"
@@ -233,5 +259,5 @@ class DistillationSettings(LossSettings):
 
 
 LOSSES: dict[str, type[LossSettings]] = {"softmax": SoftmaxSettings, "bpr": BprSettings, "bce": BceSettings,
-                                         "mse": MseSettings,
+                                         "mse": MseSettings, "readers": ReadersSettings,
                                          "distillation": DistillationSettings}

@@ -17,8 +17,8 @@ class OptimSettings(OptionSettings):
     kind: str = ""
     """The option's name; choose with optim=<name>."""
     learning_rate: float | None = None
-    """Peak learning rate, above 0. null: 0.01 for mf, neural_cf and factorization_machine, 0.004 for
-    peft=embedding_adapter, 0.001 otherwise."""
+    """Peak learning rate, above 0. null: 0.01 for mf, neural_cf, factorization_machine and the temperatures of
+    features.tuned, 0.004 for peft=embedding_adapter, 0.001 otherwise."""
     encoder_learning_rate: float = 2e-4
     """Peak learning rate of the text encoder's parameters, above 0; encoder=scratch uses learning_rate instead."""
     epochs: int = 20

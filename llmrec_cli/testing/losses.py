@@ -151,18 +151,25 @@ def the_expected_value_costs_least(case: LossCase) -> None:
     torch.testing.assert_close(torch.autograd.grad(value, scores)[0], torch.zeros(3))
 
 
-def targets_of_similarities_are_distributions_over_other_items(case: LossCase) -> None:
-    """A loss of similarities gives each of its `rows` targets that add up to 1, with 0 for the item itself."""
+def a_loss_of_texts_pulls_items_of_the_same_user_together(case: LossCase) -> None:
+    """A loss of similarities has `rows` to learn from, and falls along its gradient."""
     if SIMILARITIES not in case.settings.works_with:
         return
     matrix_UT = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]], np.float32)
-    targets = implementation_of(case.settings)(sp.csr_array(matrix_UT), case.settings, torch.device("cpu"))
-    assert targets.rows.tolist() == [0, 1, 2], f"items with a target: {targets.rows.tolist()} instead of 0, 1, 2"
-    of_rows = targets.of(targets.rows)
-    assert (of_rows >= 0).all(), "a target is negative"
-    torch.testing.assert_close(of_rows.sum(dim=1), torch.ones(3))
-    assert not of_rows[torch.arange(3), targets.rows].any(), "an item is its own target"
-    assert torch.isfinite(targets.log_popularity_T).all(), "a log popularity is NaN or infinite"
+    loss = implementation_of(case.settings)(sp.csr_array(matrix_UT), case.settings, torch.device("cpu"))
+    assert loss.rows.tolist() == [0, 1, 2], f"items to learn from: {loss.rows.tolist()} instead of 0, 1, 2"
+    generator, items = torch.Generator().manual_seed(5), torch.from_numpy(loss.rows)
+    vectors = torch.nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1).requires_grad_(True)
+    loss.refresh(vectors)
+    value = loss(vectors, items)
+    assert 0 < value < 100, f"a loss of {value.item()}: an item may be compared with itself"
+    gradient = torch.autograd.grad(value, vectors)[0]
+    assert torch.isfinite(gradient).all(), "a gradient is NaN or infinite"
+    with torch.no_grad():
+        moved = torch.nn.functional.normalize(vectors - 0.02 * gradient / gradient.norm(), dim=1)
+        loss.refresh(vectors)
+        assert loss(moved, items) < value, "a step along the gradient costs more"
+        assert loss.logits(vectors, items).shape[0] == len(items), "logits need a row for each item"
 
 
 def a_negative_costs_what_the_value_0_does(case: LossCase) -> None:
@@ -178,4 +185,4 @@ LOSS_CHECKS: tuple[Check[LossCase], ...] = (
     excluded_candidates_cost_nothing_whatever_their_score, everything_excluded_leaves_a_finite_loss,
     a_weight_of_two_is_the_row_twice, choices_and_positives_against_negatives_are_the_same,
     parts_of_a_step_add_up_to_it, a_loss_over_the_catalogue_is_that_of_the_products, the_expected_value_costs_least,
-    a_negative_costs_what_the_value_0_does, targets_of_similarities_are_distributions_over_other_items)
+    a_negative_costs_what_the_value_0_does, a_loss_of_texts_pulls_items_of_the_same_user_together)

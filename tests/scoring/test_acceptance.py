@@ -22,6 +22,12 @@ def test_a_gain_below_its_standard_error_is_not() -> None:
     assert not result.is_accepted
 
 
+def test_a_margin_multiplies_the_standard_error() -> None:
+    # The gain of .3 is 2.3 standard errors of .1291.
+    assert accepted(np.array([0.0, 0.4, 0.2, 0.6]), margin=2.3).is_accepted
+    assert not accepted(np.array([0.0, 0.4, 0.2, 0.6]), margin=2.4).is_accepted
+
+
 def test_losses_and_equal_values_are_never_accepted_and_a_constant_gain_always_is() -> None:
     assert not accepted(np.array([-0.3, -0.2, -0.4])).is_accepted
     assert not accepted(np.zeros(50)).is_accepted

@@ -15,7 +15,7 @@ from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 from llmrec_cli.settings.loss import CHOICES, VALUES, BprSettings, DistillationSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.training.adversary import GradientAttack
 from llmrec_cli.training.losses.bpr import Bpr as BprLoss
-from llmrec_cli.training.losses.distillation import SoftTargets
+from llmrec_cli.training.losses.distillation import Distillation
 from llmrec_cli.training.losses.mse import Mse as MseLoss
 from llmrec_cli.training.losses.softmax import Softmax as SoftmaxLoss
 
@@ -221,9 +221,10 @@ class HalfANegative(MseLoss):
         return super().of_negatives(scores) / 2
 
 
-class OwnTarget(SoftTargets):
-    def of(self, items_B):
-        return super().of(items_B) * 0.5 + torch.eye(5)[torch.from_numpy(items_B)] * 0.5
+class OwnTarget(Distillation):
+    def forward(self, vectors_TD, items_B):
+        own = torch.eye(5)[items_B]
+        return 0.5 * super().forward(vectors_TD, items_B) - 0.5 * (own * self.logits(vectors_TD, items_B)).sum(1).mean()
 
 
 @dataclass

@@ -182,7 +182,7 @@ class Content(Head):
         assert features is not None
         scores_TM = torch.zeros((len(texts), self.weights.num_columns))
         if features.text is not None:
-            scores_TM += weights.text**2 * features.text.similarities(list(texts)).detach().cpu()
+            scores_TM += features.text_weight**2 * features.text_similarities(texts)
         if weights.words > 0:
             words_TF = UnitFeatures.of(np.zeros((len(texts), 0), np.float32), features.words.matrix(texts)).sparse_NF
             # Words are the first of the sparse features.

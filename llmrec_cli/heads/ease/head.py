@@ -72,7 +72,7 @@ class Ease(Head):
         features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
         size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
-        num_dense = size * sum(weight > 0 for weight in (weights.text, weights.documents))
+        num_dense = size * sum(weight > 0 for weight in (weights.text, weights.frozen_text, weights.documents))
         if weights.entities > 0 and self.config.entities is not None:
             num_dense += self.config.entities.embedding_size
         num_rows, num_items = sparse_RN.shape
@@ -117,8 +117,7 @@ class Ease(Head):
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
         assert self.features is not None
-        assert self.features.text is not None
-        return self.features.text.similarities(list(texts)).detach().cpu()
+        return self.features.text_similarities(texts)
 
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the number of text-training epochs that validation chose."""

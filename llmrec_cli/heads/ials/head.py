@@ -169,8 +169,7 @@ class Ials(Head):
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
         assert self.features is not None
-        assert self.features.text is not None
-        return self.features.text.similarities(list(texts)).detach().cpu()
+        return self.features.text_similarities(texts)
 
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the number of text-training epochs that validation chose."""

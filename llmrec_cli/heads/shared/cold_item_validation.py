@@ -26,6 +26,8 @@ MOST_QUERIES = 2000
 """Most users for choosing settings, drawn at random."""
 HIDDEN_SHARE = 0.2
 """Share of the items in training that are hidden if validation has too few cold items."""
+MOST_FOLDS = 5
+"""Most disjoint folds of hidden items."""
 _MONITOR = "ndcg@10"
 """Metric without validation data."""
 
@@ -55,9 +57,10 @@ class ColdTask:
         """Return the mean metric of scores of the cold items, which are in catalogue order."""
         return float(self.values(scores_QC).mean())
 
-    def values(self, scores_QC: torch.Tensor) -> np.ndarray:
-        """Return the metric of each query, float64 (Q,)."""
-        return self._among_cold.values_of(scores_QC.cpu())
+    def values(self, scores_QC: torch.Tensor, monitor: str | None = None) -> np.ndarray:
+        """Return the metric of each query, float64 (Q,); `monitor` replaces the task's metric."""
+        among = self._among_cold
+        return (among if monitor is None else replace(among, monitor=monitor)).values_of(scores_QC.cpu())
 
     @cached_property
     def _among_cold(self) -> Validation:
@@ -70,17 +73,18 @@ class ColdTask:
 
 
 def make_cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None,
-                   recency: Recency | None = None) -> ColdTask | None:
+                   recency: Recency | None = None, fold: int | None = None) -> ColdTask | None:
     """Make the task from the cold items of validation, or, if they are too few, from items hidden from training.
 
-    Interactions and histories have the given weights, by default 1, and histories those of `recency` too. Returns None
-    if hiding items leaves no query with both a history and a relevant item.
+    Interactions and histories have the given weights, by default 1, and histories those of `recency` too. `fold`, 0 to
+    MOST_FOLDS - 1, always hides items, other ones in each fold. Returns None if hiding items leaves no query with both
+    a history and a relevant item.
     """
     weights, recency = weights or InteractionWeights(), recency or Recency()
     validation, matrix = context.validation, weights.matrix(data.interactions)
     rng = np.random.default_rng(context.seed)
     cold_N = data.interactions.item_counts == 0
-    if validation is not None:
+    if validation is not None and fold is None:
         relevant = _columns(validation.relevant, cold_N)
         if relevant.nnz >= ENOUGH:
             rows = _draw_rows(relevant, rng)
@@ -90,7 +94,8 @@ def make_cold_task(data: TrainingData, context: Context, weights: InteractionWei
                             validation.monitor)
     warm_items = np.flatnonzero(~cold_N)
     hidden_N = np.zeros(len(cold_N), bool)
-    hidden_N[rng.permutation(warm_items)[: int(HIDDEN_SHARE * len(warm_items))]] = True
+    num_hidden = int(HIDDEN_SHARE * len(warm_items))
+    hidden_N[rng.permutation(warm_items)[(fold or 0) * num_hidden:][:num_hidden]] = True
     relevant, train = presence(_columns(matrix, hidden_N)), _columns(matrix, ~hidden_N)
     relevant = sp.csr_array(relevant.multiply((np.diff(train.indptr) > 0)[:, None]))
     relevant.eliminate_zeros()

@@ -22,7 +22,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.heads.shared.text_memory import VECTOR_COPIES, encoder_memory
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
@@ -62,15 +62,16 @@ def document_vectors(documents: Documents, num_items: int, settings: EncoderSett
 class ItemFeatures:
     """Item features; each kind is normalised to length 1 per item and multiplied by its weight.
 
-    text: centred vectors of a frozen encoder, dense. documents: vectors of texts about the items, dense. words: TF-IDF
-    of the text's words, limited to words of items in training. attributes: unchanged. knowledge: IDF of the neighbours
-    in the knowledge graph; two_hops: IDF of the neighbours' neighbours (`data.knowledge`); entities: centred vectors of
-    the graph's entities, dense. New items have no documents, knowledge, two_hops or entities, and only the words and
+    text: centred vectors of an encoder, frozen or trained, dense; frozen_text: those of the frozen encoder beside
+    trained ones. documents: vectors of texts about the items, dense. words: TF-IDF of the text's words, limited to
+    words of items in training. attributes: unchanged. knowledge: IDF of the neighbours in the knowledge graph;
+    two_hops: IDF of the neighbours' neighbours (`data.knowledge`); entities: centred vectors of the graph's entities,
+    dense. New items have no documents, knowledge, two_hops or entities, and only the words and
     attributes that items in training have too. An item without a kind of feature has zeros there.
 
     Attributes
     ----------
-    dense_ND : float32 (N, D), text, documents and entities concatenated; (N, 0) without any
+    dense_ND : float32 (N, D), text, frozen_text, documents and entities concatenated; (N, 0) without any
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge concatenated
     """
 
@@ -82,6 +83,7 @@ class ItemFeatures:
         self.weights, self.config, self.device = weights, config, device
         self.peft: PeftSettings = config.peft if weights.tuned and config.peft is not None else FrozenSettings()
         self.text: ItemTexts | None = None
+        self.frozen_text: ItemTexts | None = None
         self.documents_ND: np.ndarray | None = None
         self.entities_ND: np.ndarray | None = None
         self.words = Words()
@@ -113,10 +115,14 @@ class ItemFeatures:
                                              f"features.entities={weights.entities}")
         if weights.words > 0:
             self.words.fit(items.texts[trained_N])
-        self.dense_ND = self._dense(len(items), self.text_vectors)
+        self.dense_ND = self._dense(len(items))
         self.sparse_NF = self._sparse(items, data.knowledge, trained_N)
 
     def _fit_texts(self, data: TrainingData, context: Context, trained_N: np.ndarray) -> None:
+        if self._uses_frozen_text:
+            self.frozen_text = ItemTexts.encode(self.config.encoder, FrozenSettings(), data.items.texts, self.device,
+                                                context.seed, context.memo, trained_N, context.cache)
+            self.frozen_text.encoder = None  # Opened again for new texts only.
         self.text = ItemTexts.encode(self.config.encoder, self.peft, data.items.texts, self.device, context.seed,
                                      context.memo, trained_N, context.cache,
                                      self.config.optim.precision if self.weights.tuned else "float32")
@@ -124,13 +130,30 @@ class ItemFeatures:
             # Only here: it loads the training loop, which answering a query does not need.
             from llmrec_cli.heads.shared.item_tuning import tune
 
-            stop_after = tune(self.text, data, self.config, self.weights.stop_after, context)
+            stop_after = tune(self.text, data, self.config, self.weights, context, self.frozen_text)
             self.weights = replace(self.weights, stop_after=stop_after)
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
-        """Text vectors of the items, float32 (N, D); None if text has no weight."""
-        return None if self.text is None else self.text.table.detach().cpu().numpy()
+    def _uses_frozen_text(self) -> bool:
+        return self.weights.text > 0 and self.weights.frozen_text > 0 and self.peft.trains
+
+    def text_similarities(self, texts: np.ndarray) -> torch.Tensor:
+        """Return the cosine of each text with each item's text (num_texts, N), -1 to 1.
+
+        With `frozen_text`, the mean of both vectors' cosines, weighted by the squares of their weights.
+        """
+        assert self.text is not None
+        cosine_TN = self.text.similarities(list(texts)).detach().cpu()
+        if self.frozen_text is None:
+            return cosine_TN
+        share = self.weights.text**2 / (self.weights.text**2 + self.weights.frozen_text**2)
+        return share * cosine_TN + (1 - share) * self.frozen_text.similarities(list(texts)).detach().cpu()
+
+    @property
+    def text_weight(self) -> float:
+        """Length of the text features: the weight of the vectors, or of both kinds of vectors together."""
+        return float(np.hypot(self.weights.text, self.weights.frozen_text)) if self._uses_frozen_text else (
+            self.weights.text)
 
     def tuned_settings(self) -> FeatureWeightsSettings:
         """Return the weights, with the number of text-training epochs that validation chose."""
@@ -138,12 +161,13 @@ class ItemFeatures:
 
     def add(self, items: Catalogue) -> tuple[np.ndarray, sp.csr_array]:
         """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
-        vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
+        for text in filter(None, (self.text, self.frozen_text)):
+            text.add(list(items.texts))
         if self.documents_ND is not None:
             self.documents_ND = np.pad(self.documents_ND, ((0, len(items)), (0, 0)))
         if self.entities_ND is not None:
             self.entities_ND = np.pad(self.entities_ND, ((0, len(items)), (0, 0)))
-        dense = self._dense(len(items), vectors)
+        dense = self._dense(len(items))
         width = self.sparse_NF.shape[1]
         sparse = self._sparse(items, None, np.zeros(len(items), bool))
         # Graph features are the last columns, and new items have none.
@@ -156,7 +180,9 @@ class ItemFeatures:
         """Replace the item texts (N,): text vectors and words change, other features stay."""
         if self.text is not None:
             self.text.reread(texts)
-            self.dense_ND = self._dense(len(texts), self.text_vectors)
+            if self.frozen_text is not None:
+                self.frozen_text.reread(texts)
+            self.dense_ND = self._dense(len(texts))
         if self.weights.words > 0:
             words = _unit(self.words.matrix(texts)) * np.float32(self.weights.words)
             rest = self.sparse_NF[:, words.shape[1]:]
@@ -170,6 +196,8 @@ class ItemFeatures:
             "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
         if self.text is not None:
             state |= {f"features.{name}": array for name, array in self.text.state().items()}
+        if self.frozen_text is not None:
+            state |= {f"features.frozen.{name}": array for name, array in self.frozen_text.state().items()}
         if self.documents_ND is not None:
             state["features.documents"] = self.documents_ND
         if self.entities_ND is not None:
@@ -184,11 +212,14 @@ class ItemFeatures:
         self.sparse_NF = own.csr("", (len(items), self._read_number(own)), is_sorted=True)
         if weights.text > 0:
             self.text = ItemTexts.read(self.config.encoder, self.peft, own, len(items), self.device)
+        if self._uses_frozen_text:
+            self.frozen_text = ItemTexts.read(self.config.encoder, FrozenSettings(), own.inside("frozen."), len(items),
+                                              self.device)
         if weights.documents > 0:
             self.documents_ND = own.take("documents", FLOAT, (len(items), None))
         if weights.entities > 0:
             self.entities_ND = own.take("entities", FLOAT, (len(items), None))
-        self.dense_ND = self._dense(len(items), self.text_vectors)
+        self.dense_ND = self._dense(len(items))
 
     def _read_number(self, own: TensorReader) -> int:
         """Return the number of sparse features: words, attributes and graph features in use."""
@@ -199,15 +230,16 @@ class ItemFeatures:
             raise own.error("num", f"is {number}; the model has {least} to {most} sparse features")
         return number
 
-    def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
-        """Return the weighted dense features of the newest `num_items` items; `vectors_ND` are their text vectors."""
+    def _dense(self, num_items: int) -> np.ndarray:
+        """Return the weighted dense features of the newest `num_items` items."""
+        weights = self.weights
         parts: list[Any] = [np.zeros((num_items, 0), np.float32)]
-        if vectors_ND is not None:
-            parts.append(self.weights.text * vectors_ND)
-        if self.documents_ND is not None:
-            parts.append(self.weights.documents * self.documents_ND[len(self.documents_ND) - num_items:])
-        if self.entities_ND is not None:
-            parts.append(self.weights.entities * self.entities_ND[len(self.entities_ND) - num_items:])
+        for weight, texts in ((weights.text, self.text), (weights.frozen_text, self.frozen_text)):
+            if texts is not None:
+                parts.append(weight * texts.newest(num_items).cpu().numpy())
+        for weight, vectors_ND in ((weights.documents, self.documents_ND), (weights.entities, self.entities_ND)):
+            if vectors_ND is not None:
+                parts.append(weight * vectors_ND[len(vectors_ND) - num_items:])
         dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
         return dense_ND
 
@@ -253,6 +285,8 @@ def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: 
 
             base += encoder_memory(config, texts, config.optim.batch_size, later=later)
             peak = tuning_memory(data, config)
+            if weights.frozen_text > 0:
+                base += 2 * VECTOR_COPIES * 4 * num_items * config.encoder.vector_size()
         else:
             base += encoder_memory(config, texts, 0, FrozenSettings(), later)
     else:

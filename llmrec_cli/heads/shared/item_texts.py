@@ -42,8 +42,8 @@ class ItemTexts(nn.Module):
     from text (docs/experiments.md). An empty text has zeros, because two items without text are not similar.
     `raw_table` (N, T) has the encoder's last output for each text; it is part of checkpoints, so that a resumed run
     sees the same vectors. `said` (bool, N) marks non-empty texts. `mean`, and `matrix` if the encoder's settings ask
-    for whitening or a projection, are fixed at the start. A loaded model scores from the table and opens the encoder
-    only for new texts.
+    for whitening or a projection, are fixed at the start and fitted again by `recentre`. A loaded model scores from the
+    table and opens the encoder only for new texts.
 
     Attributes
     ----------
@@ -112,10 +112,7 @@ class ItemTexts(nn.Module):
                                 f"dimensions, but those of encoder={self.settings.kind} have "
                                 f"{self.raw_table.shape[1]}; remove the setting")
         if weights is None:
-            whitening = fit_whitening(self.settings, self.raw_table.cpu().numpy(), fit_rows)
-            self.mean = torch.from_numpy(whitening.mean_D).to(self.device)
-            if whitening.matrix_DK is not None:
-                self.matrix = torch.from_numpy(whitening.matrix_DK).to(self.device)
+            self.mean, self.matrix = self._fit_centring(fit_rows)
         self._add_map()
         if self.map is not None and weights is not None:
             self.map.load_arrays(weights)
@@ -170,6 +167,12 @@ class ItemTexts(nn.Module):
         """The finished vectors (N, T)."""
         return self._finish(self.raw_table, self.said)
 
+    @torch.no_grad()
+    def newest(self, num_items: int) -> torch.Tensor:
+        """Return the finished vectors of the last items (num_items, T)."""
+        start = len(self.said) - num_items
+        return self._finish(self.raw_table[start:], self.said[start:])
+
     def rates(self, optim: OptimSettings) -> list[tuple[nn.Module, float]]:
         """Return the trained modules with their peak learning rates."""
         if not self.trained:
@@ -200,6 +203,28 @@ class ItemTexts(nn.Module):
             return False
         self.bank.encoder.settings = replace(settings, batch_tokens=settings.batch_tokens // 2)
         return True
+
+    def _fit_centring(self, fit_rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and matrix of the raw vectors in `fit_rows` (bool, N); an empty matrix if there is none."""
+        whitening = fit_whitening(self.settings, self.raw_table.cpu().numpy(), fit_rows)
+        matrix = np.zeros(0, np.float32) if whitening.matrix_DK is None else whitening.matrix_DK
+        return torch.from_numpy(whitening.mean_D).to(self.device), torch.from_numpy(matrix).to(self.device)
+
+    def recentre(self, in_training: np.ndarray) -> None:
+        """Fit centring and whitening again, to the current raw vectors of the items in training (bool, N).
+
+        Training of layers changes the directions of largest variance. A map keeps the centring it was trained on.
+        """
+        if self.bank is not None:
+            self.mean, self.matrix = self._fit_centring(self.said.cpu().numpy() & in_training)
+
+    def recentred_table(self, in_training: np.ndarray) -> torch.Tensor:
+        """Return the table (N, T) as it would be after `recentre`, which is not done."""
+        before = self.mean, self.matrix
+        self.recentre(in_training)
+        table_NT = self.table
+        self.mean, self.matrix = before
+        return table_NT
 
     def refresh(self) -> None:
         """Encode every text with the encoder's current weights."""

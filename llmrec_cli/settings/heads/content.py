@@ -45,7 +45,8 @@ class ContentSettings(RecencySettings):
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
         return {"": ["head.features.text=3", "head.features.attributes=3"],
-                "tuned": ["head.features.attributes=0", "head.features.tuned=true", "loss=distillation",
+                "tuned": ["head.features.attributes=0", "head.features.tuned=true",
+                          "head.features.frozen_text=0.5", "loss=readers",
                           "peft=embedding_adapter", "peft.rank=4"]}
 
     def problems(self) -> Iterator[str]:

@@ -32,8 +32,18 @@ class FeatureWeightsSettings(Settings):
     """Weight of the centred, normalised entity vectors of an item, learned from the whole knowledge graph by the model
     chosen by `entities`, at least 0; 3 to 5 is usual for EASE, 1 to 2 for content."""
     tuned: bool = False
-    """First train the text vectors (with the method chosen by `peft`) on items that occur together in histories; needs
-    loss=distillation."""
+    """First train the text vectors (with the method chosen by `peft`) on the interactions, by the objective chosen by
+    `loss`: readers (default) or distillation."""
+    frozen_text: float = 0.0
+    """With tuned=true: weight of the original text vectors beside the trained ones, at least 0; the same as `text`
+    suits head=content, whose kernel then takes the mean of both cosines."""
+    interpolation: float = 1.0
+    """With tuned=true: share of the trained weights, the rest being the weights before training, above 0, at most 1
+    (WiSE-FT, Wortsman et al. 2022); 1: the trained weights."""
+    folds: int = 1
+    """With tuned=true: trainings, each with another fifth of the items hidden and another seed, that decide on their
+    mean gain whether trained vectors are kept, 1 to 5; they take as many times as long, and one more training. 1: a
+    single training, on the cold items of validation if there are enough."""
     stop_after: int | None = None
     """Epochs of training the text vectors, at least 0 (0: the original vectors were better on validation); null: chosen
     on validation."""
@@ -43,8 +53,12 @@ class FeatureWeightsSettings(Settings):
         yield from self.check("stop_after", least=0)
         if self.tuned and self.text <= 0:
             yield f"tuned=true: has no effect with text={self.text}; give text a weight"
-        if self.stop_after is not None and not self.tuned:
-            yield f"stop_after={self.stop_after}: has no effect without tuned=true"
+        yield from self.check("frozen_text", least=0)
+        yield from self.check("interpolation", above=0, most=1)
+        yield from self.check("folds", least=1, most=5)
+        if not self.tuned:
+            yield from self.without_effect("frozen_text", "interpolation", "folds", "stop_after",
+                                           why="without tuned=true")
 
     def check_any_used(self) -> Iterator[str]:
         """Yield a problem if all weights are 0; for heads that use nothing but features."""

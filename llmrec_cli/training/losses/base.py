@@ -12,7 +12,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
+from torch import nn
 
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.loss import LossSettings
@@ -128,6 +130,44 @@ class PointwiseLoss(Loss[S]):
         of_negatives = losses_SC.sum() / (~step.excluded_SC).sum().clamp_min(1)
         return (step.share * self.of_values(step.positive_B, torch.ones_like(step.positive_B), step.weight_B)
                 + step.negative_share * of_negatives)
+
+
+class TextLoss(nn.Module, ABC, Generic[S]):
+    """A loss that trains text vectors of items on interactions (`works_with` similarities), with its own parameters.
+
+    Shapes: U users, T items in training, B items of a step, D size of a vector.
+
+    Attributes
+    ----------
+    rows : int64, the items among T that have something to learn from
+    refresh_steps : optimiser steps between two calls of `refresh`; 0 for a loss without `refresh`
+    """
+
+    rows: np.ndarray
+    refresh_steps: int = 0
+
+    def __init__(self, settings: S) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @classmethod
+    @abstractmethod
+    def estimate_memory(cls, settings: S, counts_T: np.ndarray, length_U: np.ndarray, batch: int, size: int) -> int:
+        """Return the peak bytes with `counts_T` interactions of the items and `length_U` of the users.
+
+        `batch` is the number of items of a step and `size` the size of a vector.
+        """
+
+    def refresh(self, vectors_TD: torch.Tensor) -> None:
+        """Take new vectors of all items, without gradients; state that changes must be in buffers."""
+
+    @abstractmethod
+    def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of the items `items_B` (int64), given vectors of length 1 (0 without text)."""
+
+    @abstractmethod
+    def logits(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
+        """Return the logits behind the loss, one row per item, for adversarial=virtual."""
 
 
 def build_loss(settings: LossSettings) -> Loss[Any]:

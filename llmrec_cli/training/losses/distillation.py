@@ -1,4 +1,4 @@
-"""Distillation of collaborative filtering into text vectors: item co-occurrence as soft targets.
+"""Distillation of collaborative filtering into text vectors: item co-occurrence as soft targets (loss=distillation).
 
 Shapes: U users, T items in training, B items of a step.
 """
@@ -9,6 +9,48 @@ import torch
 from torch import nn
 
 from llmrec_cli.settings.loss import DistillationSettings
+from llmrec_cli.training.losses.base import TextLoss
+
+
+class Distillation(TextLoss[DistillationSettings]):
+    """Cross-entropy of the items that co-occur with an item, by the similarity of their vectors."""
+
+    def __init__(self, matrix_UT: sp.csr_array, settings: DistillationSettings, device: torch.device) -> None:
+        super().__init__(settings)
+        self.targets = SoftTargets(matrix_UT, settings, device)
+        self.similarity = Similarity(settings).to(device)
+        self.rows = self.targets.rows
+
+    @classmethod
+    def estimate_memory(cls, settings: DistillationSettings, counts_T: np.ndarray, length_U: np.ndarray, batch: int,
+                        size: int) -> int:
+        """Return the bytes of the co-occurring pairs, or of EASE, and of a step."""
+        num, together = len(counts_T), co_occurring_pairs(counts_T, length_U)
+        pairs = 24 * num**2 if settings.targets == "ease" else 0
+        # Targets, logits, their softmax, its product with the targets, and a gradient.
+        step = 4 * 5 * batch * num
+        # Co-occurring pairs: as product, divided, and with row indices; afterwards one copy.
+        return pairs + max(36 * together, 12 * together + step)
+
+    def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy of the items."""
+        return distillation_loss(self.logits(vectors_TD, items_B), self.targets.of(items_B.cpu().numpy()))
+
+    def logits(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
+        """Return the logits of all items for each item of the step, (B, T)."""
+        logits_BT: torch.Tensor = self.similarity(vectors_TD, items_B, self.targets.log_popularity_T)
+        return logits_BT
+
+
+def co_occurring_pairs(counts_T: np.ndarray, length_U: np.ndarray) -> int:
+    """Estimate the number of ordered pairs of items that share a user.
+
+    Assumes that users choose items at random by popularity; computed for pairs of 200 classes of similar popularity.
+    """
+    parts = [part for part in np.array_split(np.sort(counts_T), 200) if len(part)]
+    mean_P, size_P = (np.array([of(part) for part in parts], np.float64) for of in (np.mean, len))
+    expected_PP = (length_U * (length_U - 1.0)).sum() * np.outer(mean_P, mean_P) / max(1, counts_T.sum())**2
+    return int(-(np.outer(size_P, size_P) * np.expm1(-expected_PP)).sum())
 
 
 class SoftTargets:

@@ -12,7 +12,6 @@ from llmrec_cli.encoders.sources import ENCODING_BYTES, MINILM_SHAPE
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.shared import item_texts
 from llmrec_cli.heads.shared.features import features_memory
-from llmrec_cli.heads.shared.item_tuning import _together
 from llmrec_cli.heads.shared.text_memory import (
     HELD_WHILE_RUN_AGAIN,
     VECTOR_COPIES,
@@ -41,6 +40,7 @@ from llmrec_cli.settings.peft import (
     NoPeftSettings,
     TopLayersSettings,
 )
+from llmrec_cli.training.losses.distillation import co_occurring_pairs
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = [f"robot number {n} and the moon" for n in range(100)]
@@ -217,4 +217,4 @@ def test_pairs_of_items_that_are_chosen_together_are_counted_about_right():
     together = matrix.T.astype(int) @ matrix
     expected = np.count_nonzero(together) - np.count_nonzero(together.diagonal())
     counts = matrix.sum(axis=0)
-    assert _together(counts[counts > 0], matrix.sum(axis=1)) == pytest.approx(expected, rel=0.15)
+    assert co_occurring_pairs(counts[counts > 0], matrix.sum(axis=1)) == pytest.approx(expected, rel=0.15)
