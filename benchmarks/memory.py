@@ -56,7 +56,7 @@ LINES: dict[str, list[str]] = {
     "content": ["head=content"],
     "item_similarity": ["head=item_similarity"],
     "item_similarity tuned": ["head=item_similarity", "head.features.tuned=true", "peft=embedding_adapter",
-                              "loss=distillation", "optim.batch_size=4096", *TRAINED],
+                              "optim.batch_size=4096", *TRAINED],
     "clusters": ["head=clusters"],
     "mf": ["head=mf", *TRAINED],
     "neural_cf": ["head=neural_cf", *TRAINED],

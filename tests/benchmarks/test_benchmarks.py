@@ -29,8 +29,8 @@ HAS_PEER = find_spec("sentence_transformers") is not None
 class Toy:
     """A toy run of a script: arguments, and patterns that lines of its output begin with.
 
-    `<prepared>`, `<graph>`, `<movielens>` and `<folder>` in the arguments stand for the tiny shop, the same with a
-    knowledge graph, the same as a folder of MovieLens-1M, and an empty folder.
+    `<prepared>`, `<graph>`, `<cold>`, `<movielens>` and `<folder>` in the arguments stand for the tiny shop, the same
+    with a knowledge graph, the same with cold items in test, the same as a folder of MovieLens-1M, and an empty folder.
     """
 
     script: str
@@ -77,6 +77,10 @@ RUNS = [
                                                                     "ten items .*")]),
     Toy("table.py", ["movielens_1m", "<folder>", "dataset.path=<movielens>", "--model", "ease"],
         [r"movielens_1m: test, mean over splits \[42\]", rf"ease +{NUMBER} +{NUMBER}"]),
+    Toy("tuned_texts.py", ["<folder>", "<cold>", "peft.num_layers=1", "optim.epochs=1"],
+        [r"1 splits, test, cold items; peft.num_layers=1 optim.epochs=1; tuning took \[\d+\] CPU seconds",
+         *(rf"{head} {version} +{NUMBER} +{gain}" for head in ("kNN", "ridge") for version, gain in (
+             ("frozen", NUMBER), ("tuned", rf"{NUMBER}% {NUMBER} \[{NUMBER}, {NUMBER}\]"), ("both", NUMBER)))]),
     Toy("finetune/run.py", ["<prepared>", "0.01", "seeds' recipe: pairs, padded to 128, batch 16",
                             "sentence-transformers, batch 64, lora", "LoRA, whole catalogue a step"],
         [rf"bfloat16 runs at {NUMBER} times", rf"seeds' recipe.* batch 16 +{NUMBER} +{NUMBER}",
@@ -142,8 +146,11 @@ def places(tmp_path_factory, tiny_files, tiny_prepared, prepare_tiny):
         assert cli.run(["prepare", *prepare_tiny, f"dataset.knowledge={folder / 'triples.csv'}",
                         f"dataset.links={folder / 'links.csv'}", f"output={folder / 'graph'}",
                         f"run_dir={folder / 'run'}"]) == 0
+        assert cli.run(["prepare", *prepare_tiny, "split=cold_items",
+                        f"output={folder / 'cold'}", f"run_dir={folder / 'cold-run'}"]) == 0
     write_movielens_1m(folder / "ml-1m", tiny_files)
-    return {"<prepared>": tiny_prepared, "<graph>": folder / "graph", "<movielens>": folder / "ml-1m"}
+    return {"<prepared>": tiny_prepared, "<graph>": folder / "graph", "<cold>": folder / "cold",
+            "<movielens>": folder / "ml-1m"}
 
 
 def write_movielens_1m(folder, tiny):
