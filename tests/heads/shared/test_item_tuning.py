@@ -237,6 +237,20 @@ def test_ease_reads_tuned_texts_too(shop):
     assert not torch.equal(head.score(shop.known_users()), plain.score(shop.known_users()))
 
 
+def test_untrained_vectors_beside_the_frozen_ones_are_one_vector_of_the_length_of_both(shop):
+    """Weights 3 and 4 of the same vector are a weight of 5, in the rows of ease and for its memory."""
+    def fitted(**features):
+        return shop.fit(tuned_config(shop, EmbeddingAdapterSettings(rank=4),
+                                     EaseSettings(l2=20, features=FeatureWeightsSettings(**features))))
+
+    both = fitted(text=3.0, frozen_text=4.0, tuned=True, stop_after=0)
+    users = shop.known_users()
+    torch.testing.assert_close(both.score(users), fitted(text=5.0).score(users), rtol=1e-4, atol=1e-5)
+    alone = fitted(text=3.0, tuned=True, stop_after=0)
+    training = shop.data.training("train")
+    assert both.estimate_memory(training) > alone.estimate_memory(training)
+
+
 def test_another_run_can_start_from_a_saved_adapter(shop, tmp_path):
     for peft in (LoraSettings(rank=2, num_layers=1), EmbeddingAdapterSettings(rank=4)):
         stop = ContentSettings(features=replace(TUNED_TEXT, stop_after=3), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
