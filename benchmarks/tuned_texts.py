@@ -5,10 +5,10 @@
 Each split is prepared data with cold items (split=cold_items). Texts are tuned once per split, on train and valid, for
 the fixed number of `optim.epochs`, so nothing is chosen on test; then each head ranks the cold items of test. Defaults
 are the recipe of docs/finetuning.md: all six layers of MiniLM, four epochs, 128 items a step. Settings replace them,
-for example peft=embedding_adapter or head.features.interpolation=0.6. kNN is head=item_similarity with
-encoder.whitening=0.25, ridge is head=content with fixed settings and without whitening: the best frozen versions on
-validation. Values per user stay in <folder>, and a split that is there already is not run again. Prints means over the
-splits, and the differences from the same head with frozen texts, with 95% intervals over users.
+for example peft=embedding_adapter or head.features.interpolation=0.6. Heads have fixed settings: kNN is
+head=item_similarity with encoder.whitening=0.25, ridge is head=content without whitening. Values per user stay in
+<folder>, and a split that is there already is not run again. Prints means over the splits, and the differences from the
+same head with frozen texts, with 95% intervals over users.
 """
 
 import json
