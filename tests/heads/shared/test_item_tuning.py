@@ -43,7 +43,8 @@ def values_of(monkeypatch, *values):
     monkeypatch.setattr(item_tuning._Tuning, "_values", lambda *_: np.ones((3, 10)) * next(rest))
 
 
-@pytest.mark.parametrize("loss", [ReadersSettings(), DistillationSettings()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("loss", [pytest.param(ReadersSettings(), id="readers"),
+                                  pytest.param(DistillationSettings(), id="distillation", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("peft",
                          [EmbeddingAdapterSettings(rank=4), LoraSettings(rank=2, num_layers=1),
                           TopLayersSettings(num_layers=1),
@@ -178,9 +179,9 @@ def test_a_refit_trains_for_the_chosen_number_of_epochs_without_validation(shop,
     assert len(epochs) == 2 * 3
 
 
-@pytest.mark.parametrize(("peft", "folds", "part"), [(EmbeddingAdapterSettings(rank=4), 1, "texts"),
-                                                     (LoraSettings(rank=2, num_layers=1), 2, "texts-2")],
-                         ids=["map", "folds of lora"])
+@pytest.mark.parametrize(("peft", "folds", "part"), [
+    pytest.param(EmbeddingAdapterSettings(rank=4), 1, "texts", id="map"),
+    pytest.param(LoraSettings(rank=2, num_layers=1), 2, "texts-2", id="folds of lora", marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(shop, tmp_path, peft, folds, part):
     """The checkpoint of step 3 has users' vectors of step 2, not of step 3."""
     head = ContentSettings(features=replace(TUNED_TEXT, folds=folds), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
