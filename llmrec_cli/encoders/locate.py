@@ -47,7 +47,7 @@ def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
     """
     if not settings.has_layers:
         raise ConfigError(f"encoder={settings.kind}: has no transformer that could be trained; choose encoder=minilm, "
-                          f"hf or pretrained")
+                          f"e5, hf or pretrained")
     option = implementation_of(settings)
     path = option.find(settings) if folder is None else folder
     files = open_encoder_folder(path, COPY_AGAIN if folder is not None else option.remedy(settings, path))

@@ -1,6 +1,6 @@
-"""Transformers by source: a package, a folder or the hub, an earlier run, or random weights.
+"""Transformers by source: a package, a folder or the hub, an earlier run, or random weights; E5 is in `e5.py`.
 
-The network is not used unless the settings request a hub model at a given commit.
+The network is not used unless the settings request a hub model at a given commit, or encoder=e5 for the first time.
 """
 
 import re
@@ -252,7 +252,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     """
     if not settings.has_layers:
         raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be trained or run "
-                          f"separately; choose encoder=minilm, hf or pretrained")
+                          f"separately; choose encoder=minilm, e5, hf or pretrained")
     source, transformer = locate(settings, folder), cast(TransformerSettings, settings)
     model = load_model(source.files, bidirectional=transformer.bidirectional)
     tokenizer = load_tokenizer(source.files)

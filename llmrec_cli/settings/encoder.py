@@ -109,9 +109,11 @@ class E5Settings(TransformerSettings):
 
 @dataclass
 class HuggingFaceSettings(TransformerSettings):
-    """Any Hugging Face text model in a local folder, or from the hub if a download is allowed."""
+    """Any Hugging Face text model in a local folder, or from the hub if a download is allowed. encoder=<folder> stands
+    for encoder=hf encoder.path=<folder>."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.HuggingFaceEncoder"
+    folder_setting: ClassVar[str] = "path"
     kind: str = "hf"
     path: str = ""
     """A local folder with config.json, safetensors and tokenizer; or `owner/name` on the hub with allow_download."""
@@ -299,6 +301,6 @@ class ConcatSettings(EncoderSettings):
 
 
 ENCODERS: dict[str, type[EncoderSettings]] = {
-    "minilm": MiniLMSettings, "e5": E5Settings, "hf": HuggingFaceSettings, "pretrained": PretrainedSettings, "scratch": ScratchSettings,
-    "static": StaticSettings,
-    "tfidf": TfIdfSettings, "lsa": LsaSettings, "concat": ConcatSettings}
+    "minilm": MiniLMSettings, "e5": E5Settings, "hf": HuggingFaceSettings, "pretrained": PretrainedSettings,
+    "scratch": ScratchSettings, "static": StaticSettings, "tfidf": TfIdfSettings, "lsa": LsaSettings,
+    "concat": ConcatSettings}
