@@ -16,6 +16,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,9 @@ class WeightFile:
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
         """Yield BERT's name of each tensor, its shape, and a function that reads it."""
-        sizes = self.sizes
-        for name, theirs, *shape in self._names():
-            yield name, tuple(getattr(sizes, size) for size in shape), lambda theirs=theirs, shape=shape: self.tensor(
-                theirs, *(getattr(sizes, size) for size in shape))
+        for name, theirs, *axes in self._names():
+            shape = tuple(getattr(self.sizes, axis) for axis in axes)
+            yield name, shape, partial(self.tensor, theirs, *shape)
 
     def _names(self) -> Iterator[tuple[str, ...]]:
         """Yield BERT's name of each tensor, its name in the file, and the names of the sizes of its axes."""

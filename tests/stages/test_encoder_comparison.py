@@ -30,7 +30,7 @@ def test_a_folder_is_an_encoder(tmp_path, monkeypatch):
     assert second.settings.encoder == HuggingFaceSettings(path="models/mine")
     cut = compose("finetune", ["head=content", "encoder=models/mine", "encoder.max_length=32"]).encoder
     assert cut == HuggingFaceSettings(path="models/mine", max_length=32)
-    with pytest.raises(ConfigError, match="encoder=models/other: no such encoder; .*; there is no folder"):
+    with pytest.raises(ConfigError, match=r"encoder=models/other: no such encoder; .*; there is no folder"):
         compose("finetune", ["head=content", "encoder=models/other"])
     with pytest.raises(ConfigError, match="loss=models/mine: no such loss"):
         compose("finetune", ["head=two_tower", "loss=models/mine"])
