@@ -51,7 +51,8 @@ def measure_cold_items(head: Head, data: PreparedData, context: Context) -> Cold
         negatives = training.negatives
         reduced = replace(training, interactions=kept, negatives=None if negatives is None else negatives.rows(
             ~task.cold_N[negatives.item]))
-        head = fit(head.tuned_config(), reduced, replace(context.inside("cold_items"), validation=None), quiet=True)
+        again = replace(context.inside("cold_items"), validation=None, learned=head.learned_on_validation())
+        head = fit(head.tuned_config(), reduced, again, quiet=True)
     queries = known_users(task.queries.user, data.users.ids, kept.values, kept.matrix, data.users, data.times_of(kept))
     cold_C, values = np.flatnonzero(task.cold_N), []
     for start in range(0, len(queries), _BLOCK):

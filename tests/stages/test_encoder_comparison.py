@@ -36,11 +36,13 @@ def test_a_folder_is_an_encoder(tmp_path, monkeypatch):
         compose("finetune", ["head=two_tower", "loss=models/mine"])
 
 
-def test_cold_items_of_groups_are_refused():
+def test_cold_items_of_groups_and_of_rows_of_a_file_are_refused():
     with pytest.raises(ConfigError, match="measure_cold_items=true: is about users"):
         compose("finetune", ["head=group_aggregate", "measure_cold_items=true"])
     with pytest.raises(ConfigError, match="measure_cold_items=true: is about users"):
         compose("finetune", ["head=ease", "audience=groups", "measure_cold_items=true"])
+    with pytest.raises(ConfigError, match=r"measure_cold_items=true: cannot be combined with validation=<file>"):
+        compose("finetune", ["head=ease", "validation=rows.jsonl", "measure_cold_items=true"])
 
 
 @pytest.mark.slow
