@@ -138,19 +138,16 @@ def test_a_model_of_a_table_reads_an_encoder_pretrained_once_on_the_data_of_its_
         run = Path(next(word for word in arguments if word.startswith("run_dir=")).removeprefix("run_dir="))
         run.mkdir()
         (run / "manifest.json").write_text("{}")
-        if command == "evaluate":
-            (run / "metrics.json").write_text('{"slices": {}, "metrics": {"ndcg@10": {"mean": 0.5}}}')
-            pq.write_table(pa.table({"query_id": ["a"], "ndcg@10": [0.5]}), run / "per_user.parquet")
 
     monkeypatch.setattr(module, "llmrec", recorded)
     for name in ("first", "second"):
-        module.evaluate_model(tmp_path, "mafengwo_s_cold", tmp_path / "prepared-42", name,
-                              ["encoder=pretrained", "encoder.path={pretrained}"], "", [], "ndcg@10")
-    assert [command[0] for command in commands] == ["pretrain", "finetune", "evaluate", "finetune", "evaluate"]
+        module.fit_model(tmp_path, "mafengwo_s_cold", tmp_path / "prepared-42", name,
+                         ["encoder=pretrained", "encoder.path={pretrained}"])
+    assert [command[0] for command in commands] == ["pretrain", "finetune", "finetune"]
     pretrained = tmp_path / "prepared-42-pretrained"
     assert f"run_dir={pretrained}" in commands[0]
     assert f"prepared={tmp_path / 'prepared-42'}" in commands[0]
-    assert all(f"encoder.path={pretrained}" in commands[n] for n in (1, 3))
+    assert all(f"encoder.path={pretrained}" in commands[n] for n in (1, 2))
 
 
 @pytest.fixture(scope="module")
