@@ -12,6 +12,8 @@ is not three users. `table.evaluations`, {name: [evaluate settings]}, evaluates 
 `--split`, each possibly repeated, run only these models and splits. A line ends with the 95% interval of the first
 metric of the first protocol and the CPU seconds of its `finetune` (all splits); a model that was there already has no
 seconds.
+`{pretrained}` in the settings of a model is replaced by a `pretrain` run on the data of the split, with the settings of
+the experiment; its seconds are not counted.
 """
 
 import argparse
@@ -110,6 +112,9 @@ def fit_model(folder: Path, experiment: str, prepared: Path, name: str, settings
     if (run / "manifest.json").exists():
         return 0.0
     shutil.rmtree(run, ignore_errors=True)  # Left by an interrupted run.
+    if any("{pretrained}" in setting for setting in settings):
+        pretrained = pretrain(folder, experiment, prepared)
+        settings = [setting.replace("{pretrained}", str(pretrained)) for setting in settings]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     llmrec(folder, "finetune", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}", *settings)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -137,6 +142,15 @@ def evaluate_model(folder: Path, experiment: str, prepared: Path, name: str, eva
     for owner, value in zip(owners, users[metric].to_pylist(), strict=True):
         values.setdefault(owner, []).append(value)
     return {owner: float(np.mean(own)) for owner, own in values.items()}, content["metrics"] | slices
+
+
+def pretrain(folder: Path, experiment: str, prepared: Path) -> Path:
+    """Pretrain an encoder on prepared data, unless that was done before, and return the run."""
+    run = folder / f"{prepared.name}-pretrained"
+    if not (run / "manifest.json").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        llmrec(folder, "pretrain", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}")
+    return run
 
 
 def difference(ours: dict[str, float], theirs: dict[str, float]) -> str:

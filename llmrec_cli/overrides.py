@@ -36,7 +36,7 @@ from llmrec_cli.option_files import (
     outward,
     require_distinct,
 )
-from llmrec_cli.settings.base import Settings, nearest
+from llmrec_cli.settings.base import Settings, defaults, nearest
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings_files import SETTINGS, files_of, settings_changes
@@ -245,9 +245,14 @@ def _value_change(command: str, key: str, value: Any, options: Mapping[str, type
 
 def _choice(command: str, group: str, name: str, config_dir: str | None) -> Change:
     """Return the change that selects an option: by name for an option of llmrec, by the values of its file for a shared
-    one."""
+    one, or by a folder for an option that names one."""
     if name not in choices(group, config_dir):
-        raise ConfigError(unknown(group, name, choices_of(command, group, config_dir)))
+        by_folder = [cls for cls in CONFIG_GROUPS[group].values() if cls.folder_setting]
+        if by_folder and Path(name).is_dir():
+            return Change((group,), defaults(by_folder[0]) | {by_folder[0].folder_setting: name}, f"{group}={name}",
+                          "replace")
+        hint = "; there is no folder of this name either" if by_folder and "/" in name else ""
+        raise ConfigError(unknown(group, name, choices_of(command, group, config_dir)) + hint)
     if is_ours(group, name):
         return Change((group,), name, f"{group}={name}", "choose")
     values = option_values(group, name, config_dir)

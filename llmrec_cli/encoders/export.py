@@ -15,7 +15,8 @@ from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 
 _INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
-_NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
+_NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*", "README.md")
+"""Patterns of the files to copy: those that are read, and the model card, since the licence stays with the weights."""
 
 
 def identities(settings: EncoderSettings) -> dict[str, str]:

@@ -17,20 +17,21 @@ from llmrec_cli.pinned import PinnedFolder, retried
 WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")
 _HASHES, FORMAT = "llmrec_hashes.json", 1
-_AGAIN = "copy the whole model folder again"
+COPY_AGAIN = "copy the whole model folder again"
 _DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.*", "merges.txt",
              "*.model", "special_tokens_map.json", "modules.json", "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors")
 """Patterns of the files that determine vectors."""
 
 
-def open_encoder_folder(folder: Path) -> PinnedFolder:
+def open_encoder_folder(folder: Path, remedy: str = COPY_AGAIN) -> PinnedFolder:
     """Return an encoder's folder with all files open and consistent with each other.
 
-    Raises ArtifactError unless it has a complete model in safetensors that needs no custom code.
+    Raises ArtifactError unless it has a complete model in safetensors that needs no custom code; `remedy` is the next
+    step in its messages.
     """
     def opened() -> PinnedFolder:
         # Links to files are followed, since the hub's cache consists of links.
-        files = PinnedFolder(folder, _AGAIN, links=True)
+        files = PinnedFolder(folder, remedy, links=True)
         _check(files)
         return files
 
@@ -56,7 +57,7 @@ def _check(files: PinnedFolder) -> None:
     for name, then in opened.items():
         now = files.status(name)
         if files.current_inode(name) != (then.st_dev, then.st_ino) or now.st_mtime_ns != then.st_mtime_ns:
-            raise ArtifactError(f"{files.path / name}: changed while it was read; {_AGAIN}")
+            raise ArtifactError(f"{files.path / name}: changed while it was read; {files.remedy}")
 
 
 def _is_read(name: str) -> bool:
@@ -75,16 +76,16 @@ def _check_weights(files: PinnedFolder, names: Collection[str]) -> None:
         if present:
             raise ArtifactError(f"{folder}: {', '.join(sorted(present - {WHOLE}))} "
                                 f"{'beside ' + WHOLE if WHOLE in present else 'without ' + _INDEX}, so it is not clear "
-                                f"which weights to load; {_AGAIN}")
+                                f"which weights to load; {files.remedy}")
         if any(fnmatch(name, "adapter_*.safetensors") for name in names):
             raise ArtifactError(f"{folder}: has an adapter but not the model it adapts; name that model's folder")
         raise ArtifactError(f"{folder}: no {WHOLE}, so there are no weights to load{_other_format(folder)}")
     shards = set(shards_of(files))
     if missing := sorted(shards - {*names}):
-        raise ArtifactError(f"{folder}: {', '.join(missing)} missing, but listed in {_INDEX}; {_AGAIN}")
+        raise ArtifactError(f"{folder}: {', '.join(missing)} missing, but listed in {_INDEX}; {files.remedy}")
     if extra := sorted(present - shards):
         raise ArtifactError(f"{folder}: {', '.join(extra)} not listed in {_INDEX}, so files of two models are mixed; "
-                            f"{_AGAIN}")
+                            f"{files.remedy}")
 
 
 def shards_of(files: PinnedFolder) -> list[str]:
@@ -95,7 +96,7 @@ def shards_of(files: PinnedFolder) -> list[str]:
     named = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(named, dict) or not all(isinstance(name, str) and name == Path(name).name
                                               for name in named.values()):
-        raise ArtifactError(f"{files.path / _INDEX}: does not map weights to files of the folder; {_AGAIN}")
+        raise ArtifactError(f"{files.path / _INDEX}: does not map weights to files of the folder; {files.remedy}")
     return sorted(set(named.values()))
 
 
@@ -124,11 +125,11 @@ def _check_hashes(files: PinnedFolder) -> None:
         raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
                             f"upgrade llmrec")
     if wrong := problems(content, {"format": integer(1), "files": FILES}):
-        raise ArtifactError(f"{file}: is no valid list of hashes: {'; '.join(wrong)}; {_AGAIN}")
+        raise ArtifactError(f"{file}: is no valid list of hashes: {'; '.join(wrong)}; {files.remedy}")
     for name, expected in content["files"].items():
         if name not in files or files.sha256(name) != expected:
             raise ArtifactError(f"{files.path / name}: missing, damaged or edited: its SHA-256 differs from "
-                                f"{_HASHES}; {_AGAIN}")
+                                f"{_HASHES}; {files.remedy}")
 
 
 def refuse_code(file: Path, content: Any) -> None:
@@ -153,7 +154,7 @@ def read_mapping(files: PinnedFolder, name: str) -> dict[str, Any]:
     """Return the mapping in a JSON file."""
     content = read_json(files, name)
     if not isinstance(content, dict):
-        raise ArtifactError(f"{files.path / name}: is no JSON object with settings; {_AGAIN}")
+        raise ArtifactError(f"{files.path / name}: is no JSON object with settings; {files.remedy}")
     return content
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec_cli.encoders.folder_files import identity, open_encoder_folder
+from llmrec_cli.encoders.folder_files import COPY_AGAIN, identity, open_encoder_folder
 from llmrec_cli.encoders.modules import Modules, licence_of, read_modules
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder
@@ -47,10 +47,10 @@ def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
     """
     if not settings.has_layers:
         raise ConfigError(f"encoder={settings.kind}: has no transformer that could be trained; choose encoder=minilm, "
-                          f"hf or pretrained")
+                          f"e5, hf or pretrained")
     option = implementation_of(settings)
     path = option.find(settings) if folder is None else folder
-    files = open_encoder_folder(path)
+    files = open_encoder_folder(path, COPY_AGAIN if folder is not None else option.remedy(settings, path))
     checked = option.checked_identity(files) if folder is None else folder_identity(files)
     return Source(files, checked, read_modules(files), option.name_of(settings, path), licence_of(files))
 

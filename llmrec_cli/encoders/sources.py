@@ -1,6 +1,6 @@
-"""Transformers by source: a package, a folder or the hub, an earlier run, or random weights.
+"""Transformers by source: a package, a folder or the hub, an earlier run, or random weights; E5 is in `e5.py`.
 
-The network is not used unless the settings request a hub model at a given commit.
+The network is not used unless the settings request a hub model at a given commit, or encoder=e5 for the first time.
 """
 
 import re
@@ -19,7 +19,7 @@ from llmrec_cli import run_dir
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.export import copy_encoder, inside, outside_error
-from llmrec_cli.encoders.folder_files import WHOLE, shards_of
+from llmrec_cli.encoders.folder_files import COPY_AGAIN, WHOLE, shards_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
 from llmrec_cli.encoders.scratch import new_causal_language_model, new_masked_language_model
@@ -88,6 +88,11 @@ class TransformerEncoder(TextEncoder[T]):
     def checked_identity(cls, files: PinnedFolder) -> str:
         """Return the identity of the files; raise ArtifactError if they are not the expected ones."""
         return folder_identity(files)
+
+    @classmethod
+    def remedy(cls, settings: T, folder: Path) -> str:
+        """Return the next step if the files in a folder are damaged."""
+        return COPY_AGAIN
 
     @classmethod
     def name_of(cls, settings: T, folder: Path) -> str:
@@ -247,7 +252,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     """
     if not settings.has_layers:
         raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be trained or run "
-                          f"separately; choose encoder=minilm, hf or pretrained")
+                          f"separately; choose encoder=minilm, e5, hf or pretrained")
     source, transformer = locate(settings, folder), cast(TransformerSettings, settings)
     model = load_model(source.files, bidirectional=transformer.bidirectional)
     tokenizer = load_tokenizer(source.files)

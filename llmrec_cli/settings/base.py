@@ -93,6 +93,9 @@ class OptionSettings(Settings):
     plugin: ClassVar[str] = ""
     """Package of plugins=[...] that registered the option; empty for options of llmrec."""
 
+    folder_setting: ClassVar[str] = ""
+    """Setting that names a folder, if the option can be chosen by that folder: encoder=<folder>."""
+
     @classmethod
     def fits_command(cls, command: str) -> bool:
         """Return True if the command can use the option, so that its help offers it."""

@@ -120,6 +120,10 @@ class FinetuneConfig(CacheSettings, ModelConfig):
     """auto | users | groups: queries that `monitor` is measured on; auto: groups for group heads, else users."""
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     """File of queries to choose settings on, in place of the validation split."""
+    measure_cold_items: bool = False
+    """true: also measure `monitor` on cold items, ranked among each other: those of validation or, if fewer than 300
+    validation interactions have a cold item, a fifth of the items in training, hidden from another fit. Decides
+    nothing."""
     refit: str = "train_valid"
     """none | train_valid | all: final fit with the selected settings. none: keep the model fitted on training only.
     train_valid: fit again on training and validation. all: also on the test split."""
@@ -139,6 +143,10 @@ class FinetuneConfig(CacheSettings, ModelConfig):
         yield from self.check("audience", among=AUDIENCES)
         if self.validation.queries and self.audience == "groups":
             yield "audience=groups: cannot be combined with validation=<file>, whose rows are of users"
+        if self.measure_cold_items and self.validation.queries:
+            yield "measure_cold_items=true: cannot be combined with validation=<file>, whose queries are rows of a file"
+        if self.measure_cold_items and "groups" in (self.audience, self.head.default_audience()):
+            yield "measure_cold_items=true: is about users, and this run is about groups; leave it out"
         name = self.monitor.partition("@")[0]
         if not re.fullmatch(f"({'|'.join(MONITORED)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(MONITORED)}"

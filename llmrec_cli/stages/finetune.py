@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from llmrec_cli import distributed as processes
 from llmrec_cli.data.file_rules import file_rules_of
 from llmrec_cli.data.prepared import SPLITS, PreparedData, read_prepared, warn_outdated
@@ -15,11 +17,13 @@ from llmrec_cli.evaluation.leak_checks import find_validation_leaks, missing_val
 from llmrec_cli.evaluation.query_rows import held_back, validation_rows
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.cold_items import measure_cold_items
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.metrics.significance import mean_interval
 from llmrec_cli.pace import WORTH_A_LINE
 from llmrec_cli.report.query_rows import query_row_lines
 from llmrec_cli.report.terminal import printable
+from llmrec_cli.report.validation_values import VALUES, write_values
 from llmrec_cli.requests.relevant_rows import QueryRows, read_query_rows
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.heldout import no_groups
@@ -72,6 +76,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     value = None if values_Q is None else float(values_Q.mean())
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
     checks = _check_validation(config, head, value, data, context)
+    cold = _measure_cold_items(head, data, context, run_dir, values_Q) if cfg.measure_cold_items else {}
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and num_train < sum(data.counts[split] for split in _REFITTED_ON[cfg.refit]):
@@ -87,7 +92,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
 
     processes.stop_unless_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
-                             "audience": audience} | tuning | checks
+                             "audience": audience} | tuning | checks | cold
     if rows is not None:
         facts["validation"] = {"file": rows.file, "sha256": rows.sha256, **rows.counts}
     save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
@@ -99,6 +104,23 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
+    if cold.get("cold_items"):
+        print(f"{cfg.monitor} on cold items: {cold['cold_items']['value']:.4f}")
+
+
+def _measure_cold_items(head: Head, data: PreparedData, context: Context, run_dir: RunDir,
+                        values_Q: np.ndarray | None) -> dict[str, Any]:
+    """Measure cold items, write the values of each query on all and on cold items, and return facts for the
+    manifest."""
+    result = measure_cold_items(head, data, context)
+    if result is None or context.validation is None or values_Q is None:
+        print("warning: measure_cold_items=true: nothing was measured, since there is no validation, or no user with a "
+              "history and a cold item", file=sys.stderr)
+        return {}
+    values = {"all": (context.validation.queries.ids, values_Q), "cold": (result.ids_Q, result.values_Q)}
+    write_values(run_dir.file(VALUES), values)
+    return {"cold_items": {"value": float(result.values_Q.mean()), "ci95": mean_interval(result.values_Q),
+                           "users": len(result.values_Q), "items": result.num_items, "hidden": result.num_hidden}}
 
 
 def _validation_rows(cfg: FinetuneConfig, data: PreparedData) -> QueryRows | None:

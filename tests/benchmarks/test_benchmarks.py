@@ -133,6 +133,27 @@ def test_prepare_at_other_sizes_and_with_spark_runs_commands_that_compose(tmp_pa
     assert printed.count("rows in only one of them: [0, 0]") == 2
 
 
+def test_a_model_of_a_table_reads_an_encoder_pretrained_once_on_the_data_of_its_split(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module, commands = importlib.import_module("table"), []
+
+    def recorded(folder, command, *arguments):
+        commands.append((command, *arguments))
+        run = Path(next(word for word in arguments if word.startswith("run_dir=")).removeprefix("run_dir="))
+        run.mkdir()
+        (run / "manifest.json").write_text("{}")
+
+    monkeypatch.setattr(module, "llmrec", recorded)
+    for name in ("first", "second"):
+        module.fit_model(tmp_path, "mafengwo_s_cold", tmp_path / "prepared-42", name,
+                         ["encoder=pretrained", "encoder.path={pretrained}"])
+    assert [command[0] for command in commands] == ["pretrain", "finetune", "finetune"]
+    pretrained = tmp_path / "prepared-42-pretrained"
+    assert f"run_dir={pretrained}" in commands[0]
+    assert f"prepared={tmp_path / 'prepared-42'}" in commands[0]
+    assert all(f"encoder.path={pretrained}" in commands[n] for n in (1, 2))
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, tiny_files, tiny_prepared, prepare_tiny):
     """Return the folders that the names in the arguments stand for."""

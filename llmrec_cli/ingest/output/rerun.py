@@ -21,7 +21,7 @@ import llmrec_cli
 from llmrec_cli import __version__
 from llmrec_cli.data.manifest import FORMAT, read_manifest, sha256
 from llmrec_cli.errors import ArtifactError, DataError
-from llmrec_cli.ingest.presets.fetch import cache_folder
+from llmrec_cli.fetch import cache_folder
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.stages import PrepareConfig

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llmrec_cli.ingest.presets import fetch
+from llmrec_cli import fetch
 from llmrec_cli.ingest.presets.files import find_files, refuse_given, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources, TextFormat
 from llmrec_cli.settings.presets import MovieLens100kSettings

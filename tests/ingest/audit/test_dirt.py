@@ -61,7 +61,7 @@ def dirty_shop(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     "4 of 64 items of the interactions have no row in dataset.items ('ghost0', 'ghost1', 'ghost2', ...), so they have "
     "no text; is the file complete, and as new as the interactions?",
     "item texts: 71% of the letters are Han, but encoder=minilm, the usual one of finetune and pretrain, was trained "
-    "on Latin texts; choose encoder=hf with encoder.path="])
+    "on Latin texts; choose encoder=e5"])
 def test_each_kind_of_dirt_has_a_warning(dirty_shop, sentence):
     assert any(sentence in warning for warning in dirty_shop), dirty_shop
 

@@ -16,9 +16,9 @@ import pytest
 from llmrec_cli.atomic_files import lock, read_json
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError, LockedError
+from llmrec_cli.fetch import cache_folder
 from llmrec_cli.ingest.output import rerun
 from llmrec_cli.ingest.output.rerun import input_signature, read_unchanged
-from llmrec_cli.ingest.presets.fetch import cache_folder
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.dataset import FilesSettings

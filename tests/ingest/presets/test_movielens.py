@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from llmrec_cli import fetch
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, ResourceError
-from llmrec_cli.ingest.presets import fetch, movielens
+from llmrec_cli.ingest.presets import movielens
 from llmrec_cli.ingest.presets.movielens import format_title
 from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.settings.dataset import KnowledgeSettings

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from llmrec_cli import fetch
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.presets import fetch, movielens_1m
+from llmrec_cli.ingest.presets import movielens_1m
 from llmrec_cli.settings.presets import MovieLens1mSettings
 from llmrec_cli.settings.split import GivenSettings, LeaveLastOutSettings
 from tests.ingest.preparing import prepare_with, write

