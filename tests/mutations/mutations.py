@@ -58,7 +58,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "np.arange(len(p_P), 0, -1)", "np.arange(1, len(p_P) + 1)",
      "tests/metrics/test_significance.py"),
     ("a gain within its standard error is accepted", "scoring/acceptance.py",
-     "self.gain > 0 and self.gain > self.standard_error", "self.gain > 0",
+     "self.gain > 0 and self.gain > self.margin * self.standard_error", "self.gain > 0",
      "tests/scoring/test_acceptance.py"),
 
     # Splits and leakage

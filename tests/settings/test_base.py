@@ -157,7 +157,8 @@ def test_defaults_are_plain_and_leave_groups_out():
     assert defaults(TwoTowerSettings)["encoded_items"] == 128
     assert defaults(EaseSettings)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0,
                                                   "two_hops": 0.0, "entities": 0.0, "documents": 0.0, "tuned": False,
-                                                  "stop_after": None}
+                                                  "stop_after": None, "folds": 1, "frozen_text": 0.0,
+                                                  "interpolation": 1.0}
     assert "head" not in defaults(FinetuneConfig)
 
 

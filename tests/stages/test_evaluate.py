@@ -255,7 +255,7 @@ def test_a_model_of_numbers_that_are_not_finite_ends_with_4(tmp_path, prepared):
 
 @pytest.mark.parametrize("name", ["item_kn", "two_tower", "fusion"])
 def test_a_baseline_that_cannot_be_is_refused_with_the_choices(tmp_path, name):
-    with pytest.raises(ConfigError, match="choose among popularity, item_knn"):
+    with pytest.raises(ConfigError, match="choose among popularity, repeat, item_knn"):
         run(tmp_path, baselines=[name])
 
 
