@@ -49,6 +49,10 @@ _WARMUP_EPOCHS = 2
 """Epochs without pruning: values are not comparable while the learning rate is still rising."""
 
 
+class NothingToTuneError(DataError):
+    """The data makes every setting of a search space meaningless."""
+
+
 @dataclass(frozen=True)
 class TuningResult:
     """Result of tuning a head.
@@ -111,7 +115,14 @@ def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, contex
     results, left = [], settings.budget_s
     for place, (name, part) in enumerate(tuned_parts(config).items()):
         share = None if left is None else left / (len(studies) - place)
-        results.append(_Search(name, part, settings, data, context, studies[name], time_is_over, share).run())
+        try:
+            search = _Search(name, part, settings, data, context, studies[name], time_is_over, share)
+        except NothingToTuneError as error:
+            if place == len(studies) - 1 and not results:
+                raise
+            print(f"note: {name} keeps its settings: {error}", file=sys.stderr)
+            continue
+        results.append(search.run())
         if left is not None:
             left = max(0.0, left - cpu_seconds_of(studies[name]))
     return results
@@ -220,8 +231,8 @@ class _Search:
             print(f"{self.name}: {key} is not tuned: {why}", file=sys.stderr)
         space = {key: tried for key, tried in ranges.items() if key not in reasons}
         if not space:
-            raise DataError(f"{self.settings.setting}: {self.name} has nothing to tune on this data: "
-                            + "; ".join(f"{key}: {why}" for key, why in reasons.items()))
+            raise NothingToTuneError(f"{self.settings.setting}: {self.name} has nothing to tune on this data: "
+                                     + "; ".join(f"{key}: {why}" for key, why in reasons.items()))
         self.context.log("search", part=self.name, settings=list(space), left_out=reasons)
         return space
 

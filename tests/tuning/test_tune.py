@@ -223,6 +223,22 @@ def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
     assert len(trials("run")) == 1
 
 
+def test_a_member_with_nothing_to_tune_on_the_data_keeps_its_settings_and_says_so(llmrec):
+    Path("clicks.csv").write_text("user_id,item_id\n" + "".join(
+        f"u{user},i{(user + step) % 12}\n" for user in range(30) for step in range(5)))
+    done = llmrec("prepare", "dataset=files", "dataset.name=shop", "dataset.interactions=clicks.csv")
+    assert done.code == 0, done.err
+    members = "head.members={popular: {head: popularity}, near: {head: item_knn}}"
+    done = llmrec("finetune", *FUSION, members, "tune.trials=1", "run_dir=run")
+    assert done.code == 0, done.err
+    assert ("note: popular keeps its settings: tune.trials=1: popular has nothing to tune on this data: window: "
+            in done.err)
+    assert {row["part"] for row in trials("run")} == {"near"}
+    alone = llmrec("finetune", "head=popularity", "tune.trials=1")
+    assert alone.code == 3
+    assert "popularity has nothing to tune on this data" in alone.err
+
+
 @pytest.fixture
 def five_seconds_a_trial(monkeypatch):
     """Let every trial take five seconds of CPU time."""
