@@ -6,7 +6,7 @@ items of a step, C candidates of a step, N items, T size of a text vector, E emb
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -245,7 +245,7 @@ class SequenceSteps:
                                                                                log_q_C, weight_P)
         own_P = self._tensor(place_P)
         if isinstance(self.criterion, SharedNegativesLoss):
-            return self._shared_comparison(targets_P, own_P, candidates_C, weight_P)
+            return self._shared_comparison(self.criterion, targets_P, own_P, candidates_C, weight_P)
         row_P = np.repeat(np.arange(len(users_B)), sequences.lengths)
         excluded_PC = self._tensor(mask_interactions(self.matrix, users_B, candidates_C)[row_P])
 
@@ -255,14 +255,14 @@ class SequenceSteps:
 
         return compare
 
-    def _shared_comparison(self, targets_P: np.ndarray, own_P: torch.Tensor, candidates_C: np.ndarray,
-                           weight_P: torch.Tensor | None) -> Compare:
+    def _shared_comparison(self, criterion: SharedNegativesLoss[Any], targets_P: np.ndarray, own_P: torch.Tensor,
+                           candidates_C: np.ndarray, weight_P: torch.Tensor | None) -> Compare:
         """Return the loss against negatives that all positions share; `own_P` are the targets' places in the step."""
         place_P = np.searchsorted(candidates_C, targets_P).clip(max=len(candidates_C) - 1)
         column_P = self._tensor(np.where(candidates_C[place_P] == targets_P, place_P, -1))
         log_q_P = None if self.log_q_N is None else self.log_q_N[self._tensor(targets_P)]
         log_q_C = None if self.log_q_N is None else self.log_q_N[self._tensor(candidates_C)]
-        return lambda users_PE, items_RE, candidates_CE: self.criterion.of_positions(
+        return lambda users_PE, items_RE, candidates_CE: criterion.of_positions(
             users_PE, items_RE.index_select(0, own_P), candidates_CE, column_P, len(self.warm_items), log_q_P, log_q_C,
             weight_P)
 

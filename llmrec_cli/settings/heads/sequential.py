@@ -57,10 +57,10 @@ class SequentialSettings(HeadSettings):
         small = ["head.embedding_size=16", "head.num_layers=1", "optim.epochs=30"]
         return {"": [*small, "head.max_length=12", "head.dropout=0.1"],
                 "ids": [*small, "head.text_scale=0", "head.id_dropout=0", "loss.num_negatives=20"],
-                "sampled": [*small, "head.block=ligr", "head.max_length=4", "head.windows=all", "loss=sampled_softmax",
-                            "loss.num_negatives=30"],
+                "sampled": [*small, "head.text_scale=0", "head.id_dropout=0", "head.block=ligr", "head.max_length=4",
+                            "head.windows=all", "loss=sampled_softmax", "loss.num_negatives=30", "optim.patience=30"],
                 "gbce": [*small, "head.block=hstu", "head.text_scale=0", "head.id_dropout=0", "loss=gbce",
-                         "loss.num_negatives=30", "head.time_gaps=true"],
+                         "loss.num_negatives=30", "optim.patience=30"],
                 "lora": [*small, "head.dropout=0.1", "head.encoded_items=16", "loss.similarity=cosine",
                          "loss.temperature=0.2", "adversarial=fgm", "peft=lora", "peft.rank=2", "peft.num_layers=1",
                          "optim.patience=30"]}
