@@ -202,6 +202,9 @@ def test_time_gaps_tell_histories_apart_that_differ_in_times_only(shop):
                          shape=queries.history.shape)
     scores = head.score(replace(queries, times=times))
     assert scores.argmax(dim=1).tolist() == [9, 23]
+    loaded = build(head.config)
+    loaded.load(head.state(), data.users, data.items, shop.context())
+    assert torch.equal(loaded.score(replace(queries, times=times)), scores)
     with pytest.raises(DataError, match="the histories of this data have no times"):
         head.score(replace(queries, times=None))
     with pytest.raises(DataError, match=r"head\.time_gaps=true: the prepared data has no times"):
