@@ -24,6 +24,7 @@ from llmrec_cli.settings.stages import COMMANDS
 WITHOUT_LAYERS = [name for name, encoder in ENCODERS.items() if not encoder.has_layers]
 # Required settings of options.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
+          "sampled_softmax": ["head=sequential"], "gbce": ["head=sequential"],
           "readers": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
           **{name: ["head=ease", "head.features.entities=1"] for name in ("transe", "rotate", "complex")},

@@ -1,8 +1,9 @@
 """llmrec's part of benchmarks/sequential/run.py, in CPU seconds of one thread; prints one JSON object.
 
-    python ours.py <prepared> <epochs> <embedding size> <length>
+    python ours.py <prepared> <epochs> <embedding size> <length> [setting ...]
 
-Fitted on train and valid together, like the peer, with ids only; the test split is read once, after the last epoch.
+Settings are those of `llmrec finetune head=sequential`, for example `loss=sampled_softmax head.block=ligr`. Fitted on
+train and valid together, like the peer, with ids only; the test split is read once, after the last epoch.
 """
 
 import json
@@ -12,26 +13,24 @@ import time
 import numpy as np
 import torch
 
+from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.head import ModelConfig
-from llmrec_cli.settings.heads.sequential import SequentialSettings
-from llmrec_cli.settings.loss import SoftmaxSettings
-from llmrec_cli.settings.optim import AdamWSettings
 
 
 def main() -> None:
     """Fit, recommend, measure."""
     torch.set_num_threads(1)
-    data, epochs, size, length = read_prepared(sys.argv[1]), *map(int, sys.argv[2:5])
-    settings = SequentialSettings(embedding_size=size, max_length=length, text_scale=0.0, id_dropout=0.0)
+    data, (epochs, size, length), typed = read_prepared(sys.argv[1]), map(int, sys.argv[2:5]), sys.argv[5:]
     # The batch size and the learning rate were chosen on validation.
-    optim = AdamWSettings(epochs=epochs, batch_size=1024, learning_rate=0.002)
-    head = build(ModelConfig(head=settings, loss=SoftmaxSettings(), optim=optim))
+    cfg = compose("finetune", ["head=sequential", f"head.embedding_size={size}", f"head.max_length={length}",
+                               "head.text_scale=0", "head.id_dropout=0", f"optim.epochs={epochs}",
+                               "optim.batch_size=1024", "optim.learning_rate=0.002", *typed])
+    head = build(cfg.config)
     started = time.process_time()
     head.fit(data.training("train", "valid"), Context(torch.device("cpu"), seed=1))
     fitted = time.process_time() - started

@@ -216,10 +216,16 @@ class ModelConfig(Settings):
 
     def note_on_untimed(self, num_interactions: int) -> str:
         """Return a note about interactions of histories without a time; "" if no part weighs by time, or for 0."""
-        if not num_interactions or all(part.head.recency_of_histories()[0] != "time" for part in self.parts.values()):
+        heads = [part.head for part in self.parts.values()]
+        effects = []
+        if any(head.recency_of_histories()[0] == "time" for head in heads):
+            effects.append("with recency=time each counts as the newest of its history")
+        if any(isinstance(head, SequentialSettings) and head.time_gaps for head in heads):
+            effects.append("with time_gaps=true the time before each is unknown")
+        if not num_interactions or not effects:
             return ""
-        return (f"{num_interactions:,} interactions of histories have no time, as they come from a query: with "
-                f"recency=time each counts as the newest of its history")
+        return f"{num_interactions:,} interactions of histories have no time, as they come from a query: " + "; ".join(
+            effects)
 
     @property
     def seen_only(self) -> str:

@@ -12,6 +12,8 @@ VALUES = "values"
 """Target: a number per user-item pair."""
 SIMILARITIES = "similarities"
 """Target: similarities of items' texts."""
+POSITIONS = "positions"
+"""Target: the next item at each position of histories, against negatives that all positions of a step share."""
 
 
 @dataclass
@@ -41,7 +43,7 @@ class LossSettings(OptionSettings):
     """Settings of every loss."""
 
     works_with: ClassVar[tuple[str, ...]] = (CHOICES,)
-    """choices | values | similarities: targets that the loss supports."""
+    """choices | values | similarities | positions: targets that the loss supports."""
     of_logits: ClassVar[bool] = True
     """False for a loss on plain scores, such as cosines or values."""
     pair_target: ClassVar[str] = ""
@@ -229,6 +231,74 @@ class ReadersSettings(LossSettings):
 
 
 @dataclass
+class SharedNegativesSettings(ScoreLossSettings):
+    """Settings of losses with negatives that all positions of a training step share."""
+
+    works_with: ClassVar[tuple[str, ...]] = (POSITIONS,)
+    scale: float = 10.0
+    """Factor from a cosine to a logit, above 0. No effect on dot products."""
+    num_negatives: int = 256
+    """Negatives drawn per training step, at least 1; at most all items with interactions are drawn."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("scale", above=0)
+        yield from self.check("num_negatives", least=1)
+        if self.hard_negatives.model is not None:
+            yield f"hard_negatives.model={self.hard_negatives.model}: has no effect on loss={self.kind}; leave it out"
+
+    @property
+    def cosine_scale(self) -> float:
+        """Factor that turns a cosine into a logit: the setting `scale`."""
+        return self.scale
+
+    @property
+    def popularity_power(self) -> float:
+        """Power of an item's number of interactions that its probability of being drawn is proportional to."""
+        return 0.0
+
+
+@dataclass
+class SampledSoftmaxSettings(SharedNegativesSettings):
+    """Softmax over the target and negatives shared by the step, for head=sequential."""
+
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.sampled_softmax.SampledSoftmax"
+    kind: str = "sampled_softmax"
+    negative_popularity: float = 0.0
+    """Negatives are drawn with probability proportional to an item's number of interactions to this power, 0 to 1, and
+    the logits are corrected for it; 0: uniformly."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": [], "popular": ["loss.num_negatives=8", "loss.negative_popularity=0.5"]}
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("negative_popularity", least=0, most=1)
+
+    @property
+    def popularity_power(self) -> float:
+        """Power of an item's number of interactions: the setting `negative_popularity`."""
+        return self.negative_popularity
+
+
+@dataclass
+class GbceSettings(SharedNegativesSettings):
+    """Generalised binary cross-entropy against negatives shared by the step (gSASRec, Petrov and Macdonald 2023), for
+    head=sequential."""
+
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.gbce.Gbce"
+    kind: str = "gbce"
+    calibration: float = 0.75
+    """The paper's t, 0 to 1: 0 is plain binary cross-entropy, whose probabilities are too high if few items are drawn;
+    1 corrects for this fully."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("calibration", least=0, most=1)
+
+
+@dataclass
 class DistillationSettings(LossSettings):
     """Co-occurring items as soft targets for the similarities of their texts (Hinton et al. 2015).
 
@@ -259,5 +329,6 @@ class DistillationSettings(LossSettings):
 
 
 LOSSES: dict[str, type[LossSettings]] = {"softmax": SoftmaxSettings, "bpr": BprSettings, "bce": BceSettings,
-                                         "mse": MseSettings, "readers": ReadersSettings,
+                                         "mse": MseSettings, "sampled_softmax": SampledSoftmaxSettings,
+                                         "gbce": GbceSettings, "readers": ReadersSettings,
                                          "distillation": DistillationSettings}

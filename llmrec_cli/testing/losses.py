@@ -1,4 +1,4 @@
-"""Conformance checks of losses: of choices, of values, or of similarities of texts.
+"""Conformance checks of losses: of choices, of values, of similarities of texts, or of positions of histories.
 
 Shapes: B rows of a step, C candidates.
 """
@@ -12,9 +12,10 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.loss import CHOICES, SIMILARITIES, VALUES, LossSettings
+from llmrec_cli.settings.loss import CHOICES, POSITIONS, SIMILARITIES, VALUES, LossSettings
 from llmrec_cli.testing.suite import Check
 from llmrec_cli.training.losses.base import Loss, PointwiseLoss, UserScores, build_loss
+from llmrec_cli.training.losses.shared_negatives import SharedNegativesLoss
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ def _rows(seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def a_loss_is_of_the_class_that_it_says_it_works_with(case: LossCase) -> None:
-    """A loss of values is a PointwiseLoss, a loss of choices a Loss."""
+    """A loss of values is a PointwiseLoss, one of positions a SharedNegativesLoss, one of choices a Loss."""
     learns = case.settings.works_with
-    assert set(learns) <= {CHOICES, VALUES, SIMILARITIES}, f"works_with={learns}"
+    assert set(learns) <= {CHOICES, VALUES, SIMILARITIES, POSITIONS}, f"works_with={learns}"
     assert learns, "works_with is empty"
     implementation = implementation_of(case.settings)
-    assert issubclass(implementation, Loss) == (CHOICES in learns or VALUES in learns), f"works_with={learns}"
+    assert issubclass(implementation, Loss) == (set(learns) != {SIMILARITIES}), f"works_with={learns}"
+    assert issubclass(implementation, SharedNegativesLoss) == (POSITIONS in learns), f"works_with={learns}"
     assert issubclass(implementation, PointwiseLoss) == (VALUES in learns), f"works_with={learns}"
 
 
@@ -151,6 +153,30 @@ def the_expected_value_costs_least(case: LossCase) -> None:
     torch.testing.assert_close(torch.autograd.grad(value, scores)[0], torch.zeros(3))
 
 
+def positions_learn_from_targets_and_shared_negatives(case: LossCase) -> None:
+    """A loss of positions falls with the target's score, rises with a negative's, and a weight of 2 counts twice."""
+    if POSITIONS not in case.settings.works_with:
+        return
+    generator = torch.Generator().manual_seed(6)
+    users, targets = torch.randn(3, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    negatives, column = torch.randn(5, 4, generator=generator), torch.tensor([-1, 2, -1])
+
+    def of(rows: list[int], targets_PE: torch.Tensor, weight_P: torch.Tensor | None = None) -> torch.Tensor:
+        value: torch.Tensor = case.loss.of_positions(users[rows], targets_PE[rows], negatives, column[rows], 9,
+                                                     weight_P=weight_P)
+        return value
+
+    usual = of([0, 1, 2], targets)
+    assert torch.isfinite(usual), f"{usual.item()}"
+    assert of([0, 1, 2], targets + 0.5 * users) < usual, "the target gains nothing"
+    weight = torch.tensor([1.0, 2.0, 1.0])
+    torch.testing.assert_close(3 * of([0, 1, 2], targets, weight), 4 * of([0, 1, 1, 2], targets))
+    moved = users.clone().requires_grad_(True)
+    value = case.loss.of_positions(moved, 0 * targets, negatives[:1], torch.full((3,), -1), 9)
+    ascent, = torch.autograd.grad(value, moved)
+    assert ((ascent @ negatives[0]) > 0).all(), "a negative costs nothing"
+
+
 def a_loss_of_texts_pulls_items_of_the_same_user_together(case: LossCase) -> None:
     """A loss of similarities has `rows` to learn from, and falls along its gradient."""
     if SIMILARITIES not in case.settings.works_with:
@@ -185,4 +211,5 @@ LOSS_CHECKS: tuple[Check[LossCase], ...] = (
     excluded_candidates_cost_nothing_whatever_their_score, everything_excluded_leaves_a_finite_loss,
     a_weight_of_two_is_the_row_twice, choices_and_positives_against_negatives_are_the_same,
     parts_of_a_step_add_up_to_it, a_loss_over_the_catalogue_is_that_of_the_products, the_expected_value_costs_least,
-    a_negative_costs_what_the_value_0_does, a_loss_of_texts_pulls_items_of_the_same_user_together)
+    a_negative_costs_what_the_value_0_does, positions_learn_from_targets_and_shared_negatives,
+    a_loss_of_texts_pulls_items_of_the_same_user_together)

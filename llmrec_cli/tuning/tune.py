@@ -112,7 +112,7 @@ def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, contex
             return False
         return sum(seconds_of(t) for study in studies.values() for t in finished_trials(study)) >= settings.timeout_s
 
-    results, left = [], settings.budget_s
+    results, left = list[TuningResult](), settings.budget_s
     for place, (name, part) in enumerate(tuned_parts(config).items()):
         share = None if left is None else left / (len(studies) - place)
         try:

@@ -96,7 +96,11 @@ RUNS = [
          rf"EASE fit +{NUMBER} s .*; ratio {NUMBER}", rf"everything evaluate measures, .*: {NUMBER} s"]),
     Toy("sequential/run.py", ["<folder>", "1", "--prepared", "<prepared>", "--no-install"],
         [r"rectools is not installed in .* and is left out",
-         rf"sequential +{NUMBER} s per epoch, .* ndcg@10 {NUMBER}"]),
+         *(rf"sequential, {name} +{NUMBER} CPU s per epoch, .* ndcg@10 {NUMBER}"
+           for name in ("softmax", "sampled_softmax", "gbce", "ligr"))]),
+    Toy("sequential/curve.py", ["<prepared>", "1", "optim.epochs=2", "loss=gbce"],
+        [rf'\{{"epoch": {epoch}, "seconds": {NUMBER}, "ndcg@10": {NUMBER}' for epoch in (1, 2)]
+        + [rf'\{{"settings": .*"seconds_per_epoch": {NUMBER}']),
 ]
 PARTS = {"made_shop.py": "content.py", "finetune/common.py": "finetune/ours.py", "finetune/ours.py": "finetune/run.py",
          "finetune/peer_sentence_transformers.py": "finetune/run.py", "finetune/precisions.py": "finetune/run.py",

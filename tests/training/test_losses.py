@@ -26,6 +26,8 @@ def test_every_head_that_is_trained_has_a_loss_and_refuses_those_that_it_cannot_
     # Restricted to these losses, so that a new loss does not break the test.
     tested = ("softmax", "bpr", "bce", "mse", "readers", "distillation")
     losses = {name: [loss for loss in head.losses() if loss in tested] for name, head in HEADS.items()}
+    assert set(HEADS["sequential"].losses()) >= {"softmax", "bpr", "bce", "mse", "sampled_softmax", "gbce"}
+    assert not {"sampled_softmax", "gbce"} & set(HEADS["two_tower"].losses())
     assert losses["two_tower"] == ["softmax", "bpr", "bce", "mse"]
     assert losses["interest"] == ["bce", "mse"]
     assert losses["group_attention"] == ["softmax", "bpr", "bce"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec_cli.heads.shared.negatives import draw_from_lists, draw_uniform, log_chances
+from llmrec_cli.heads.shared.negatives import PopularityDraws, draw_from_lists, draw_uniform, log_chances
 from llmrec_cli.training.losses.catalogue_softmax import CHUNKS, catalogue_softmax_loss
 from llmrec_cli.training.losses.softmax import softmax_loss
 
@@ -24,6 +24,18 @@ def test_the_chance_of_an_item_is_how_often_it_is_drawn():
         targets = rng.choice(5, size=6, p=counts / 100)
         seen[np.unique(np.concatenate([targets, draw_uniform(np.arange(5), 2, rng)]))] += 1
     np.testing.assert_allclose(np.exp(log_chances(counts, 6, 2)), seen / 20_000, atol=0.012)
+
+
+def test_draws_by_popularity_know_each_items_chance():
+    # Counts 9, 4 and 1 to the power .5 are 3, 2 and 1 of 6; of two draws at least one is the first: 1 - (1/2)^2.
+    draws = PopularityDraws(np.array([9, 4, 0, 1]), 0.5, 2)
+    np.testing.assert_allclose(np.exp(draws.log_chance_N), [3 / 4, 5 / 9, 0, 11 / 36], rtol=1e-6)
+    generator, seen = np.random.default_rng(0), np.zeros(4)
+    for _ in range(20_000):
+        items = draws.draw(generator)
+        assert (np.diff(items) > 0).all()
+        seen[items] += 1
+    np.testing.assert_allclose(seen / 20_000, np.exp(draws.log_chance_N), atol=0.012)
 
 
 def test_without_sampling_nothing_is_corrected():

@@ -14,9 +14,11 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.sequential.gaps import gap_buckets
 from llmrec_cli.heads.sequential.model import SequenceModel
-from llmrec_cli.heads.sequential.steps import SequenceSteps, cut_sequences, pad_sequences
+from llmrec_cli.heads.sequential.steps import SequenceSteps, cut_sequences, pad_gaps, pad_sequences
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
@@ -29,6 +31,22 @@ from llmrec_cli.settings.heads.sequential import SequentialSettings
 
 _QUERIES_AT_ONCE = 512
 """Histories in one transformer batch when scoring."""
+
+
+PARAMETERS = {"sasrec": 6, "ligr": 18, "hstu": 5}
+"""Parameters of a layer, in squares of the embedding size."""
+_VECTORS = {"sasrec": 16, "ligr": 44, "hstu": 20}
+"""Vectors that a layer keeps for each place until its gradients are computed."""
+
+
+def step_memory(settings: SequentialSettings, batch_size: int, num_items: int) -> int:
+    """Return the bytes of a training step on `batch_size` interactions, without those of the parameters."""
+    size, layers = settings.embedding_size, settings.num_layers
+    step = batch_size * size * (8 + _VECTORS[settings.block] * layers) + 4 * size * num_items
+    if settings.block == "hstu":
+        # Scores and weights of attention, between all places of a window.
+        step += 5 * batch_size * settings.max_length * settings.num_attention_heads * layers
+    return 4 * step
 
 
 class Sequential(Head):
@@ -71,10 +89,10 @@ class Sequential(Head):
     def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of texts, parameters (with gradients, moments, best) and of a step or validation."""
         settings, size = self.settings, self.settings.embedding_size
-        parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
+        width = PARAMETERS[settings.block]
+        parameters = size * (len(data.items) + settings.max_length + settings.num_layers * width * (size + 2))
         batch = min(max(self.config.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
-        # Each layer keeps about 16 vectors per place for its gradients.
-        step = 4 * (batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
+        step = step_memory(settings, batch, len(data.items))
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
         training = 4 * 5 * parameters + max(step, validation)
         if not self.supports_text_queries:
@@ -90,6 +108,10 @@ class Sequential(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train item vectors, transformer and encoder together."""
         config, device = self.config, context.device
+        if self.settings.time_gaps and not data.has_moments:
+            raise DataError("head.time_gaps=true: the prepared data has no times, or only an order, so no time passes "
+                            "between interactions; prepare with a column of times (dataset.columns.timestamp, "
+                            "dataset.timestamp_unit=s, ms or iso), or leave head.time_gaps out")
         torch.manual_seed(context.seed)
         self.trained_N = data.interactions.item_counts > 0
         self.num_items = len(data.items)
@@ -111,12 +133,23 @@ class Sequential(Head):
         """Return logits (Q, M) of the histories."""
         model = self._require_fitted()
         items_ME = self._items()
-        users = [self._users(queries.history[start:start + _QUERIES_AT_ONCE], items_ME)
+        times = self._times(queries)
+        users = [self._users(queries.history[start:start + _QUERIES_AT_ONCE], items_ME,
+                             None if times is None else times[start:start + _QUERIES_AT_ONCE])
                  for start in range(0, len(queries), _QUERIES_AT_ONCE)]
         users_QE = torch.cat([items_ME.new_zeros(0, items_ME.shape[1]), *users])
         return self._scores(users_QE, model.scale_items(items_ME))
 
-    def _users(self, history: sp.csr_array, items_ME: torch.Tensor) -> torch.Tensor:
+    def _times(self, queries: Queries) -> sp.csr_array | None:
+        """Return the times of the histories, for `time_gaps`; raise DataError if there are none."""
+        if not self.settings.time_gaps or not queries.history.nnz:
+            return None
+        if queries.times is None:
+            raise DataError("head.time_gaps=true: the histories of this data have no times; prepare the data with a "
+                            "column of times (dataset.columns.timestamp), or train again without head.time_gaps")
+        return queries.times
+
+    def _users(self, history: sp.csr_array, items_ME: torch.Tensor, times: sp.csr_array | None) -> torch.Tensor:
         """Return the user vectors of the histories (Q, E)."""
         model = self._require_fitted()
         places_Q = np.diff(history.indptr).astype(np.int64) + 1  # Including the start.
@@ -124,7 +157,10 @@ class Sequential(Head):
         sequences = cut_sequences(history, np.arange(len(places_Q)), places_Q - lengths_Q, lengths_Q)
         sequence_QSE = pad_sequences(items_ME, model.start_E, sequences.inputs, sequences)
         lengths = torch.from_numpy(lengths_Q).to(items_ME.device)
-        users_QSE = model.users(sequence_QSE, lengths)
+        gaps_QS = None
+        if times is not None:
+            gaps_QS = torch.from_numpy(pad_gaps(gap_buckets(times), sequences)).to(items_ME.device)
+        users_QSE = model.users(sequence_QSE, lengths, gaps_QS)
         return users_QSE[torch.arange(len(lengths), device=lengths.device), lengths - 1]
 
     @torch.no_grad()

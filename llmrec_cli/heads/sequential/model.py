@@ -1,7 +1,6 @@
 """The model of the sequential head: item vectors, and a causal transformer over them.
 
-Shapes: B histories, S places of the longest, R selected items, M items, T size of a text vector, E embedding size, H
-attention heads.
+Shapes: B histories, S places of the longest, R selected items, M items, T size of a text vector, E embedding size.
 """
 
 import math
@@ -11,24 +10,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from llmrec_cli.heads.sequential.blocks import BLOCKS
+from llmrec_cli.heads.sequential.gaps import NUM_GAPS
 from llmrec_cli.heads.shared.item_entities import EntityGate
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
 
 class CausalTransformer(nn.Module):
-    """SASRec (Kang and McAuley 2018, section III): each place attends to itself and earlier places.
+    """SASRec (Kang and McAuley 2018, section III) and its successors: each place attends to itself and earlier places.
 
-    Differs: layer norm before attention (for queries and keys) and before the feed-forward part, and once at the end
-    (Xiong et al. 2020); dropout only after these two parts; positions count back from the newest item, which always has
-    position 0.
+    `block` is a key of `blocks.BLOCKS`. Differs: layer norm before each sublayer and once at the end (Xiong et al.
+    2020); dropout only after sublayers; positions count back from the newest item, which always has position 0.
     """
 
-    def __init__(self, size: int, num_layers: int, num_heads: int, max_length: int, dropout: float) -> None:
+    def __init__(self, size: int, num_layers: int, num_heads: int, max_length: int, dropout: float,
+                 block: str = "sasrec") -> None:
         super().__init__()
         self.dropout = dropout
         self.places = nn.Embedding(max_length, size)
-        self.layers = nn.ModuleList(_Layer(size, num_heads, dropout) for _ in range(num_layers))
+        self.layers = nn.ModuleList(BLOCKS[block](size, num_heads, max_length, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(size)
         nn.init.normal_(self.places.weight, std=0.02)
 
@@ -45,30 +46,6 @@ class CausalTransformer(nn.Module):
             states_BSE = layer(states_BSE)
         normed: torch.Tensor = self.norm(states_BSE)
         return normed
-
-
-class _Layer(nn.Module):
-    def __init__(self, size: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
-        self.before_attention, self.before_feed = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.queries_keys_values, self.joined = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.feed, self.fed = nn.Linear(size, size), nn.Linear(size, size)
-
-    def forward(self, states_BSE: torch.Tensor) -> torch.Tensor:
-        states_BSE = states_BSE + self._dropped(self._attention(self.before_attention(states_BSE)))
-        fed_BSE = self.fed(functional.relu(self.feed(self.before_feed(states_BSE))))
-        return states_BSE + self._dropped(fed_BSE)
-
-    def _attention(self, states_BSE: torch.Tensor) -> torch.Tensor:
-        parts = self.queries_keys_values(states_BSE).unflatten(-1, (3, self.num_heads, -1))
-        query_BHSE, key_BHSE, value_BHSE = (part.transpose(1, 2) for part in parts.unbind(dim=2))
-        context_BHSE = functional.scaled_dot_product_attention(query_BHSE, key_BHSE, value_BHSE, is_causal=True)
-        out: torch.Tensor = self.joined(context_BHSE.transpose(1, 2).flatten(2))
-        return out
-
-    def _dropped(self, states_BSE: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(states_BSE, self.dropout, self.training)
 
 
 class SequenceModel(nn.Module):
@@ -89,7 +66,7 @@ class SequenceModel(nn.Module):
         self.item_ids = nn.Embedding(len(trained_N), size)
         self.start_E = nn.Parameter(torch.randn(size) * 0.02)
         self.transformer = CausalTransformer(size, settings.num_layers, settings.num_attention_heads,
-                                             settings.max_length, settings.dropout)
+                                             settings.max_length, settings.dropout, settings.block)
         self.log_scale = nn.Parameter(torch.tensor(math.log(loss.cosine_scale) if self.cosine else 0.0),
                                       requires_grad=self.cosine and loss.learns_scale)
         with torch.no_grad():
@@ -98,6 +75,9 @@ class SequenceModel(nn.Module):
             if self.text is not None:
                 self.text.weight.normal_(std=1 / math.sqrt(size))
         self.entities = None if entities_ND is None else EntityGate(entities_ND, size)
+        self.gaps = nn.Embedding(NUM_GAPS, size) if settings.time_gaps else None
+        if self.gaps is not None:
+            nn.init.normal_(self.gaps.weight, std=0.02)
 
     def items(self, text_MT: torch.Tensor | None, rows_R: torch.Tensor,
               has_id_R: torch.Tensor | None = None) -> torch.Tensor:
@@ -119,8 +99,15 @@ class SequenceModel(nn.Module):
         vectors: torch.Tensor = self.settings.text_scale * self.text(text_RT)
         return vectors
 
-    def users(self, sequence_BSE: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Return the user vectors (B, S, E) after each place of their sequences, scaled for logits."""
+    def users(self, sequence_BSE: torch.Tensor, lengths_B: torch.Tensor,
+              gaps_BS: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the user vectors (B, S, E) after each place of their sequences, scaled for logits.
+
+        `gaps_BS` (int64) is the bucket of the time before each place (`gaps.gap_buckets`); None if all are unknown.
+        """
+        if self.gaps is not None:
+            gaps_BS = lengths_B.new_zeros(sequence_BSE.shape[:2]) if gaps_BS is None else gaps_BS
+            sequence_BSE = sequence_BSE + self.gaps(gaps_BS)
         users_BSE: torch.Tensor = self.transformer(sequence_BSE, lengths_B)
         if self.cosine:
             return functional.normalize(users_BSE, dim=-1) * self.log_scale.exp()

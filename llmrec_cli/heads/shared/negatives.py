@@ -40,6 +40,30 @@ def draw_uniform(items: np.ndarray, number: int | None, generator: np.random.Gen
     return generator.choice(items, min(number, len(items)), replace=False)
 
 
+class PopularityDraws:
+    """Draws of items with probability proportional to their number of interactions to a power.
+
+    Drawn with replacement, so that each item's probability of being drawn is known; copies are dropped.
+    """
+
+    def __init__(self, counts_N: np.ndarray, power: float, number: int) -> None:
+        """Prepare draws of `number` items; items without interactions are never drawn."""
+        self.items, self.number = np.flatnonzero(counts_N), number
+        weights = counts_N[self.items].astype(np.float64)**power
+        share = weights / weights.sum()
+        self.cumulative = np.cumsum(share)
+        # Of a single item, share 1: log1p(-1) is -inf, and its probability 1.
+        with np.errstate(divide="ignore"):
+            self.log_chance_N = np.full(len(counts_N), -np.inf, np.float32)
+            self.log_chance_N[self.items] = np.log(-np.expm1(number * np.log1p(-share)))
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the distinct items of a draw, ascending."""
+        places = np.searchsorted(self.cumulative, generator.random(self.number), side="right")
+        # The sum of the shares may be rounded below 1.
+        return self.items[np.unique(np.minimum(places, len(self.items) - 1))]
+
+
 def draw_from_lists(lists_SK: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
     """Return the distinct items of `number` draws from each user's list; -1 is the padding of a short list."""
     if lists_SK.shape[1] == 0:

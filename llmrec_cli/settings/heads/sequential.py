@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.loss import LOSSES, POSITIONS
 
 
 @dataclass
@@ -22,6 +23,16 @@ class SequentialSettings(HeadSettings):
     """Attention heads per layer, at least 1."""
     max_length: int = 50
     """Number of newest items of a history that are read, at least 1. Time and memory grow with it."""
+    windows: str = "newest"
+    """newest | all: interactions of a history longer than max_length that are targets in training. newest: the newest
+    max_length. all: every one once per epoch, in windows of at most max_length; an epoch takes longer."""
+    block: str = "sasrec"
+    """sasrec | ligr | hstu: layers of the transformer. sasrec: attention and feed-forward with layer norm before each
+    (Kang and McAuley 2018). ligr: gated, with a wider feed-forward part (eSASRec, Tikhonovich et al. 2025). hstu:
+    pointwise attention, with memory that grows with the square of max_length (Zhai et al. 2024)."""
+    time_gaps: bool = False
+    """Add a learned vector of the time since the previous interaction to each item of a history, in buckets on a
+    logarithmic scale. Needs times; the gap is unknown for interactions given in a query."""
     dropout: float = 0.2
     """Dropout on the input and after each sublayer, 0 to 1."""
     id_dropout: float = 0.1
@@ -46,6 +57,10 @@ class SequentialSettings(HeadSettings):
         small = ["head.embedding_size=16", "head.num_layers=1", "optim.epochs=30"]
         return {"": [*small, "head.max_length=12", "head.dropout=0.1"],
                 "ids": [*small, "head.text_scale=0", "head.id_dropout=0", "loss.num_negatives=20"],
+                "sampled": [*small, "head.text_scale=0", "head.id_dropout=0", "head.block=ligr", "head.max_length=4",
+                            "head.windows=all", "loss=sampled_softmax", "loss.num_negatives=30", "optim.patience=30"],
+                "gbce": [*small, "head.block=hstu", "head.text_scale=0", "head.id_dropout=0", "loss=gbce",
+                         "loss.num_negatives=30", "optim.patience=30"],
                 "lora": [*small, "head.dropout=0.1", "head.encoded_items=16", "loss.similarity=cosine",
                          "loss.temperature=0.2", "adversarial=fgm", "peft=lora", "peft.rank=2", "peft.num_layers=1",
                          "optim.patience=30"]}
@@ -54,6 +69,8 @@ class SequentialSettings(HeadSettings):
         yield from super().problems()
         yield from self.check("embedding_size", "num_layers", "num_attention_heads", "max_length", "encoded_items",
                               "stop_after", least=1)
+        yield from self.check("windows", among=("newest", "all"))
+        yield from self.check("block", among=("sasrec", "ligr", "hstu"))
         yield from self.check("dropout", "id_dropout", least=0, most=0.99)
         yield from self.check("text_scale", "id_scale", least=0)
         if self.num_attention_heads > 0 and self.embedding_size % self.num_attention_heads:
@@ -75,6 +92,13 @@ class SequentialSettings(HeadSettings):
         yield from loss.check_ignored({
             **({} if cosine else {"temperature": of_cosines, "learn_temperature": of_cosines, "scale": of_cosines}),
             **({"popularity_correction": of_sampling, "hard_negatives": of_sampling} if whole else {})})
+
+    @classmethod
+    def losses(cls) -> list[str]:
+        return [*super().losses(), *(name for name, loss in LOSSES.items() if POSITIONS in loss.works_with)]
+
+    def uses_times(self) -> bool:
+        return super().uses_times() or self.time_gaps
 
     def uses(self) -> set[str]:
         of_text = {"encoder", "peft", "adversarial"} | ({"entities"} if self.entity_gate else set())
