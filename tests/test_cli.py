@@ -235,7 +235,7 @@ def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepa
     assert re.search(r"ndcg@\d+ ", table)
     assert re.search(r"expected .* e/1 .* 0\.\d{4} ", table)
     folder = "a_folder_with_a_name_that_is_longer_than_most_windows_are_wide_" * 2
-    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity,item_knn", "-m", f"run_dir={folder}")
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity,user_knn", "-m", f"run_dir={folder}")
     assert done.code == 0, done.err
     assert re.search("head +.*value", done.out)
     assert "loss" not in done.out[done.out.index("2 runs"):]

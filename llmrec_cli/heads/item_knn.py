@@ -141,8 +141,9 @@ class ItemKnn(ItemItemHead):
             plain = ItemKnnSettings()
             return replace(self.config, head=replace(self.settings, smooth=0.0, smooth_k=plain.smooth_k,
                                                      smooth_exponent=plain.smooth_exponent))
-        features = self.settings.features if self.features is None else self.features.tuned_settings()
-        return replace(self.config, head=replace(self.settings, features=features))
+        if self.features is None:
+            return self.config
+        return replace(self.config, head=replace(self.settings, features=self.features.tuned_settings()))
 
     def add_items(self, items: Catalogue) -> None:
         """Append items: the mean of their nearest items' similarities with features, else without similarities."""

@@ -10,7 +10,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError, in_bytes
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.memory import available_memory, libraries_memory
-from llmrec_cli.settings.head import FusionSettings, HeadSettings, ModelConfig
+from llmrec_cli.settings.head import HeadSettings, ModelConfig
 
 _FEWEST = 2
 """Members that stay whatever memory they take; if they do not fit, the fit says so."""
@@ -23,28 +23,28 @@ def without_unfit_members(config: ModelConfig, data: TrainingData, device: torch
 
     `data` are the most interactions that the head will be fitted on. Raises DataError if no member is left.
     """
-    if not isinstance(config.head, FusionSettings) or config.head.unfit != "leave_out":
-        return config.head
     head = config.head
+    if getattr(head, "unfit", "refuse") != "leave_out":
+        return head
 
-    def without(name: str, why: str) -> FusionSettings:
+    def without(name: str, why: str) -> HeadSettings:
         text = f"head.members.{name} is left out: {why}"
         log("member_unfit", text=text)
         print(f"note: {text}", file=sys.stderr)
-        return replace(head, members={other: member for other, member in head.members.items() if other != name})
+        return head.with_members({other: one for other, one in head.member_configs().items() if other != name})
 
-    for name, member in () if data.has_order else list(head.members.items()):
+    for name, member in () if data.has_order else tuple(head.member_configs().items()):
         if member.head.needs_order():
             head = without(name, "it needs the order of the interactions, and the data has neither times nor an order")
-    if not head.members:
+    if not head.member_configs():
         raise DataError("head=fusion: every member needs the order of the interactions, which the data lacks; add one, "
                         "such as head.members.ease.head=ease, or prepare with dataset.columns.timestamp=<column>")
     available = available_memory(device)
-    while len(head.members) > _FEWEST:
+    while len(head.member_configs()) > _FEWEST:
         needed = build(replace(config, head=head)).estimate_memory(data) + libraries_memory(config)
         if needed <= available:
             break
-        estimates = {name: build(member).estimate_memory(data) for name, member in head.members.items()}
+        estimates = {name: build(member).estimate_memory(data) for name, member in head.member_configs().items()}
         largest = max(estimates, key=lambda name: estimates[name])
         head = without(largest, f"it takes about {in_bytes(estimates[largest])}, and all members {in_bytes(needed)} of "
                                 f"the {in_bytes(available)} that are free")

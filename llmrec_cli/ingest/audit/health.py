@@ -15,7 +15,7 @@ from llmrec_cli.settings.split import SplitSettings
 _MANY_REPEATED, _SAME_FOR_MOST = 0.2, 0.5
 _COLD_NEARLY_ALL, _ENOUGH = 0.95, 100
 """Share of the held-out interactions, and the fewest rows for which a share is meaningful."""
-_HAVE_MOST, _FEW_USERS, _ENOUGH_ITEMS = 0.5, 20, 50
+_HAVE_MOST, _FEW_USERS, _ENOUGH_ITEMS = 0.5, 10, 50
 """Share of the items that the average of a few users has if a column of types was taken for the users."""
 _SECONDS_AS_MS = ("1970-01-12", "1970-01-27")
 """The range of the times from 2001 to 2038 if their seconds are read as milliseconds."""
