@@ -269,7 +269,7 @@ MUTATIONS = [Mutation(*row) for row in (
     ("the weights of a fusion are judged on queries that they were learned on", "heads/fusion/weights.py",
      "[other for other in folds if other is not fold]", "[other for other in folds]",
      "tests/heads/fusion/test_fusion.py::test_held_out_gains_use_weights_learned_without_the_query"),
-    ("a sequential model sees what comes later", "heads/sequential/model.py",
+    ("a sequential model sees what comes later", "heads/sequential/blocks.py",
      "is_causal=True", "is_causal=False",
      "tests/heads/sequential/test_sequential.py::test_later_items_never_change_outputs_of_earlier_positions"),
 

@@ -12,11 +12,20 @@ from llmrec_cli.heads.item_knn import ItemKnn
 from llmrec_cli.settings.adversarial import FgmSettings
 from llmrec_cli.settings.encoder import TfIdfSettings
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
-from llmrec_cli.settings.loss import CHOICES, VALUES, BprSettings, DistillationSettings, MseSettings, SoftmaxSettings
+from llmrec_cli.settings.loss import (
+    CHOICES,
+    VALUES,
+    BprSettings,
+    DistillationSettings,
+    MseSettings,
+    SampledSoftmaxSettings,
+    SoftmaxSettings,
+)
 from llmrec_cli.training.adversary import GradientAttack
 from llmrec_cli.training.losses.bpr import Bpr as BprLoss
 from llmrec_cli.training.losses.distillation import Distillation
 from llmrec_cli.training.losses.mse import Mse as MseLoss
+from llmrec_cli.training.losses.sampled_softmax import SampledSoftmax
 from llmrec_cli.training.losses.softmax import Softmax as SoftmaxLoss
 
 
@@ -221,6 +230,11 @@ class HalfANegative(MseLoss):
         return super().of_negatives(scores) / 2
 
 
+class ForgetsTheWeights(SampledSoftmax):
+    def of_positions(self, *inputs, log_q_P=None, log_q_C=None, weight_P=None):
+        return super().of_positions(*inputs, log_q_P=log_q_P, log_q_C=log_q_C)
+
+
 class OwnTarget(Distillation):
     def forward(self, vectors_TD, items_B):
         own = torch.eye(5)[items_B]
@@ -245,7 +259,7 @@ def loss(implementation, base=BprSettings):
 LOSSES = {Rewards: BprSettings, CountsTheExcluded: BprSettings, MeanOfNothing: BprSettings, Weightless: BprSettings,
           TwoSums: BprSettings, ForgetsTheShare: BprSettings,
           ForgetsTheChance: SoftmaxSettings, ExpectsMore: MseSettings, HalfANegative: MseSettings,
-          OwnTarget: DistillationSettings}
+          ForgetsTheWeights: SampledSoftmaxSettings, OwnTarget: DistillationSettings}
 
 
 class Unready(TfIdfEncoder):

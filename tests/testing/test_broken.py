@@ -47,6 +47,7 @@ LOSSES = [
     (losses.a_loss_over_the_catalogue_is_that_of_the_products, parts.ForgetsTheChance),
     (losses.the_expected_value_costs_least, parts.ExpectsMore),
     (losses.a_negative_costs_what_the_value_0_does, parts.HalfANegative),
+    (losses.positions_learn_from_targets_and_shared_negatives, parts.ForgetsTheWeights),
     (losses.a_loss_of_texts_pulls_items_of_the_same_user_together, parts.OwnTarget)]
 ENCODERS = [
     (encoders.an_encoder_that_must_be_pretrained_is_refused, parts.Unready),
