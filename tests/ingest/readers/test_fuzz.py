@@ -123,7 +123,7 @@ def test_many_quotes_that_are_never_closed_take_no_longer_than_rows(tmp_path: Pa
     assert time.monotonic() - start < 10
 
 
-BOOKS = Path("/work/shared/data/book_crossing/items_info.dat")
+BOOKS = Path(__file__).parents[4] / "shared/data/book_crossing/items_info.dat"
 
 
 @pytest.mark.skipif(not BOOKS.is_file(), reason="the data set is not here")
