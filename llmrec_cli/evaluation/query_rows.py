@@ -97,8 +97,8 @@ def validation_rows(rows: QueryRows, data: PreparedData, monitor: str, exclude_s
 def held_back(rows: QueryRows, data: PreparedData) -> np.ndarray:
     """Return a mask of the data's interactions, bool, that must not be trained on while the rows choose settings.
 
-    Of a user with rows these are his interactions from the first on that is a relevant item of one of his rows and not
-    in the history of that row. What a row says of a user whom the data lacks is in no interaction.
+    For each user with rows: the interactions from the first relevant item of a row that is not in the history of that
+    row. Rows of users that the data does not have hold nothing back.
     """
     user_Q, num_items = data.users.find(rows.queries.user_ids), len(data.items)
     row_H = np.repeat(np.arange(len(rows)), np.diff(rows.queries.offsets))

@@ -9,7 +9,7 @@ from llmrec_cli.settings.base import Settings
 
 @dataclass
 class ValidationSettings(Settings):
-    """What settings are chosen on, in place of the validation split."""
+    """File of queries that settings are chosen on, in place of the validation split."""
 
     shorthand: ClassVar[str] = "queries"
     """validation=valid.jsonl means validation.queries=valid.jsonl."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.histories import pair_keys
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.scorer import blocks
@@ -75,13 +75,13 @@ def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndar
     for block in blocks(len(queries), num_items * len(members), 1024):
         rows = queries.rows(block)
         scaled = {name: score(rows).cpu() for name, score in members.items()}
-        seen, relevant = (torch.from_numpy(_places(matrix)) for matrix in (rows.seen, validation.relevant[block]))
+        seen, relevant = (torch.from_numpy(pair_keys(matrix)) for matrix in (rows.seen, validation.relevant[block]))
         is_candidate_BN = torch.zeros((len(rows), num_items), dtype=torch.bool)
         for scaled_BN in scaled.values():
             unseen_BN = scaled_BN.reshape(-1).index_fill(0, seen, -torch.inf).view(len(rows), num_items)
-            _mark_best(is_candidate_BN, unseen_BN, depth)
+            mark_best(is_candidate_BN, unseen_BN, depth)
             if cold_N.any():
-                _mark_best(is_candidate_BN, unseen_BN.masked_fill_(~cold, -torch.inf), min(depth, COLD_DEPTH))
+                mark_best(is_candidate_BN, unseen_BN.masked_fill_(~cold, -torch.inf), min(depth, COLD_DEPTH))
         is_candidate_BN.view(-1).index_fill_(0, relevant, value=True).index_fill_(0, seen, value=False)
         places_P = torch.nonzero(is_candidate_BN.view(-1)).ravel()
         for name, scaled_BN in scaled.items():
@@ -96,16 +96,10 @@ def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndar
                       np.diff(queries.history.indptr), validation.monitor)
 
 
-def _mark_best(is_candidate_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
+def mark_best(is_candidate_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
     """Mark the `depth` best items of each row, in place; ties at the end are broken arbitrarily."""
     top = torch.topk(scores_BN, min(depth, scores_BN.shape[1]), dim=1)
     is_candidate_BN.scatter_(1, top.indices, is_candidate_BN.gather(1, top.indices) | (top.values > -torch.inf))
-
-
-def _places(matrix: sp.csr_array) -> np.ndarray:
-    """Return the positions of the entries in the flattened matrix."""
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    return row * matrix.shape[1] + matrix.indices
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.histories import pair_keys
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
+from llmrec_cli.heads.fusion.fast_validation import mark_best
 from llmrec_cli.heads.fusion.rankers import RANKERS, Ranker
 from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
@@ -46,7 +47,7 @@ class TooFewError(DataError):
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """What the second stage knows of items: popularity, 0 to 1, and trend, about -3 to 3, float32 (N,) each."""
+    """Popularity of items, 0 to 1, and their trend, -3 to 3, float32 (N,) each."""
 
     popularity_N: np.ndarray
     trend_N: np.ndarray
@@ -101,13 +102,11 @@ def num_features(num_members: int) -> int:
 def candidates_of(queries: Queries, scores: Scores, sum_BN: torch.Tensor, facts: ItemFacts,
                   cold_N: np.ndarray) -> Candidates:
     """Return the candidates of queries; `scores` are the members' scaled scores (B, N), in a fixed order."""
-    num_items = sum_BN.shape[1]
-    owned = torch.from_numpy(_places(queries.history))
+    owned = torch.from_numpy(pair_keys(queries.history))
     is_candidate_BN = torch.zeros(sum_BN.shape, dtype=torch.bool)
     outside_BN = sum_BN.reshape(-1).index_fill(0, owned, -torch.inf).view_as(sum_BN)
     for block in (sum_BN, outside_BN):
-        best = torch.topk(block, min(DEPTH, num_items), dim=1)
-        is_candidate_BN.scatter_(1, best.indices, is_candidate_BN.gather(1, best.indices) | (best.values > -torch.inf))
+        mark_best(is_candidate_BN, block, DEPTH)
     row, item = torch.nonzero(is_candidate_BN, as_tuple=True)
     in_history_BN = torch.zeros(sum_BN.numel(), dtype=torch.bool).index_fill_(0, owned, value=True).view_as(sum_BN)
     row_P, item_P = row.numpy(), item.numpy()
@@ -129,12 +128,6 @@ def _place(scores_P: torch.Tensor, row_P: torch.Tensor, num_rows: int) -> torch.
     padded_BC = torch.full((num_rows, int(sizes_B.max())), torch.inf)
     padded_BC[row_P, place_P] = -scores_P
     return torch.searchsorted(padded_BC.sort(dim=1).values, padded_BC)[row_P, place_P]
-
-
-def _places(matrix: sp.csr_array) -> np.ndarray:
-    """Return the positions of the entries in the flattened matrix."""
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    return row * matrix.shape[1] + matrix.indices
 
 
 @dataclass(frozen=True)
@@ -232,8 +225,8 @@ def _gather(score: Callable[[Queries], tuple[Scores, torch.Tensor]], validation:
         rows = queries.rows(block)
         found = candidates_of(rows, *score(rows), facts, cold_N)
         key_P = found.row_P * len(cold_N) + found.item_P
-        allowed = ~np.isin(key_P, _places(rows.seen))
-        relevant.append(np.isin(key_P[allowed], _places(validation.relevant[block])))
+        allowed = ~np.isin(key_P, pair_keys(rows.seen))
+        relevant.append(np.isin(key_P[allowed], pair_keys(validation.relevant[block])))
         parts.append(Candidates(found.row_P[allowed] + block.start, found.item_P[allowed], found.sum_P[allowed],
                                 found.features_PF[allowed]))
     columns = (np.concatenate([getattr(part, name) for part in parts])

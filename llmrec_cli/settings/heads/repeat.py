@@ -11,7 +11,7 @@ COUNTS = ("auto", "values", "none")
 
 @dataclass
 class RepeatSettings(RecencySettings):
-    """What a user had before, by the share of its users who had it again, and by recency (Anderson et al. 2014)."""
+    """Items that a user had before, by the share of users who had them again, and by recency (Anderson et al. 2014)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.repeat.Repeat"
     ranks_seen_only: ClassVar[bool] = True
