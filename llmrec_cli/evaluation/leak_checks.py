@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,7 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.metric_results import MetricResults
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.requests.relevant_rows import QueryRows
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig, PopularitySettings
@@ -91,12 +93,21 @@ def check_copies(relevant_QN: sp.csr_array, members_QU: sp.csr_array, train_UN: 
     return None
 
 
-def check_fitted_rows(num_fitted: int, num_relevant: int) -> list[Phrase]:
-    """Return a sentence if a recommender was fitted on relevant interactions of the rows that it is measured on."""
-    if not num_fitted:
-        return []
-    return [Phrase("the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit it on what "
-                   "came before", num=num_fitted, total=num_relevant)]
+def check_rows(rows: QueryRows | None, manifest: Mapping[str, Any], num_fitted: int,
+               num_relevant: int) -> list[Phrase]:
+    """Return a sentence for each way in which a recommender knows the rows that it is measured on.
+
+    Its settings were chosen on them, by the `manifest` of the model, or it was fitted on relevant interactions of them.
+    """
+    chosen = manifest.get("validation") or {}
+    sentences = list[Phrase]()
+    if rows is not None and chosen.get("sha256") == rows.sha256:
+        sentences.append(Phrase("the settings of the model were chosen on these very rows ({file}); measure on other "
+                                "rows", file=rows.file))
+    if num_fitted:
+        sentences.append(Phrase("the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit "
+                                "it on what came before", num=num_fitted, total=num_relevant))
+    return sentences
 
 
 def check_named_users(items: Catalogue, task: HeldOut) -> Phrase | None:
@@ -152,7 +163,8 @@ def missing_validation_notes(config: ModelConfig) -> list[str]:
         notes.append("training ran for all optim.epochs, without early stopping")
     if config.head.combines:
         notes.append("the fusion's weights are the given ones, or equal")
-    notes.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
+    notes.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split, "
+                 "or give rows to choose on, validation=<file>")
     return notes
 
 

@@ -113,7 +113,7 @@ def rank(recommender: Recommender, data: PreparedData, protocol: Protocol, cfg: 
     vectors = head.text_vectors
     ranked = RankedLists(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M])
     if rows is not None:
-        return replace(ranked, num_fitted=num_fitted(task, recommender.history), sources=sources)
+        return replace(ranked, num_fitted=num_fitted(rows, task, recommender.history), sources=sources)
     newer_Q = newer_groups(task.queries, recommender.history, recommender.groups) if cfg.audience == "groups" \
         else newer_histories(task.queries, recommender.history)
     ranked = replace(ranked, newer_Q=newer_Q)

@@ -46,7 +46,11 @@ def read_rows(cfg: EvaluateConfig, data: PreparedData) -> QueryRows | None:
     """Return the rows of the setting `queries`; None without it."""
     if not cfg.queries:
         return None
-    return read_query_rows(cfg.queries, "queries", data.items, file_rules_of(data.manifest))
+    rows = read_query_rows(cfg.queries, "queries", data.items, file_rules_of(data.manifest))
+    if cfg.protocol and not rows.gives_history:
+        raise ConfigError(f"protocol={cfg.protocol}: ranks rows with their histories, and {cfg.queries} has no column "
+                          f"history; add it, or leave out the protocol")
+    return rows
 
 
 def resolve_audience(cfg: EvaluateConfig, first: LoadedModel, rows: QueryRows | None) -> str:

@@ -46,9 +46,13 @@ def held_out_rows(rows: QueryRows, data: PreparedData, split: str, recommender: 
     relevant = sp.csr_array((rows.relevant_QM.data, item_of_M[rows.relevant_QM.indices], rows.relevant_QM.indptr),
                             shape=(len(rows), len(items)))
     seen = presence(queries.history) if exclude_seen else sp.csr_array(queries.history.shape, dtype=np.float32)
+    unseen = minus(relevant, seen)
+    if not unseen.nnz:
+        raise DataError(f"queries={rows.file}: every relevant item is in the history of its row, and seen items are "
+                        f"left out; set exclude_seen=false")
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = data.part("train").item_counts, True
-    return HeldOut(replace(queries, seen=seen), minus(relevant, seen), counts_N, np.diff(queries.history.indptr),
+    return HeldOut(replace(queries, seen=seen), unseen, counts_N, np.diff(queries.history.indptr),
                    candidates_N, 0, 0, owner_Q=rows.owners)
 
 
@@ -56,11 +60,13 @@ def _stacked(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.vstack([one, other], format="csr"))
 
 
-def num_fitted(task: HeldOut, history: sp.csr_array) -> int:
+def num_fitted(rows: QueryRows, task: HeldOut, history: sp.csr_array) -> int:
     """Return the number of relevant interactions of known users that are in `history`, which a recommender was fitted
-    on, and not in the history of their row."""
+    on, and not in a history that the file gives."""
     fitted = select_rows(widened(history, task.relevant_QN.shape[1]), task.queries.user)
-    return int(presence(without(fitted, task.queries.history)).multiply(task.relevant_QN).sum())
+    if rows.gives_history:
+        fitted = without(fitted, task.queries.history)
+    return int(presence(fitted).multiply(task.relevant_QN).sum())
 
 
 def audience_of_rows(rows: QueryRows) -> Audience:
@@ -77,9 +83,6 @@ def validation_rows(rows: QueryRows, data: PreparedData, monitor: str, exclude_s
 
     Rows without a history are left out: no head scores them.
     """
-    if rows.are_of_groups:
-        raise DataError(f"validation.queries={rows.file}: has rows of groups; choose on rows of users, or on the "
-                        f"validation split of the groups")
     train = data.part("train")
     # Times must be known for all interactions or for none.
     queries, _ = resolve(rows.queries, data.users, data.items, train.values, train.matrix,
@@ -89,8 +92,9 @@ def validation_rows(rows: QueryRows, data: PreparedData, monitor: str, exclude_s
     relevant = minus(rows.relevant_QM, seen)
     used = np.flatnonzero((np.diff(queries.history.indptr) > 0) & (np.diff(relevant.indptr) > 0))
     if not len(used):
-        raise DataError(f"validation.queries={rows.file}: none of the {len(rows):,} rows has a history and a relevant "
-                        f"item outside it; add the column history, or set validation.exclude_seen=false")
+        raise DataError(f"validation.queries={rows.file}: none of the {len(rows):,} rows has a history"
+                        f"{' and a relevant item outside it' if exclude_seen else ''}; rows without one, such as rows "
+                        f"of texts, cannot choose settings, so add the column history")
     return Validation(replace(queries, seen=seen).rows(used), relevant[used], item_hash_ranks(data.items.ids), monitor)
 
 

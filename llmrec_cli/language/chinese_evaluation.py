@@ -349,6 +349,8 @@ EVALUATION = {
         "{n:,} 行没有历史，也没有模型读取的文本，按热门程度排序",
     "the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit it on what came before":
         "各行的 {total:,} 次相关交互中有 {num:,} 次被用来拟合该模型；请只用之前的交互来拟合",
+    "the settings of the model were chosen on these very rows ({file}); measure on other rows":
+        "该模型的设置正是在这些行（{file}）上选出的；请在其他行上评估",
     "Queries": "查询",
     "Protocol": "评测方案",
     "sequential papers: each user's last interaction, ranked among all items that the user has not seen (Petrov and "

@@ -49,7 +49,7 @@ class FusionSettings(HeadSettings):
     stack: str = "none"
     """none | logistic | lambdamart: a second stage that orders the best items of the weighted sum anew, by the members'
     scores and places, popularity and its trend, and the history: a linear model, or gradient-boosted trees (needs the
-    extra llmrec[stack] to learn). Learned on validation; left out unless it gains more than its standard error on
+    extra llmrec-cli[stack] to learn). Learned on validation; left out unless it gains more than its standard error on
     held-out folds."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With fixed weights: weights for items without training interactions; empty for the same as `weights`."""

@@ -27,8 +27,8 @@ class TuneSettings(Settings):
     tune.budget. A fusion runs this number of trials for each member. head.search has the ranges."""
     budget: str = ""
     """CPU time of tuning after which no further trial starts, for example 90s, 20m or 1.5h; empty for no limit. The
-    members of a fusion share it equally; what one does not use is left to those after it. Without tune.trials there are
-    as many trials as the time allows."""
+    members of a fusion share it equally; what one does not use is left to those after it. The first trial of each, of
+    the given settings, always runs. Without tune.trials there are as many trials as the time allows."""
     timeout_s: float | None = None
     """Seconds of tuning after which no further trial starts, above 0; null for no limit."""
     num_startup: int = 10
@@ -40,7 +40,7 @@ class TuneSettings(Settings):
         yield from self.check("trials", least=0)
         yield from self.check("timeout_s", above=0)
         if self.budget and self.budget_s is None:
-            yield f"budget={self.budget}: write a number with s, m or h, for example 90s, 20m or 1.5h"
+            yield f"budget={self.budget}: write a number above 0 with s, m or h, for example 90s, 20m or 1.5h"
         yield from self.check("num_startup", least=1)
         if not self.is_on:
             yield from self.without_effect("timeout_s", "num_startup", "pruning",

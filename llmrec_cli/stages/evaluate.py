@@ -18,7 +18,7 @@ from llmrec_cli.encoders.tfidf import Words
 from llmrec_cli.evaluation.candidates import Protocol
 from llmrec_cli.evaluation.cold_users import cold_users, cold_users_content
 from llmrec_cli.evaluation.knowledge_ablation import knowledge_content
-from llmrec_cli.evaluation.leak_checks import check_fitted_rows, check_named_users, find_leaks
+from llmrec_cli.evaluation.leak_checks import check_named_users, check_rows, find_leaks
 from llmrec_cli.evaluation.metric_results import average_seeds, member_satisfaction, rank_recommenders
 from llmrec_cli.evaluation.metric_suite import Measures, measure
 from llmrec_cli.evaluation.models import (
@@ -274,7 +274,8 @@ def measure_all(ranked: Mapping[str, Sequence[RankedLists]], model_runs: Models,
                                  num_candidates)
                 for name, one in models.items()}
     for name, sentences in problems.items():
-        sentences += check_fitted_rows(ranked[name][0].num_fitted, task.relevant_QN.nnz)
+        sentences += check_rows(protocol.rows, model_runs[name][0].recommender.manifest, ranked[name][0].num_fitted,
+                                task.relevant_QN.nnz)
     leak_in_texts = check_named_users(data.items, task)
     first = next(iter(models))
     problems[first] += [leak_in_texts] if leak_in_texts else []

@@ -21,7 +21,7 @@ from llmrec_cli.heads.cold_items import measure_cold_items
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.metrics.significance import mean_interval
 from llmrec_cli.pace import WORTH_A_LINE
-from llmrec_cli.report.query_rows import query_row_lines
+from llmrec_cli.report.query_rows import query_row_notes
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.report.validation_values import VALUES, write_values
 from llmrec_cli.requests.relevant_rows import QueryRows, read_query_rows
@@ -127,15 +127,18 @@ def _validation_rows(cfg: FinetuneConfig, data: PreparedData) -> QueryRows | Non
     """Return the rows of the setting `validation`; None without it."""
     if not cfg.validation.queries:
         return None
-    return read_query_rows(cfg.validation.queries, "validation.queries", data.items, file_rules_of(data.manifest))
+    rows = read_query_rows(cfg.validation.queries, "validation.queries", data.items, file_rules_of(data.manifest))
+    if rows.are_of_groups:
+        raise DataError(f"validation.queries={rows.file}: has rows of groups; choose on rows of users, or on the "
+                        f"validation split of the groups")
+    return rows
 
 
 def _without_validation(data: PreparedData, rows: QueryRows, cfg: FinetuneConfig) -> PreparedData:
     """Return the data with the interactions that the rows ask for in the validation split; say how many."""
     is_held = held_back(rows, data) & (data.split == SPLITS.index("train"))
-    for note in query_row_lines({"queries": {"file": rows.file, **rows.counts},
-                                 "exclude_seen": cfg.validation.exclude_seen}):
-        print(printable(note), file=sys.stderr)
+    for note in query_row_notes({"queries": rows.counts, "exclude_seen": cfg.validation.exclude_seen}):
+        print(printable(f"validation={rows.file}: {note}"), file=sys.stderr)
     print(f"validation: {len(rows):,} rows of {cfg.validation.queries}; while they choose the settings, "
           f"{int(is_held.sum()):,} interactions of their users, from the first relevant item on, are left out of "
           f"training", file=sys.stderr)

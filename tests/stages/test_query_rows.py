@@ -113,6 +113,26 @@ def test_settings_that_rows_make_meaningless_are_refused(llmrec, words: str, sai
     assert (done.code, said in done.err) == (2, True)
 
 
+def test_what_cannot_be_ranked_as_a_protocol_says_or_chosen_on_is_refused(llmrec, shop) -> None:
+    assert llmrec("finetune", "head=popularity").code == 0
+    done = llmrec("evaluate", f"queries={write_rows({'user_id': 'u4', 'relevant': ['d']})}", "protocol=rows")
+    assert (done.code, "rows.jsonl has no column history; add it, or leave out the protocol" in done.err) == (2, True)
+    seen = write_rows({"history": ["a"], "relevant": ["a"]})
+    done = llmrec("evaluate", f"queries={seen}", "exclude_seen=true")
+    assert (done.code, "every relevant item is in the history of its row" in done.err) == (3, True)
+    done = llmrec("finetune", "head=popularity", f"validation={write_rows({'text': 'red', 'relevant': ['a']})}")
+    assert (done.code, "rows without one, such as rows of texts, cannot choose settings" in done.err) == (3, True)
+    done = llmrec("finetune", "head=popularity", f"validation={write_rows({'members': ['u1'], 'relevant': ['a']})}")
+    assert (done.code, "has rows of groups; choose on rows of users" in done.err) == (3, True)
+
+
+def test_without_histories_in_the_file_fitted_relevant_items_are_named_too(llmrec, shop) -> None:
+    assert llmrec("finetune", "head=popularity").code == 0
+    rows = write_rows({"user_id": "u1", "relevant": ["a"]}, {"user_id": "u4", "relevant": ["e"]})
+    assert "the model was fitted on 1 of the 2 relevant interactions of the rows" in measured(llmrec,
+                                                                                             f"queries={rows}")[1]
+
+
 def test_a_model_that_was_fitted_on_the_relevant_items_is_said_to_be(llmrec, shop) -> None:
     assert llmrec("finetune", "head=popularity").code == 0
     content, output = measured(llmrec, f"queries={write_rows(*ROWS)}")
@@ -136,7 +156,9 @@ def test_validation_rows_choose_without_what_came_after_them_and_the_refit_has_a
     assert manifest["fitted_on"] == ["train", "valid"]
     assert manifest["validation"]["file"] == "rows.jsonl"
     assert len(manifest["validation"]["sha256"]) == 64
-    assert measured(llmrec, f"queries={rows}")[0]["protocol"]["queries"]["rows"] == 3
+    content, output = measured(llmrec, f"queries={rows}")
+    assert content["protocol"]["queries"]["rows"] == 3
+    assert "the settings of the model were chosen on these very rows (rows.jsonl); measure on other rows" in output
 
 
 def test_a_run_is_not_resumed_with_another_file_of_validation(llmrec, shop) -> None:

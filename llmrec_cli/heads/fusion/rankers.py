@@ -149,8 +149,8 @@ class TreeRanker:
     def require() -> None:
         """Raise ConfigError if the library that fits the trees is not installed."""
         if importlib.util.find_spec("lightgbm") is None:
-            raise ConfigError("head.stack=lambdamart: needs LightGBM; install it with pip install 'llmrec[stack]', or "
-                              "set head.stack=logistic or none")
+            raise ConfigError("head.stack=lambdamart: needs LightGBM; install it with pip install 'llmrec-cli[stack]', "
+                              "or set head.stack=logistic or none")
 
     def score(self, features_PF: np.ndarray) -> np.ndarray:
         """Return the sum of the trees, float64 (P,)."""

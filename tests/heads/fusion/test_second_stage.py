@@ -220,7 +220,7 @@ def test_without_lightgbm_trees_are_refused_before_a_member_is_fitted(llmrec, ti
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = stacked(llmrec, f"prepared={tiny_prepared}", "head.stack=lambdamart")
     assert done.code == 2
-    assert "needs LightGBM; install it with pip install 'llmrec[stack]'" in done.err
+    assert "needs LightGBM; install it with pip install 'llmrec-cli[stack]'" in done.err
 
 
 def test_every_kind_of_the_settings_has_a_ranker() -> None:
