@@ -105,8 +105,8 @@ def check_rows(rows: QueryRows | None, manifest: Mapping[str, Any], num_fitted: 
         sentences.append(Phrase("the settings of the model were chosen on these very rows ({file}); measure on other "
                                 "rows", file=rows.file))
     if num_fitted:
-        sentences.append(Phrase("the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; fit "
-                                "it on what came before", num=num_fitted, total=num_relevant))
+        sentences.append(Phrase("the model was fitted on {num:,} of the {total:,} relevant interactions of the rows; "
+                                "fit it on what came before", num=num_fitted, total=num_relevant))
     return sentences
 
 
