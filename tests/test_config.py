@@ -466,6 +466,13 @@ def test_mistakes_inside_members_are_reported_with_the_members_key(typed, expect
     assert messages[0].startswith(expected)
 
 
+def test_a_setting_of_another_option_is_named_with_its_options():
+    assert problems("finetune", "head=ease", "head.max_length=3") == [
+        "head.max_length: unknown key; it is a setting of head=sequential"]
+    assert "head.k: unknown key; it is a setting of head=item_knn, head=user_knn" in problems(
+        "finetune", "head=ease", "head.k=3")[0]
+
+
 def test_a_top_level_mistake_is_reported_once_not_per_member():
     assert problems("finetune", "optim.epochs=0") == ["optim.epochs=0: must be at least 1"]
 

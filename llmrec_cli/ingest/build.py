@@ -13,7 +13,7 @@ from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.groups.splits import split_beside_users
 from llmrec_cli.ingest.groups.synthetic import synthetic_groups
 from llmrec_cli.ingest.groups.tables import write_group_tables
-from llmrec_cli.ingest.interactions.order import ORDER, ties_of
+from llmrec_cli.ingest.interactions.order import order_setting, ties_of
 from llmrec_cli.ingest.interactions.splits import SplitRows, build_split
 from llmrec_cli.ingest.knowledge.triples import write_knowledge
 from llmrec_cli.ingest.output.manifest import manifest_of
@@ -63,7 +63,7 @@ def complete(run: Preparation, tables: Tables, groups: Groups | None) -> tuple[d
         hashes = hashes + write_documents(folder, contents.documents, connection, items, settings, account)
     write_rejects(folder, [*(part.rejects for part in contents.files),
                            *([run.earlier.rejects(run.scratch)] if run.earlier else [])])
-    ties = ties_of(account.counts, ORDER in tables.divided.rows.columns)
+    ties = ties_of(account.counts, order_setting(settings, tables.divided.rows))
     report = audit(connection, folder, settings, run.cfg.split, contents.interactions.unit, account, ties)
     if contents.graph is not None:
         report["links"] = contents.graph.report

@@ -111,9 +111,9 @@ EVALUATION = {
         "名次可能不同。",
     "Order of the lists: {ties}.": "列表顺序：{ties}。",
     "Popularity of items and how often each is recommended": "物品热门程度与被推荐次数",
-    "Possible leak, the result is too good to be true: {what}. Check whether the model's input contains "
+    "Possible leak: {what}. Check whether the model's input contains "
     "the held-out interactions before you trust these metrics.":
-        "可能存在数据泄漏，结果好得不真实：{what}。在相信这些指标之前，请检查模型输入是否包含"
+        "可能存在数据泄漏：{what}。在相信这些指标之前，请检查模型输入是否包含"
         "留出交互。",
     "Recommended by {model}": "{model} 的推荐",
     "Recommender": "推荐器",

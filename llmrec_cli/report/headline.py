@@ -147,7 +147,7 @@ def _list_warnings(model: str, one: dict[str, Any], audience: str) -> list[str]:
 
 def _leak_warning(model: str, reason: str) -> str:
     what = Phrase("{model}: {reason}", model=model, reason=reason) if model else reason
-    return Phrase("Possible leak, the result is too good to be true: {what}. Check whether the model's input contains "
+    return Phrase("Possible leak: {what}. Check whether the model's input contains "
                   "the held-out interactions before you trust these metrics.", what=what)
 
 

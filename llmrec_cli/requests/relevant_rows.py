@@ -7,7 +7,8 @@ Shapes: Q rows, M items of the prepared data.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from itertools import chain
@@ -20,8 +21,10 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.file_rules import FileRules
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import DataError
+from llmrec_cli.requests.files import Rows
 from llmrec_cli.requests.queries import QUERY_COLUMNS, RawQueries, id_lists, queries_in, query_rows
 
+_DIVIDERS = re.compile(r"[\s,;]+")
 _RELEVANT = "relevant"
 
 
@@ -81,13 +84,15 @@ def read_query_rows(path: str, key: str, items: Catalogue, rules: Mapping[str, F
                         f"write a file of users and a file of groups")
     row_R = np.repeat(np.arange(len(raw)), [len(ids) for ids in relevant])
     item_R = items.find(np.array([*chain.from_iterable(relevant), None], object)[:-1])
+    history_H, row_H = items.find(raw.history), np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
+    _refuse_joined(rows, _RELEVANT, list(chain.from_iterable(relevant)), item_R, row_R, items)
+    _refuse_joined(rows, "history", raw.history, history_H, row_H, items)
     shape = (len(raw), len(items))
     relevant_QM = _presence(row_R[item_R >= 0], item_R[item_R >= 0], shape)
     used = np.flatnonzero(np.diff(relevant_QM.indptr))
     if not len(used):
         raise DataError(f"{rows.where(0)}: none of the {len(row_R):,} relevant items is an item of the data; the first "
                         f"is '{relevant[0][0]}'; use item_ids of the data")
-    history_H, row_H = items.find(raw.history), np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
     known = history_H >= 0
     history_QM = _presence(row_H[known], history_H[known], shape)
     counts = {"rows": len(raw), "rows_left_out": len(raw) - len(used),
@@ -97,6 +102,16 @@ def read_query_rows(path: str, key: str, items: Catalogue, rules: Mapping[str, F
               "relevant_in_history": int(history_QM.multiply(relevant_QM).sum())}
     return QueryRows(Path(path).name, _hash(rows.paths), _rows(_known_history(raw, known), used), relevant_QM[used],
                      "history" in rows.columns, counts)
+
+
+def _refuse_joined(rows: Rows, column: str, ids_I: Sequence[str], item_I: np.ndarray, row_I: np.ndarray,
+                   items: Catalogue) -> None:
+    """Raise DataError for an unknown id that is several known ones, divided by blanks, commas or semicolons."""
+    for place in np.flatnonzero(item_I < 0):
+        parts = _DIVIDERS.split(ids_I[place].strip())
+        if len(parts) > 1 and (items.find(np.array(parts, object)) >= 0).all():
+            raise DataError(f"{rows.where(int(row_I[place]))}: {column} '{ids_I[place][:60]}' is several items; write "
+                            f"{'|'.join(parts)[:60]}, or a JSON list")
 
 
 def _hash(paths: list[Path]) -> str:

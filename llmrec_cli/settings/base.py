@@ -194,7 +194,8 @@ class Builder:
         for key, value in data.items():
             where = f"{path}.{key}" if path else str(key)
             if key not in names:
-                self.problems.append(f"{where}: unknown key{nearest(str(key), names)}")
+                hint = self._options_with(cls, str(key)) or nearest(str(key), names)
+                self.problems.append(f"{where}: unknown key{hint}")
                 continue
             before = len(self.problems)
             grouped = "group" in names[key].metadata
@@ -238,6 +239,14 @@ class Builder:
                                                      f"implementation, or choose one of {', '.join(others)}"
                                                      f"{nearest(name, others)}")
         return self.settings(cls, value, where)
+
+    def _options_with(self, cls: type[Settings], key: str) -> str:
+        """Return a hint at the other options of the group of `cls` that have a setting `key`, "" if none has."""
+        for group, table in self.tables.items():
+            if cls in table.values():
+                having = [name for name, other in table.items() if key in {f.name for f in dataclasses.fields(other)}]
+                return f"; it is a setting of {', '.join(f'{group}={name}' for name in having[:3])}" if having else ""
+        return ""
 
     def _value(self, hint: Any, value: Any, where: str) -> Any:
         origin, args = get_origin(hint), get_args(hint)

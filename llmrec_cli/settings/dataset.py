@@ -123,6 +123,10 @@ class DatasetSettings(OptionSettings):
     """auto | s | ms | us | ns | iso | excel | order: unit of timestamps. s, ms, us, ns: seconds, milliseconds,
     microseconds or nanoseconds since 1970. iso: ISO 8601. excel: days since 1899-12-30, as in spreadsheets. order:
     whole numbers that grow with time but have no unit. auto detects the unit."""
+    equal_times: str = "hash"
+    """hash | file: order of a user's interactions of the same time. hash: a salted hash of user and item, so that the
+    split does not depend on the order of the file. file: the order of the rows in the files, and of the files as given;
+    choose it for files in the order of the events whose clock is coarse. Not with mode=append."""
     timestamp_format: str = ""
     """Pattern of other timestamps, for example '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f %b %a %z
     %Z. Times are UTC if the pattern has no zone. Empty: timestamps are read by dataset.timestamp_unit."""
@@ -170,6 +174,7 @@ class DatasetSettings(OptionSettings):
                 yield (f"timestamp_format={self.timestamp_format}: cannot be combined with timestamp_unit="
                        f"{self.timestamp_unit}; leave out one of the two")
             yield from format_problems(self.timestamp_format)
+        yield from self.check("equal_times", among=("hash", "file"))
         yield from self.check("feedback", among=("implicit", "explicit"))
         yield from self.check("values", among=("auto", *VALUES))
         yield from self.check("audit", among=("warn", "strict"))

@@ -5,7 +5,6 @@ A key of `head.search` names a setting of the head (`l2`, `features.text`) or of
 """
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.settings.base import LARGEST, Builder, Settings, defaults, nearest, to_plain
+from llmrec_cli.settings.durations import duration_problem, seconds_of
 from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
@@ -40,7 +40,7 @@ class TuneSettings(Settings):
         yield from self.check("trials", least=0)
         yield from self.check("timeout_s", above=0)
         if self.budget and self.budget_s is None:
-            yield f"budget={self.budget}: write a number above 0 with s, m or h, for example 90s, 20m or 1.5h"
+            yield duration_problem("budget", self.budget)
         yield from self.check("num_startup", least=1)
         if not self.is_on:
             yield from self.without_effect("timeout_s", "num_startup", "pruning",
@@ -54,9 +54,7 @@ class TuneSettings(Settings):
     @property
     def budget_s(self) -> float | None:
         """The budget in seconds; None without a budget, and for a text that is no time above 0."""
-        match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smh])", self.budget)
-        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-        return seconds or None
+        return seconds_of(self.budget)
 
     @property
     def most_trials(self) -> int:

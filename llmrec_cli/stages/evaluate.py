@@ -101,6 +101,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
     warn_outdated(data.manifest, run_dir)
     refuse_other_split(cfg, data)
+    if max(cfg.k) > len(data.items):
+        print(f"note: k={max(cfg.k)} is above the number of items, {len(data.items):,}: the whole catalogue is on such "
+              f"a list", file=sys.stderr)
     rows = read_rows(cfg, data)
     cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
     for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):

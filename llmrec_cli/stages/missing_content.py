@@ -33,6 +33,9 @@ def _missing_kinds(data: TrainingData) -> set[str]:
 def _without(head: HeadSettings, key: str, missing: set[str], log: Callable[..., None]) -> HeadSettings:
     if head.combines:
         return _without_members(head, key, missing, log)
+    if "text" in missing and (plain := head.without_texts()) != head:
+        _say(f"{key}={head.kind} uses ids only, since {_none_has(['text'])}", log)
+        return plain
     weights = _weights(head)
     unused = [kind for kind in KINDS if kind in missing and getattr(weights, kind) > 0]
     if not unused:
@@ -56,6 +59,11 @@ def _without_members(head: HeadSettings, key: str, missing: set[str], log: Calla
             _say(f"{key}.members.{name} is left out, since {_none_has(missing)}", log)
         else:
             members[name] = replace(member, head=_without(member.head, f"{key}.members.{name}", missing, log))
+    for name, member in head.member_configs().items() if getattr(head, "weights", "") == "learned" else ():
+        twin = next((other for other in members if other != name and members[other] == members.get(name)), None)
+        if twin is not None and members[name] != member:
+            del members[name]
+            _say(f"{key}.members.{name} is left out, since it is then the same as {key}.members.{twin}", log)
     if not members:
         raise DataError(f"{key}={head.kind}: {_none_has(missing)}, and no member uses anything else; choose another, "
                         f"such as {key}.members.ease.head=ease")

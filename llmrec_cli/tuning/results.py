@@ -66,6 +66,8 @@ def importance(result: TuningResult) -> dict[str, float]:
 
 def _lines(config: ModelConfig, result: TuningResult, monitor: str) -> list[str]:
     initial_value, total = _value(result.trials[0]), len(result.trials)
+    if total == 1:
+        return [f"{result.name}: {monitor} on validation {result.tried_value:.4f} with the given settings, not tuned"]
     pruned, failed = _count(result, TrialState.PRUNED), _count(result, TrialState.FAIL)
     incomplete = [f"{number} {state}" for number, state in ((pruned, "pruned"), (failed, "failed")) if number]
     importances, setting_places = importance(result), places(result.initial)

@@ -171,7 +171,7 @@ def test_sampled_candidates_constant_scores_and_possible_leaks_give_warnings():
     sampled = {**metrics["protocol"], "candidates": "sampled: 99 at random"}
     assert "99 at random" in warnings({**metrics, "protocol": sampled}, 10)[0]
     assert "For 40% of the users" in warnings({**metrics, "degenerate_rate": 0.4}, 10)[0]
-    assert "too good to be true: it knows" in warnings({**metrics, "suspicious": ["it knows"]}, 10)[0]
+    assert "Possible leak: it knows" in warnings({**metrics, "suspicious": ["it knows"]}, 10)[0]
 
 
 def test_zero_recall_is_explained_if_no_held_out_item_is_in_training():

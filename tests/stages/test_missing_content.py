@@ -39,11 +39,13 @@ def test_the_default_recipe_leaves_out_what_only_compares_texts(capsys: pytest.C
     head, said = changed(NOTHING)
     assert "item_similarity" not in head.members
     assert "neighbours" in head.members
-    assert not head.members["ease"].head.features.used
+    assert "ease" not in head.members
+    assert not head.members["plain_ease"].head.features.used
     assert said == [
         "head.members.ease.features.text=6 and head.members.ease.features.attributes=6: no effect, since no item in "
         "training has a text or an attribute",
-        "head.members.item_similarity is left out, since no item in training has a text or an attribute"]
+        "head.members.item_similarity is left out, since no item in training has a text or an attribute",
+        "head.members.ease is left out, since it is then the same as head.members.plain_ease"]
     assert capsys.readouterr().err.splitlines() == [f"note: {text}" for text in said]
 
 
@@ -51,6 +53,19 @@ def test_attributes_stay_where_only_texts_are_missing() -> None:
     head, said = changed(ONLY_ATTRIBUTES, "head=item_similarity", "head.features.attributes=2")
     assert (head.features.text, head.features.attributes) == (0, 2)
     assert said == ["head.features.text=1: no effect, since no item in training has a text"]
+
+
+def test_members_that_become_the_same_stay_if_their_weights_are_given() -> None:
+    head, _ = changed(NOTHING, "~head.members", "head.members.a={head: ease, features: {text: 2}}",
+                      "head.members.b.head=ease", "head.weights={a: 1, b: 2}")
+    assert set(head.members) == {"a", "b"}
+
+
+def test_a_sequence_without_texts_is_one_of_ids() -> None:
+    head, said = changed(NOTHING, "head=sequential")
+    assert (head.text_scale, head.id_dropout, head.id_scale) == (0, 0, 1)
+    assert said == ["head=sequential uses ids only, since no item in training has a text"]
+    assert changed(NOTHING, "head=sequential", "head.text_scale=0", "head.id_dropout=0")[1] == []
 
 
 def test_data_with_texts_changes_nothing() -> None:

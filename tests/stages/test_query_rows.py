@@ -105,6 +105,20 @@ def test_a_file_that_cannot_be_evaluated_names_the_row(llmrec, shop, rows, said:
     assert (done.code, said in done.err) == (3, True), done.err
 
 
+@pytest.mark.parametrize("joined", ["a b", "a, c"])
+def test_ids_that_are_joined_in_a_csv_are_refused_with_the_right_spelling(llmrec, shop, joined: str) -> None:
+    assert llmrec("finetune", "head=popularity").code == 0
+    Path("rows.csv").write_text(f'history,relevant\n"{joined}",d\n')
+    done = llmrec("evaluate", "queries=rows.csv")
+    assert (done.code, f"line 2: history '{joined}' is several items; write a|{joined[-1]}" in done.err) == (3, True)
+
+
+def test_a_cutoff_above_the_catalogue_is_said(llmrec, shop) -> None:
+    assert llmrec("finetune", "head=popularity").code == 0
+    done = llmrec("evaluate", f"queries={write_rows(*ROWS)}", "k=[3,10]")
+    assert "k=10 is above the number of items, 5: the whole catalogue is on such a list" in done.err
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ("graded=true", "graded=true: has no effect"), ("split=valid", "split=valid: has no effect"),
     ("cold_users=true", "cold_users=true: cannot be combined"), ("knowledge=true", "knowledge=true: cannot")])

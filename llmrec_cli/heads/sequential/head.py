@@ -16,6 +16,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.sequential.epochs import epochs_within
 from llmrec_cli.heads.sequential.gaps import gap_buckets
 from llmrec_cli.heads.sequential.model import SequenceModel
 from llmrec_cli.heads.sequential.steps import SequenceSteps, cut_sequences, pad_gaps, pad_sequences
@@ -26,6 +27,7 @@ from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory, freed_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
+from llmrec_cli.settings.durations import seconds_of
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 
@@ -61,6 +63,7 @@ class Sequential(Head):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.stop_after: int | None = self.settings.stop_after
+        self.epochs = config.optim.epochs
         self.model: SequenceModel | None = None
         self.texts: ItemTexts | None = None
         self.trained_N = np.zeros(0, bool)
@@ -126,6 +129,10 @@ class Sequential(Head):
         hard_UK = mine(config.loss.hard_negatives, data, context)
         steps = SequenceSteps(self.model, self.texts, config, data.interactions, hard_UK, device,
                               fit_weights(data, self.settings))
+        if budget_s := seconds_of(self.settings.budget):
+            self.epochs = epochs_within(budget_s, self.epochs, steps, list(self.model.parameters()), context.seed,
+                                        context.folder, context.resumed)
+            config = replace(config, optim=replace(config.optim, epochs=self.epochs))
         self.stop_after = train_with_texts(self.model, self.texts, steps, config, self.stop_after, context, self.score)
 
     @torch.no_grad()
@@ -195,7 +202,8 @@ class Sequential(Head):
 
     def tuned_config(self) -> ModelConfig:
         """Return the model config with the number of epochs that validation chose."""
-        return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
+        return replace(self.config, optim=replace(self.config.optim, epochs=self.epochs),
+                       head=replace(self.settings, budget="", stop_after=self.stop_after))
 
     def add_items(self, items: Catalogue) -> None:
         """Append items described by texts; they have no id and no entity."""

@@ -41,6 +41,8 @@ from llmrec_cli.settings.dataset import DatasetSettings
 _OPTIONAL = ("value", "timestamp", "event")
 _ORDERED = (*_OPTIONAL, ORDER)
 """The optional columns with dataset.columns.order; only if it is set, since a file's column `order` may be anything."""
+_ROWS_OF_A_FILE = 1 << 40
+"""More rows than a file has."""
 _NOT_POSITIVE, _BELOW = "not_positive", "below_min_value"
 """Reasons in filtered.parquet of rows with too low a value."""
 _FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
@@ -112,7 +114,11 @@ def read_raw(connection: BaseBackend, staged: StagedFiles, settings: DatasetSett
     names = [name for name in staged.names if name in (key, "item_id", *_ORDERED)]
     is_presplit = (any(source.split for source in staged.sources) if staged.sources or earlier is None
                    else earlier.is_presplit(key))
-    raw = RawRows(read_parts(connection, staged), [str(source.path) for source in staged.sources], names,
+    parts = read_parts(connection, staged)
+    if settings.equal_times == "file":
+        refuse_file_order(staged, earlier is not None)
+        parts, names = [in_file_order(part) for part in parts], [*names, ORDER]
+    raw = RawRows(parts, [str(source.path) for source in staged.sources], names,
                   (key, "item_id"), weights=weights, is_presplit=is_presplit)
     if not staged.sources and earlier is not None:
         raw = replace(raw, unit=earlier.manifest["timestamp_unit"] if "timestamp" in names else "")
@@ -128,6 +134,24 @@ def read_raw(connection: BaseBackend, staged: StagedFiles, settings: DatasetSett
     earlier.check_unit(raw.unit)
     before = [earlier.rows(connection, name, key) for name in _FILES[key]]
     return replace(raw, earlier=[_like(rows, names, is_presplit) for rows in before if rows is not None])
+
+
+def refuse_file_order(staged: StagedFiles, appends: bool) -> None:
+    """Raise ConfigError if dataset.equal_times=file has no effect on the files, or `appends` is True."""
+    if appends:
+        raise ConfigError("mode=append: dataset.equal_times=file orders rows by their place in the files, and earlier "
+                          "files are not read again; prepare all files with mode=new, or name a column that grows with "
+                          "time with dataset.columns.order=<name>")
+    if staged.order_is_time or ORDER in staged.names:
+        raise ConfigError("dataset.equal_times=file: has no effect with dataset.columns.order; leave out one of both")
+    if "timestamp" not in staged.names:
+        raise ConfigError(f"dataset.equal_times=file: has no effect, since {staged.sources[0].path} has no timestamps; "
+                          f"map them with dataset.columns.timestamp=<name>, or leave it out")
+
+
+def in_file_order(part: Table) -> Table:
+    """Return the raw rows with their place in the files as `order`."""
+    return part.mutate(**{ORDER: part.file.cast("int64") * _ROWS_OF_A_FILE + part.line})
 
 
 def _like(rows: Table, names: Sequence[str], is_presplit: bool) -> Table:
@@ -148,6 +172,9 @@ def read_interactions(connection: BaseBackend, staged: StagedFiles, settings: Da
     raw = read_raw(connection, staged, settings, earlier=earlier)
     if policy_of(settings) == "sum":
         refuse_overlap(raw, force, account)
+    if settings.equal_times == "file":
+        account.notes.append(Phrase("interactions of the same user and time are in the order of the files "
+                                    "(dataset.equal_times=file)"))
     had_returns = earlier is not None and bool(earlier.manifest["counts"].get("returned"))
     return filter_interactions(raw, staged, settings, account, had_returns)
 

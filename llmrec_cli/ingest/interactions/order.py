@@ -3,7 +3,7 @@
 Many clocks are coarse: if times are dates, all interactions of a user on one day are tied. Breaking ties by item id
 would create a pattern that a model learns although no user behaves like that, and the ids would decide what is held
 out. Breaking them by the order of the file would change the split when the file is shuffled. So a salted hash, which
-orders the items of each user differently, breaks ties.
+orders the items of each user differently, breaks ties, unless dataset.equal_times=file says that the file is in order.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.engine import materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.language.phrases import Phrase
+from llmrec_cli.settings.dataset import DatasetSettings
 
 _SHARE_DIGITS = 8
 
@@ -42,12 +43,20 @@ def hash_prefix(hashed: StringValue) -> StringValue:
 
 
 ORDER, TIE = "order", "tie"
-"""Names of columns: dataset.columns.order (int64) if set, and the tie hash (12 hexadecimal digits, "" for no tie)."""
+"""Names of columns: dataset.columns.order, or the place in the files, (int64) if set; and the tie hash (12 hexadecimal
+digits, "" for no tie)."""
 _MANY = 0.1
 """Share of ties in time above which `prepare` warns."""
 _SALT = 1_913_579
 """Differs from any likely split.seed, so that the order of ties is independent of what split=random holds out."""
 _TIE_DIGITS = 12  # DuckDB stores strings of up to 12 bytes inline
+
+
+def order_setting(settings: DatasetSettings, rows: Table) -> str:
+    """Return the setting that orders equal times of `rows` before the salted hash, or ""."""
+    if settings.equal_times == "file":
+        return "dataset.equal_times=file"
+    return "dataset.columns.order" if ORDER in rows.columns else ""
 
 
 def order_columns(rows: Table) -> list[str]:
@@ -90,7 +99,7 @@ class Ties:
     whose : user | group
     interactions, tied : number of interactions, and of those with the time and `order` of another of the same user
     held_out, held_out_tied : number of users with held-out interactions, and of those with a tied held-out interaction
-    ordered : True if dataset.columns.order is set
+    ordered_by : setting that orders equal times before the salted hash, or ""
     """
 
     whose: str
@@ -98,7 +107,7 @@ class Ties:
     tied: int
     held_out: int
     held_out_tied: int
-    ordered: bool = False
+    ordered_by: str = ""
 
     @property
     def share(self) -> float:
@@ -112,7 +121,7 @@ class Ties:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry for manifest.json and audit.json."""
-        rule = ["timestamp", *(["dataset.columns.order"] if self.ordered else []), "salted hash"]
+        rule = ["timestamp", *([self.ordered_by] if self.ordered_by else []), "salted hash"]
         return {"rule": rule, "interactions": self.tied, "share": self.share, f"held_out_{self.whose}s":
                 self.held_out_tied, "held_out_share": self.held_out_share}
 
@@ -124,7 +133,7 @@ class Ties:
             tied = Phrase("{tied}, and {num:,} of {total:,} {audience} ({share:.1%}) have a tied held-out interaction",
                           tied=tied, num=self.held_out_tied, total=self.held_out, audience=Phrase(f"{self.whose}s"),
                           share=self.held_out_share)
-        if self.many and not self.ordered:
+        if self.many and not self.ordered_by:
             return Phrase("{tied}; a salted hash orders equal times, so their order is arbitrary; if a column has the "
                           "true order, name it with dataset.columns.order=<name>", tied=tied)
         return Phrase("{tied}; a salted hash orders equal times, so their order is arbitrary", tied=tied)
@@ -135,7 +144,7 @@ class Ties:
         return max(self.share, self.held_out_share) > _MANY
 
 
-def ties_of(counts: Mapping[str, int], ordered: bool) -> list[Ties]:
+def ties_of(counts: Mapping[str, int], ordered_by: str) -> list[Ties]:
     """Return the counts of equal times in interactions of users, and of groups; empty without times."""
     ties = []
     for whose, prefix in (("user", ""), ("group", "group_")):
@@ -143,7 +152,7 @@ def ties_of(counts: Mapping[str, int], ordered: bool) -> list[Ties]:
             tied, held_out, held_out_tied = (counts[f"{prefix}{key}"] for key in
                                              ("interactions_tied", "held_out", "held_out_tied"))
             ties.append(Ties(whose, sum(counts[f"{prefix}{split}"] for split in SPLITS), tied, held_out,
-                              held_out_tied, ordered))
+                              held_out_tied, ordered_by))
     return ties
 
 

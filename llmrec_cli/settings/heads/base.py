@@ -124,6 +124,10 @@ class HeadSettings(OptionSettings):
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
+    def without_texts(self) -> "HeadSettings":
+        """Return the settings for data without texts, for a head that has text vectors beside those of `features`."""
+        return self
+
     def needs_order(self) -> bool:
         """Return True if the head refuses data without an order of the interactions."""
         return False

@@ -1,9 +1,10 @@
 """Causal transformer over histories."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from llmrec_cli.settings.durations import duration_problem, seconds_of
 from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.loss import LOSSES, POSITIONS
 
@@ -48,6 +49,10 @@ class SequentialSettings(HeadSettings):
     encoded_items: int | None = 128
     """Maximum number of item texts that the trained layers encode in a step, at least 1; other items keep their last
     computed vectors. null encodes every item of the step."""
+    budget: str = ""
+    """CPU time of training, for example 90s, 20m or 1.5h: fewer epochs than optim.epochs if these would take longer,
+    and at least one. Validation and a refit are not counted. Empty for no limit. The number of epochs, and so the
+    model, depends on the speed of the machine."""
     stop_after: int | None = None
     """Epochs to run, at least 1; the learning rate is still scheduled for optim.epochs. Set by validation for a refit.
     null runs up to optim.epochs."""
@@ -73,6 +78,8 @@ class SequentialSettings(HeadSettings):
         yield from self.check("block", among=("sasrec", "ligr", "hstu"))
         yield from self.check("dropout", "id_dropout", least=0, most=0.99)
         yield from self.check("text_scale", "id_scale", least=0)
+        if self.budget and seconds_of(self.budget) is None:
+            yield duration_problem("budget", self.budget)
         if self.num_attention_heads > 0 and self.embedding_size % self.num_attention_heads:
             yield (f"embedding_size={self.embedding_size}: must be a multiple of num_attention_heads="
                    f"{self.num_attention_heads}")
@@ -96,6 +103,9 @@ class SequentialSettings(HeadSettings):
     @classmethod
     def losses(cls) -> list[str]:
         return [*super().losses(), *(name for name, loss in LOSSES.items() if POSITIONS in loss.works_with)]
+
+    def without_texts(self) -> "SequentialSettings":
+        return replace(self, text_scale=0.0, id_dropout=0.0, entity_gate=False) if self.id_scale else self
 
     def uses_times(self) -> bool:
         return super().uses_times() or self.time_gaps

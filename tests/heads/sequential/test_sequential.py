@@ -13,6 +13,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.sequential.blocks import BLOCKS, HstuBlock, LigrBlock
+from llmrec_cli.heads.sequential.epochs import epochs_within
 from llmrec_cli.heads.sequential.gaps import gap_buckets
 from llmrec_cli.heads.sequential.head import step_memory
 from llmrec_cli.heads.sequential.model import CausalTransformer, SequenceModel
@@ -362,3 +363,18 @@ def test_a_sparse_history_of_a_query_is_read_newest_last():
     assert isinstance(part.matrix, sp.csr_array)
     sequences = cut_sequences(part.matrix, np.array([0]), np.array([1]), np.array([3]))
     assert sequences.inputs.tolist() == [3, 1, 2]
+
+
+def test_a_budget_of_cpu_time_gives_the_epochs_that_fit_and_a_refit_keeps_their_number(tmp_path, capsys):
+    rows = np.random.default_rng(0).integers(0, 30, (200, 10)).tolist()
+    steps = steps_of(rows, 30, batch_size=100)
+    parameters = list(steps.model.parameters())
+    before = [parameter.clone() for parameter in parameters]
+    assert epochs_within(3600, 7, steps, parameters, 1, tmp_path, resumed=False) == 7
+    assert "7 epochs, all that optim.epochs allows" in capsys.readouterr().err
+    assert epochs_within(1e-9, 7, steps, parameters, 1, tmp_path, resumed=False) == 1
+    assert "a single epoch takes more" in capsys.readouterr().err
+    # A resumed run does not measure again.
+    assert epochs_within(3600, 7, steps, parameters, 1, tmp_path, resumed=True) == 1
+    assert all(torch.equal(one, other) for one, other in zip(parameters, before, strict=True))
+    assert all(parameter.grad is None for parameter in parameters)

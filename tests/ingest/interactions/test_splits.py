@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.dataset import FilesSettings
@@ -25,6 +27,43 @@ def interactions(sizes: dict[str, int]) -> str:
 
 def sizes_of(prepared: Prepared, user: str) -> tuple[int, ...]:
     return tuple(sum(u == user for u, _ in prepared.in_split(split)) for split in ("train", "valid", "test"))
+
+
+@pytest.mark.parametrize("name", ["clicks.csv", "clicks.parquet"])
+def test_the_order_of_the_file_orders_equal_times_if_asked(tmp_path: Path, name: str) -> None:
+    users = [f"u{n}" for n in range(20)]
+    rows = [(user, item, "7") for user in users for item in "zab"]
+    text = HEADER.replace("value,", "") + "".join(f"{','.join(row)}\n" for row in rows)
+    file = write(tmp_path, text)
+    if name.endswith("parquet"):
+        pq.write_table(csv.read_csv(file), file := tmp_path / name)
+    dataset = FilesSettings(name="test", interactions=str(file), equal_times="file")
+    prepared = prepare_with(tmp_path, dataset, LeaveLastOutSettings())
+    assert prepared.in_split("test") == {(user, "b") for user in users}
+    assert prepared.in_split("valid") == {(user, "a") for user in users}
+    assert prepared.counts["interactions_tied"] == 0
+
+
+def test_the_order_of_files_is_that_of_the_settings(tmp_path: Path) -> None:
+    late = write(tmp_path, HEADER + "u,a,1,7\n", "1.csv")
+    early = write(tmp_path, HEADER + "u,b,1,7\nu,c,1,7\n", "2.csv")
+    dataset = FilesSettings(name="test", interactions=[str(early), str(late)], equal_times="file")
+    assert prepare_with(tmp_path, dataset, LeaveLastOutSettings()).in_split("test") == {("u", "a")}
+
+
+def test_the_order_of_the_file_is_not_combined_with_a_column_of_order(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"equal_times=file: has no effect with dataset\.columns\.order"):
+        prepare_text(tmp_path, "user_id,item_id,timestamp,place\nu,a,7,1\n", equal_times="file",
+                     columns={"order": "place"})
+
+
+def test_the_order_of_the_file_needs_times_and_all_files_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no effect, since .*clicks\.csv has no timestamps"):
+        prepare_text(tmp_path, "user_id,item_id\nu,a\n", equal_times="file")
+    prepare_text(tmp_path, HEADER + "u,a,1,7\nu,b,1,7\n", equal_times="file")
+    new = write(tmp_path, HEADER + "u,c,1,8\n", "new.csv")
+    with pytest.raises(ConfigError, match=r"mode=append: dataset\.equal_times=file"):
+        prepare_with(tmp_path, FilesSettings(name="test", interactions=str(new), equal_times="file"), mode="append")
 
 
 @pytest.mark.audited
