@@ -3,16 +3,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 llmrec="${BIN:-.venv/bin}/llmrec"
-experiment=experiment=movielens_100k
+experiment=experiment=demo
 
 step() { printf '\n\033[1m$ llmrec %s\033[0m\n' "$*" >&2; "$llmrec" "$@"; }
 [ -t 2 ] || step() { printf '\n$ llmrec %s\n' "$*" >&2; "$llmrec" "$@"; }
 
 step prepare $experiment
 step pretrain $experiment
-# Uses the encoder of the previous stage instead of MiniLM (docs/experiments.md compares them), and encodes half as many
-# texts per step as the experiment, to stay under five minutes on two cores.
-step finetune $experiment encoder=pretrained head.members.tower.encoded_items=8
+# With the encoder of the previous stage instead of MiniLM (docs/experiments.md compares them).
+step finetune $experiment encoder=pretrained
 step evaluate $experiment
 step recommend query.user_id=13
 step recommend query.text='slow science fiction, about memory'

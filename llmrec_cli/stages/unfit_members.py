@@ -18,8 +18,8 @@ _FEWEST = 2
 
 def without_unfit_members(config: ModelConfig, data: TrainingData, device: torch.device,
                           log: Callable[..., None]) -> HeadSettings:
-    """Return the settings of a head without the members that need an order of the interactions that the data lacks,
-    and without the largest ones until the others fit into memory.
+    """Return the settings of a head without the members that need an order or times that the data lacks, and without
+    the largest ones until the others fit into memory.
 
     `data` are the most interactions that the head will be fitted on. Raises DataError if no member is left.
     """
@@ -33,12 +33,15 @@ def without_unfit_members(config: ModelConfig, data: TrainingData, device: torch
         print(f"note: {text}", file=sys.stderr)
         return head.with_members({other: one for other, one in head.member_configs().items() if other != name})
 
-    for name, member in () if data.has_order else tuple(head.member_configs().items()):
-        if member.head.needs_order():
+    for name, member in tuple(head.member_configs().items()):
+        if member.head.needs_order() and not data.has_order:
             head = without(name, "it needs the order of the interactions, and the data has neither times nor an order")
+        elif member.head.needs_moments() and not data.has_moments:
+            head = without(name, "it needs the times of the interactions, and the data has none, or only an order")
     if not head.member_configs():
-        raise DataError("head=fusion: every member needs the order of the interactions, which the data lacks; add one, "
-                        "such as head.members.ease.head=ease, or prepare with dataset.columns.timestamp=<column>")
+        raise DataError("head=fusion: every member needs the order or times of the interactions, which the data lacks; "
+                        "add one, such as head.members.ease.head=ease, or prepare with "
+                        "dataset.columns.timestamp=<column>")
     available = available_memory(device)
     while len(head.member_configs()) > _FEWEST:
         needed = build(replace(config, head=head)).estimate_memory(data) + libraries_memory(config)

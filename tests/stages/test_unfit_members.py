@@ -53,12 +53,15 @@ def test_without_an_order_members_that_need_one_are_left_out(llmrec) -> None:
     done = llmrec("prepare", "dataset=files", "dataset.name=shop", "dataset.interactions=clicks.csv", "split=random")
     assert done.code == 0, done.err
     members = ["~head.members", "head.members={near: {head: item_knn}, popular: {head: popularity}, "
-                                "next: {head: item_knn, direction: forward}, last: {head: ease, recency: place}}"]
+                                "next: {head: item_knn, direction: forward}, last: {head: ease, recency: place}, "
+                                "new: {head: popularity, window: 30}, old: {head: ease, recency: time}}"]
     done = llmrec("finetune", "head=fusion", *members, "head.unfit=leave_out", "run_dir=run")
     assert done.code == 0, done.err
     for name in ("next", "last"):
         assert f"note: head.members.{name} is left out: it needs the order of the interactions" in done.err
+    for name in ("new", "old"):
+        assert f"note: head.members.{name} is left out: it needs the times of the interactions" in done.err
     refused = llmrec("finetune", "head=fusion", "~head.members", "head.unfit=leave_out",
                      "head.members.next={head: item_knn, direction: forward}")
     assert refused.code == 3
-    assert "every member needs the order of the interactions" in refused.err
+    assert "every member needs the order or times of the interactions" in refused.err

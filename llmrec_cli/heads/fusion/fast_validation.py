@@ -45,6 +45,7 @@ class Candidates:
     ranks_P : int64 (P,), the hash ranks of the items, which break ties
     num_relevant_Q : number of relevant items of each query, at least 1, including seen ones
     lengths_Q : lengths of the histories
+    owner_Q : int64 (Q,), the same for queries of one user
     monitor : `<metric>@<k>`
     """
 
@@ -55,6 +56,7 @@ class Candidates:
     ranks_P: np.ndarray
     num_relevant_Q: np.ndarray
     lengths_Q: np.ndarray
+    owner_Q: np.ndarray
     monitor: str
 
 
@@ -93,7 +95,14 @@ def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndar
     return Candidates({name: np.concatenate(part) for name, part in scores.items()},
                       np.concatenate([[0], np.cumsum(sizes_Q)]), relevant_P, cold_N[item_P],
                       validation.ranks[item_P], np.diff(validation.relevant.indptr),
-                      np.diff(queries.history.indptr), validation.monitor)
+                      np.diff(queries.history.indptr), owners_of(queries), validation.monitor)
+
+
+def owners_of(queries: Queries) -> np.ndarray:
+    """Return a number for each query, int64 (Q,), the same for queries of one user."""
+    names_Q = np.where(queries.user_ids != "", queries.user_ids, queries.ids)
+    owners: np.ndarray = np.unique(names_Q, return_inverse=True)[1].ravel()
+    return owners
 
 
 def mark_best(is_candidate_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
@@ -136,6 +145,7 @@ class WeightedMetric:
     def __init__(self, candidates: Candidates) -> None:
         self.names = list(candidates.scores)
         self.lengths_Q, self.num_queries = candidates.lengths_Q, len(candidates.lengths_Q)
+        self.owner_Q = candidates.owner_Q
         self.num_cold_Q = np.add.reduceat(np.append(candidates.relevant_P & candidates.cold_P, False).astype(np.int64),
                                           candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
         self.monitor, self.k = candidates.monitor, int(candidates.monitor.partition("@")[2])
@@ -235,7 +245,7 @@ def _possible(candidates: Candidates, k: int) -> tuple[Candidates, np.ndarray]:
     return Candidates({name: scores_P[kept] for name, scores_P in candidates.scores.items()},
                       np.concatenate([[0], np.cumsum(sizes_Q[rows])]), candidates.relevant_P[kept], cold_P[kept],
                       candidates.ranks_P[kept], candidates.num_relevant_Q[rows], candidates.lengths_Q[rows],
-                      candidates.monitor), rows
+                      candidates.owner_Q[rows], candidates.monitor), rows
 
 
 def _chunks(candidates: Candidates) -> list[_Chunk]:

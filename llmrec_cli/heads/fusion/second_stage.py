@@ -20,7 +20,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
-from llmrec_cli.heads.fusion.fast_validation import mark_best
+from llmrec_cli.heads.fusion.fast_validation import mark_best, owners_of
 from llmrec_cli.heads.fusion.rankers import RANKERS, Ranker
 from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
@@ -236,7 +236,7 @@ def _gather(score: Callable[[Queries], tuple[Scores, torch.Tensor]], validation:
 
 def _folds(queries: Queries, seed: int) -> np.ndarray:
     """Return the fold of each query, int64 (Q,); queries of one user are in one fold."""
-    owners = np.unique(np.where(queries.user_ids != "", queries.user_ids, queries.ids), return_inverse=True)[1].ravel()
+    owners = owners_of(queries)
     fold_of = np.random.default_rng(seed).permutation(owners.max(initial=0) + 1) % _FOLDS
     folds: np.ndarray = fold_of[owners]
     return folds

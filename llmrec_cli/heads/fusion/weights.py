@@ -157,7 +157,7 @@ def learn(metric: WeightedMetric, seed: int, rows: np.ndarray | None = None) -> 
     alone = {name: float(values_Q[rows].mean()) for name, values_Q in _values_alone(metric).items()}
     limit = int(np.median(metric.lengths_Q[rows])) + 1
     is_long = metric.lengths_Q[rows] >= limit
-    search = _Search(metric, _folds(rows, is_long, seed))
+    search = _Search(metric, _folds(rows, metric.owner_Q[rows], is_long, seed))
     if len(search.folds) < 2:
         return SearchResult(search.weights, alone, [])
     search.attempt("members", partial(_learn_shared, metric))
@@ -173,11 +173,19 @@ def _values_alone(metric: WeightedMetric) -> dict[str, np.ndarray]:
     return {name: metric.values({name: 1.0}, {}) for name in metric.names}
 
 
-def _folds(rows: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Split the rows into NUM_FOLDS or FEWER_FOLDS random folds, stratified by long and short histories."""
-    order = np.random.default_rng(seed).permutation(len(rows))
+def _folds(rows: np.ndarray, owners: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Split the rows into NUM_FOLDS or FEWER_FOLDS random folds.
+
+    Rows of one of the `owners` are in one fold; if each has one row, folds are stratified by long and short histories.
+    """
+    num_folds = min(NUM_FOLDS if len(rows) < MANY_QUERIES else FEWER_FOLDS, len(np.unique(owners)))
+    generator = np.random.default_rng(seed)
+    if len(np.unique(owners)) < len(rows):
+        fold_of = generator.permutation(owners.max() + 1) % num_folds
+        folds = [rows[fold_of[owners] == fold] for fold in range(num_folds)]
+        return [fold for fold in folds if len(fold)]
+    order = generator.permutation(len(rows))
     stratified = rows[order[np.argsort(is_long[order], kind="stable")]]
-    num_folds = min(NUM_FOLDS if len(rows) < MANY_QUERIES else FEWER_FOLDS, len(rows))
     return [stratified[first::num_folds] for first in range(num_folds)]
 
 

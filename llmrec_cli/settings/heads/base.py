@@ -129,8 +129,12 @@ class HeadSettings(OptionSettings):
         return self
 
     def needs_order(self) -> bool:
-        """Return True if the head refuses data without an order of the interactions."""
+        """Return True if the head has nothing to learn from data without an order of the interactions."""
         return False
+
+    def needs_moments(self) -> bool:
+        """Return True if the head refuses data whose interactions have no times, or only an order."""
+        return self.decay is not None
 
     def recency_of_histories(self) -> tuple[str, float]:
         """Return none | place | time and the half-life by which the head weighs a query's history when scoring."""
@@ -163,6 +167,9 @@ class PopularitySettings(HeadSettings):
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
         return {"": [], "trend": ["head.window=6", "head.trend=0.5", "head.trend_shrinkage=2"]}
+
+    def needs_moments(self) -> bool:
+        return super().needs_moments() or self.window is not None
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

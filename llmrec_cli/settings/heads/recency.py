@@ -32,6 +32,9 @@ class RecencySettings(HeadSettings):
     def uses_times(self) -> bool:
         return super().uses_times() or self.recency == "time"
 
+    def needs_moments(self) -> bool:
+        return super().needs_moments() or self.recency == "time"
+
     def needs_order(self) -> bool:
         return super().needs_order() or self.recency == "place"
 

@@ -107,6 +107,12 @@ class SequentialSettings(HeadSettings):
     def without_texts(self) -> "SequentialSettings":
         return replace(self, text_scale=0.0, id_dropout=0.0, entity_gate=False) if self.id_scale else self
 
+    def needs_order(self) -> bool:
+        return True
+
+    def needs_moments(self) -> bool:
+        return super().needs_moments() or self.time_gaps
+
     def uses_times(self) -> bool:
         return super().uses_times() or self.time_gaps
 

@@ -310,9 +310,17 @@ def test_held_out_gains_use_weights_learned_without_the_query(monkeypatch):
 
 @pytest.mark.parametrize(("num", "folds"), [(4, 4), (4999, 10), (5000, 5)])
 def test_many_queries_are_divided_into_fewer_folds(num, folds):
-    parts = fusion_weights._folds(np.arange(num), np.zeros(num, bool), 0)
+    parts = fusion_weights._folds(np.arange(num), np.arange(num), np.zeros(num, bool), 0)
     assert len(parts) == folds
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(num))
+
+
+def test_queries_of_one_user_are_in_one_fold():
+    owners = np.repeat(np.arange(30), 4)
+    parts = fusion_weights._folds(np.arange(120), owners, np.zeros(120, bool), 0)
+    assert sorted(np.concatenate(parts)) == list(range(120))
+    assert sum(len(np.unique(owners[part])) for part in parts) == 30
+    assert len(parts) == 10
 
 
 def test_a_step_without_a_gain_on_three_folds_is_given_up(monkeypatch):
@@ -361,7 +369,7 @@ def test_weights_for_long_histories_need_enough_long_and_other_histories(num_lon
 @pytest.mark.parametrize(("num_long", "per_fold"), [(10, {1}), (14, {1, 2}), (20, {2})])
 def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
     is_long = np.arange(53) < num_long
-    folds = fusion_weights._folds(100 + np.arange(53), is_long, 0)
+    folds = fusion_weights._folds(100 + np.arange(53), np.arange(53), is_long, 0)
     np.testing.assert_array_equal(np.sort(np.concatenate(folds)), 100 + np.arange(53))
     assert {int(is_long[fold - 100].sum()) for fold in folds} == per_fold
     assert {len(fold) for fold in folds} == {5, 6}
@@ -447,7 +455,7 @@ def test_candidates_and_queries_that_cannot_change_the_metric_are_left_out(share
     candidates = fast_validation.Candidates(
         {name: (alike_P + 0.3 * rng.normal(size=num)).astype(np.float32) for name in "abc"},
         np.concatenate([[0], np.cumsum(sizes_Q)]), rng.random(num) < 0.04, rng.random(num) < share_cold,
-        rng.permutation(num), np.full(200, 3), np.ones(200, np.int64), "ndcg@5")
+        rng.permutation(num), np.full(200, 3), np.ones(200, np.int64), np.arange(200), "ndcg@5")
     metric = WeightedMetric(candidates)
     possible, rows = fast_validation._possible(candidates, 5)
     assert len(possible.relevant_P) < 0.6 * num
