@@ -100,6 +100,13 @@ class PreparedData:
         """Return the data with the interactions of a mask (num_interactions,) in the validation split."""
         return replace(self, split=np.where(mask, SPLITS.index("valid"), self.split).astype(np.int8))
 
+    def cold_share(self, split: str) -> float:
+        """Return the share of the interactions of a split whose items are in no training; 0 without any."""
+        is_known = np.zeros(len(self.items), bool)
+        is_known[self.interactions.item[self.split == SPLITS.index("train")]] = True
+        items = self.interactions.item[self.split == SPLITS.index(split)]
+        return float(np.mean(~is_known[items])) if len(items) else 0.0
+
     @property
     def has_moments(self) -> bool:
         """True if timestamps are moments; False if they are only an order or absent."""

@@ -58,7 +58,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     cfg = replace(cfg, head=without_missing_content(cfg.head, data.training("train"), run_dir.log))
     most = data.training(*_REFITTED_ON.get(cfg.refit, ("train",)))
-    cfg = replace(cfg, head=without_unfit_members(cfg.config, most, device, run_dir.log))
+    cfg = replace(cfg, head=without_unfit_members(cfg.config, most, data.cold_share("valid"), device, run_dir.log))
     audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)

@@ -41,6 +41,24 @@ def test_with_enough_memory_all_stay(llmrec, tiny_prepared: Path, only) -> None:
     assert "is left out" not in done.err
 
 
+def test_a_member_for_cold_items_stays_where_validation_has_some(llmrec, tiny_prepared: Path) -> None:
+    members = ["head=fusion", "~head.members", "head.members={near: {head: item_knn}, content: {head: content}}",
+               "head.unfit=leave_out", "encoder=tfidf"]
+    done = llmrec("finetune", *members, f"prepared={tiny_prepared}", "run_dir=warm")
+    assert done.code == 0, done.err
+    assert "note: head.members.content is left out: it is for items without interactions, and 0.0% of" in done.err
+    rows = [(f"u{user}", f"i{(user + step) % 12}") for user in range(30) for step in range(5)]
+    items = [f"i{item},{word} shoe" for item, word in enumerate("red blue green black white tall".split() * 2)]
+    Path("clicks.csv").write_text("\n".join(["user_id,item_id", *map(",".join, rows)]))
+    Path("items.csv").write_text("\n".join(["item_id,title", *items]))
+    done = llmrec("prepare", "dataset=files", "dataset.name=shop", "dataset.interactions=clicks.csv",
+                  "dataset.items=items.csv", "split=cold_items", "split.valid=0.2", "split.test=0.2")
+    assert done.code == 0, done.err
+    done = llmrec("finetune", *members, "run_dir=cold")
+    assert done.code == 0, done.err
+    assert "is left out" not in done.err
+
+
 def test_fixed_weights_leave_nothing_out(llmrec) -> None:
     done = llmrec("finetune", *MEMBERS, "head.unfit=leave_out", "head.weights={ease: 1, near: 1, popular: 1}")
     assert done.code == 2

@@ -56,6 +56,8 @@ class HeadSettings(OptionSettings):
     """True if the head combines the scores of the heads in its setting `members`."""
     needs_features: ClassVar[bool] = False
     """True if the head learns from nothing but its setting `features`."""
+    is_for_cold_items: ClassVar[bool] = False
+    """True if the head is made for items without interactions, and weak for others."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
     ranks_seen_only: ClassVar[bool] = False

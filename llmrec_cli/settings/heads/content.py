@@ -20,6 +20,7 @@ class ContentSettings(RecencySettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"
     learns_from: ClassVar[str] = SIMILARITIES
     needs_features: ClassVar[bool] = True
+    is_for_cold_items: ClassVar[bool] = True
     kind: str = "content"
     features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0, attributes=0.7))
     """Weights of the item features. Only their ratios matter, since an item's joint feature vector is normalised to
