@@ -38,8 +38,8 @@ class OptimSettings(OptionSettings):
     """Decay of an exponential moving average of the weights, at least 0 and below 1, for example 0.999; the average is
     validated and saved. 0: no average."""
     precision: str = "float32"
-    """float32 | bfloat16: precision of matrix products in training; weights, gradients and moments are always
-    float32."""
+    """float32 | bfloat16 | auto: precision of matrix products in training; weights, gradients and moments are always
+    float32. auto takes bfloat16 if the first steps of training are faster in it, so results depend on the machine."""
     max_gradient_norm: float = 1.0
     """Gradients are clipped to this norm, above 0."""
     patience: int = 3
@@ -60,7 +60,7 @@ class OptimSettings(OptionSettings):
         if self.ema >= 1:
             yield f"ema={self.ema}: must be below 1; at 1 the weights would never change"
         yield from self.check("schedule", among=("linear", "cosine", "constant"))
-        yield from self.check("precision", among=("float32", "bfloat16"))
+        yield from self.check("precision", among=("float32", "bfloat16", "auto"))
 
 
 @dataclass

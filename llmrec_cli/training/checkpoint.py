@@ -24,15 +24,17 @@ from llmrec_cli.data.manifest import Fact, is_integer, is_number, optional, pars
 from llmrec_cli.data.tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.pinned import PinnedFolder, retried
+from llmrec_cli.training.precision import PRECISIONS
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _COUNT = Fact("an integer of at least 0", is_integer)
 _SMALL = Fact("an integer from 0 to 1048576", lambda v: is_integer(v, 0, 2**20))
 _PARTS = Fact("an integer from 1 to 1048576", lambda v: is_integer(v, 1, 2**20))
+_PRECISION = Fact("float32, bfloat16 or empty", lambda v: v in ("", *PRECISIONS))
 NUMBERS = Fact("a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v)))
 _FACTS = {"step": _COUNT, "epoch": _COUNT, "position": _COUNT, "epoch_loss": Fact("a number", is_number),
           "losses": NUMBERS, "values": NUMBERS, "best_epoch": _COUNT, "parts": optional(_PARTS),
-          "shrunk": optional(_SMALL)}
+          "shrunk": optional(_SMALL), "precision": optional(_PRECISION)}
 
 
 def check_progress(place: Path, content: object, remedy: str) -> None:
@@ -99,6 +101,7 @@ class Progress:
     best_epoch : epochs trained when the validation value was best; 0 before the first validation
     parts : parts that each step is split into, more than 1 after memory ran out
     shrunk : times that the model's memory use was reduced (see `Gradients.shrink`)
+    precision : precision that optim.precision=auto has chosen; "" before, and with a given one
     """
 
     step: int = 0
@@ -110,6 +113,7 @@ class Progress:
     best_epoch: int = 0
     parts: int = 1
     shrunk: int = 0
+    precision: str = ""
 
 
 @dataclass

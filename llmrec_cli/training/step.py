@@ -9,6 +9,7 @@ from torch import nn
 from llmrec_cli import distributed as processes
 from llmrec_cli.errors import ConfigError, ResourceError, is_out_of_memory
 from llmrec_cli.training.checkpoint import Progress, random_states, set_random_states
+from llmrec_cli.training.precision import BFLOAT16, PrecisionTrial
 
 Loss = Callable[[Any], torch.Tensor]
 Split = Callable[[Any, int], Sequence[tuple[Any, float]]]
@@ -35,7 +36,8 @@ class Gradients:
                               f"since it compares each interaction with all others of the step; run without torchrun")
         self.parameters, self.loss, self.split, self.shrink = parameters, loss, split, shrink
         self.device, self.seed, self.title, self.log = device, seed, title, log
-        self.dtype = torch.bfloat16 if precision == "bfloat16" else None
+        self.precision = precision
+        self.trial = PrecisionTrial(device, title) if precision == "auto" else None
 
     def restore(self, progress: Progress) -> None:
         """Repeat the reductions of the model's memory use that the checkpoint counts."""
@@ -53,14 +55,23 @@ class Gradients:
             # A new seed for each process and step, as processes draw different numbers of random values in a step.
             torch.manual_seed(hash((self.seed, progress.step, processes.rank())) % 2**63)
         before = random_states(self.device)
+        precision = self._begin(progress)
         while True:
-            value, problem = self._attempt(batches, progress)
+            value, problem = self._attempt(batches, progress, precision)
             if processes.max_over_processes([bool(problem)]) == [0]:
+                if self.trial is not None and not progress.precision:
+                    progress.precision = self.trial.end(precision)
                 return self._sum_over_processes(value)
             self._make_smaller(batches, progress, problem or "another process ran out of memory")
             set_random_states(before, self.device)
 
-    def _attempt(self, batches: list[Any], progress: Progress) -> tuple[torch.Tensor, str]:
+    def _begin(self, progress: Progress) -> str:
+        """Return the precision of the next step."""
+        if self.trial is None:
+            return self.precision
+        return progress.precision or self.trial.begin()
+
+    def _attempt(self, batches: list[Any], progress: Progress, precision: str) -> tuple[torch.Tensor, str]:
         """Return this process's share of the loss, and the message of an out-of-memory error ("" for success).
 
         The gradients are stored in the parameters.
@@ -70,7 +81,7 @@ class Gradients:
         try:
             for batch in batches:
                 for part, weight in self._own_parts(batch, progress.parts):
-                    with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == BFLOAT16):
                         value = self.loss(part)
                     scale = weight / len(batches)
                     scaled = value if scale == 1 else value * scale
