@@ -39,8 +39,8 @@ class PrecisionTrial:
         before, after = (self.seconds[precision][-1] for precision in PRECISIONS)
         share = processes.broadcast_from_first(after / before if before else 1.0)
         chosen = BFLOAT16 if share < 1 - _LEAST_GAIN else FLOAT32
-        print(f"{self.title}: optim.precision=auto: {chosen}, since a step in bfloat16 takes {share:.2f} of the time of "
-              f"one in float32", file=sys.stderr)
+        print(f"{self.title}: optim.precision=auto: {chosen}, since a step in bfloat16 takes {share:.2f} of the time "
+              f"of one in float32", file=sys.stderr)
         return chosen
 
     def _now(self) -> float:

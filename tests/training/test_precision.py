@@ -47,7 +47,8 @@ def test_all_later_steps_take_the_chosen_precision_and_a_resumed_run_keeps_it(cl
 
     def run(**folders: Path) -> None:
         train(model, lambda epoch, generator: iter(range(6)), loss, [(model, 0.01)],
-              AdamWSettings(precision="auto", epochs=1, checkpoint_every=5), Length(1, 6, 1), TrainContext(CPU, 1, **folders))
+              AdamWSettings(precision="auto", epochs=1, checkpoint_every=5), Length(1, 6, 1),
+              TrainContext(CPU, 1, **folders))
 
     run(checkpoints=tmp_path)
     assert seen == [False, True, False, True, True, True]
