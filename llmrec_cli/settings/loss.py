@@ -220,13 +220,16 @@ class ReadersSettings(LossSettings):
     """Initial temperature that divides cosines, above 0; each direction learns its own in training."""
     refresh_steps: int = 4
     """Steps between two updates of the users' vectors, at least 1."""
+    max_users: int = 50_000
+    """Most users that a step compares, at least 1; of more, some readers of each item of the step and others drawn at
+    random. A step takes 36 bytes for each of its users and items."""
     items_share: float = 0.5
     """Weight of the direction in which users find their items among those of the step, 0 to 1; the rest is that in
     which items find their users among all users."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("temperature", above=0)
-        yield from self.check("refresh_steps", least=1)
+        yield from self.check("refresh_steps", "max_users", least=1)
         yield from self.check("items_share", least=0, most=1)
 
 

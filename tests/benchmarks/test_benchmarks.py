@@ -98,6 +98,9 @@ RUNS = [
         [r"rectools is not installed in .* and is left out",
          *(rf"sequential, {name} +{NUMBER} CPU s per epoch, .* ndcg@10 {NUMBER}"
            for name in ("softmax", "sampled_softmax", "gbce", "ligr"))]),
+    Toy("sequential/curves.py", ["<prepared>", "1", "<folder>", "--variant", "ligr, gbce", "--no-install"],
+        [r"rectools is not installed in .* and is left out",
+         rf"llmrec ligr, gbce +best {NUMBER} within {NUMBER} CPU s"]),
     Toy("sequential/curve.py", ["<prepared>", "1", "optim.epochs=2", "loss=gbce"],
         [rf'\{{"epoch": {epoch}, "seconds": {NUMBER}, "ndcg@10": {NUMBER}' for epoch in (1, 2)]
         + [rf'\{{"settings": .*"seconds_per_epoch": {NUMBER}']),
@@ -108,7 +111,8 @@ PARTS = {"made_shop.py": "content.py", "finetune/common.py": "finetune/ours.py",
          "heads/export.py": "heads/run.py", "heads/ours.py": "heads/run.py", "sequential/ours.py": "sequential/run.py"}
 """Script or module -> the script that runs or imports it."""
 PEERS = {"heads/peer_implicit.py": "heads/run.py", "heads/peer_lenskit.py": "heads/run.py",
-         "heads/peer_recbole.py": "heads/run.py", "sequential/peer_rectools.py": "sequential/run.py"}
+         "heads/peer_recbole.py": "heads/run.py", "sequential/peer_rectools.py": "sequential/run.py",
+         "sequential/peer_curve.py": "sequential/curves.py"}
 """Script of a peer that has an environment of its own, so that no test can run it -> the script that runs it."""
 
 

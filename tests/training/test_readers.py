@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.settings.loss import ReadersSettings
-from llmrec_cli.training.losses.readers import Readers, leave_one_out, readers_loss
+from llmrec_cli.training.losses.readers import Readers, leave_one_out, readers_loss, sample_users
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def test_users_are_the_mean_of_the_bank_over_the_rest_of_their_history():
     matrix, vectors, bank, loss = random_loss()
     kept = np.flatnonzero(matrix.sum(axis=1) > 1)
     items = torch.from_numpy(loss.rows)
-    products = loss._cosines(vectors, items)
+    products = loss._cosines(vectors, items, loss._sample(items))
     for row, item in enumerate(loss.rows):
         for column, user in enumerate(kept):
             rest = [other for other in np.flatnonzero(matrix[user]) if other != item]
@@ -79,10 +79,12 @@ def test_gradients_of_vectors_and_temperatures_are_finite_differences():
     items = torch.from_numpy(loss.rows)
     loss(vectors, items)  # Sums the bank, in float64 here.
 
+    sample = loss._sample(items)
+    readers = loss._readers(items, sample).double()
+
     def of(vectors, log_scale):
-        products = leave_one_out(vectors[items], loss.bank_TD[items], loss.sums_UD, loss._readers(items).double(),
-                                 loss.length_U)
-        return readers_loss(products, loss._readers(items).double(), loss._log_activity(), log_scale, 0.4)
+        products = leave_one_out(vectors[items], loss.bank_TD[items], loss.sums_UD, readers, loss.length_U)
+        return readers_loss(products, readers, loss._log_activity(sample), log_scale, 0.4)
 
     assert torch.autograd.gradcheck(of, (vectors.requires_grad_(True),
                                          loss.log_scale_2.detach().clone().requires_grad_(True)))
@@ -128,3 +130,39 @@ def test_memory_grows_with_users_items_and_the_step():
     assert usual == 4 * 9 * 16 * 200 + 4 * 8 * (100 + 400) + 24 * 1000
     assert Readers.estimate_memory(settings, counts, np.full(400, 5), 16, 8) > usual
     assert Readers.estimate_memory(settings, counts, lengths, 32, 8) > usual
+
+
+def test_a_sample_of_users_has_readers_of_each_item_and_stands_for_all():
+    rng = np.random.default_rng(0)
+    shares = np.array([[0.001], [0.002], [0.01], [0.02], [0.1], [0.5]])
+    readers = sp.csr_array((rng.random((6, 3000)) < shares).astype(np.float32))
+    sample = sample_users(readers, 400, np.random.default_rng(1))
+    assert len(sample.rows_S) == len(np.unique(sample.rows_S)) == 400
+    found = np.diff(readers[:, sample.rows_S].indptr)
+    assert (found >= np.minimum(np.diff(readers.indptr), 16)).all()
+    # Those drawn for an item stand for themselves, the others for all that were not drawn.
+    assert np.exp(sample.log_weight_S).sum() == pytest.approx(3000, rel=1e-5)
+
+
+def test_the_loss_over_a_sample_estimates_that_over_all_users():
+    _, vectors, _, loss = random_loss(seed=5, users=4000, items=12, size=6, temperature=1.0)
+    items = torch.from_numpy(loss.rows)
+    whole = loss.logits(vectors, items).exp().sum(dim=1)
+    loss.settings = ReadersSettings(max_users=600, temperature=1.0)
+    assert loss.logits(vectors, items).shape[1] == 600
+    estimates = []
+    for seed in range(40):
+        sample = sample_users(loss.readers_TU[loss.rows], 600, np.random.default_rng(seed))
+        logits = loss._cosines(vectors, items, sample) * loss.log_scale_2[0].exp() + loss._log_activity(sample)
+        estimates.append(logits.exp().sum(dim=1))
+    torch.testing.assert_close(torch.stack(estimates).mean(dim=0), whole, rtol=0.01, atol=0)
+
+
+def test_the_same_items_give_the_same_users_so_that_a_resumed_run_repeats_its_steps():
+    _, vectors, _, loss = random_loss(seed=6, users=500, items=9)
+    loss.settings = ReadersSettings(max_users=120)
+    items = torch.from_numpy(loss.rows)
+    assert torch.equal(loss(vectors, items), loss(vectors, items))
+    gradient = torch.autograd.functional.jacobian(lambda v: loss(v, items), vectors)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0

@@ -4,8 +4,10 @@ A user is the mean vector of the other items of the history, so the vectors of t
 users chose both. Multi-positive contrastive learning (Khosla et al. 2020, eq. 2) of items against all users, and, as in
 CLIP (Radford et al. 2021, figure 3), of users against the items of the step.
 
-Shapes: U users with two or more items, T items in training, B items of a step, D size of a vector.
+Shapes: U users with two or more items, S users of a step, T items in training, B items of a step, D size of a vector.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,12 +17,23 @@ from torch import nn
 from llmrec_cli.settings.loss import ReadersSettings
 from llmrec_cli.training.losses.base import TextLoss
 
+_LEAST_READERS = 16
+"""Readers of each item that are among the users of a step, where there are so many; as targets more teach no more."""
+
+
+class UserSample(NamedTuple):
+    """The users of a step: rows of U (S,), and the logarithm of how many users each stands for (S,)."""
+
+    rows_S: np.ndarray
+    log_weight_S: np.ndarray
+
 
 class Readers(TextLoss[ReadersSettings]):
     """Cross-entropy of an item's readers among all users, and of the items of a step for each of their readers.
 
     Users are compared by the vectors in `bank_TD`, which `refresh` replaces; gradients reach the items of a step only.
-    Users with a single item have no rest of a history, so they are left out.
+    Users with a single item have no rest of a history, so they are left out. Of more than `settings.max_users` users, a
+    step compares some readers of each of its items and others drawn at random, which stand for all that were not drawn.
 
     Attributes
     ----------
@@ -48,7 +61,7 @@ class Readers(TextLoss[ReadersSettings]):
         """Return the bytes of the bank and its sums, and of the matrices items x users of a step."""
         num_users = int((length_U > 1).sum())
         # Readers, cosines, logits, and a softmax each way; their gradients, and the product with the users.
-        step = 4 * 9 * batch * num_users
+        step = 4 * 9 * batch * min(num_users, max(settings.max_users, _LEAST_READERS * batch))
         return 24 * int(length_U.sum()) + 4 * size * (len(counts_T) + 2 * num_users) + step
 
     def refresh(self, vectors_TD: torch.Tensor) -> None:
@@ -57,27 +70,60 @@ class Readers(TextLoss[ReadersSettings]):
 
     def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean of both directions' losses for items of a step."""
-        return readers_loss(self._cosines(vectors_TD, items_B), self._readers(items_B), self._log_activity(),
-                            self.log_scale_2, self.settings.items_share)
+        sample = self._sample(items_B)
+        return readers_loss(self._cosines(vectors_TD, items_B, sample), self._readers(items_B, sample),
+                            self._log_activity(sample), self.log_scale_2, self.settings.items_share)
 
     def logits(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
-        """Return the logits of users for each item, (B, U)."""
-        return self._cosines(vectors_TD, items_B) * self.log_scale_2[0].exp() + self._log_activity()
+        """Return the logits of the step's users for each item, (B, S)."""
+        sample = self._sample(items_B)
+        return self._cosines(vectors_TD, items_B, sample) * self.log_scale_2[0].exp() + self._log_activity(sample)
 
-    def _cosines(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
+    def _sample(self, items_B: torch.Tensor) -> UserSample:
+        """Return the users that a step with these items compares; the same items give the same users."""
+        num_users, most = len(self.length_U), self.settings.max_users
+        if num_users <= most:
+            return UserSample(np.arange(num_users), np.zeros(num_users, np.float32))
+        items = items_B.cpu().numpy()
+        return sample_users(self.readers_TU[items], most, np.random.default_rng(items))
+
+    def _cosines(self, vectors_TD: torch.Tensor, items_B: torch.Tensor, sample: UserSample) -> torch.Tensor:
         if self.sums_UD is None:
             # Only here, so that a resumed run sums the bank of its checkpoint.
             self.sums_UD = torch.from_numpy(self.matrix_UT @ self.bank_TD.cpu().numpy()).to(self.device)
-        return leave_one_out(vectors_TD[items_B], self.bank_TD[items_B], self.sums_UD, self._readers(items_B),
-                             self.length_U)
+        rows_S = torch.from_numpy(sample.rows_S).to(self.device)
+        return leave_one_out(vectors_TD[items_B], self.bank_TD[items_B], self.sums_UD[rows_S],
+                             self._readers(items_B, sample), self.length_U[rows_S])
 
-    def _readers(self, items_B: torch.Tensor) -> torch.Tensor:
-        """Return 1 for each user who chose the item, float32 (B, U)."""
-        return torch.from_numpy(self.readers_TU[items_B.cpu().numpy()].toarray()).to(self.device)
+    def _readers(self, items_B: torch.Tensor, sample: UserSample) -> torch.Tensor:
+        """Return 1 for each user of the step who chose the item, float32 (B, S)."""
+        readers_BU = self.readers_TU[items_B.cpu().numpy()]
+        return torch.from_numpy(readers_BU[:, sample.rows_S].toarray()).to(self.device)
 
-    def _log_activity(self) -> torch.Tensor:
-        """Return log(length of history + 1) of each user (U,), so that texts need not learn who reads much."""
-        return (self.length_U + 1).log()
+    def _log_activity(self, sample: UserSample) -> torch.Tensor:
+        """Return log(length of history + 1) of each user of the step (S,), so that texts need not learn who reads much,
+        and the logarithm of how many users it stands for."""
+        rows_S = torch.from_numpy(sample.rows_S).to(self.device)
+        return (self.length_U[rows_S] + 1).log() + torch.from_numpy(sample.log_weight_S).to(self.device)
+
+
+def sample_users(readers_BU: sp.csr_array, most: int, generator: np.random.Generator) -> UserSample:
+    """Return about `most` users: some readers of each item, and others, each of which stands for several.
+
+    So a softmax over the sample estimates that over all users (Bengio and Senecal 2008), and items with few readers
+    keep them.
+    """
+    bounds, num_users = readers_BU.indptr, readers_BU.shape[1]
+    drawn = [generator.choice(readers, min(len(readers), _LEAST_READERS), replace=False)
+             for readers in np.split(readers_BU.indices, bounds[1:-1])]
+    own = np.unique(np.concatenate(drawn))
+    others = np.setdiff1d(generator.choice(num_users, min(most, num_users), replace=False), own)
+    others = generator.permutation(others)[:max(1, most - len(own))]
+    weight = np.log((num_users - len(own)) / max(1, len(others)))
+    rows = np.concatenate([own, others]).astype(np.int64)
+    order = np.argsort(rows)
+    log_weight = np.concatenate([np.zeros(len(own)), np.full(len(others), weight)]).astype(np.float32)
+    return UserSample(rows[order], log_weight[order])
 
 
 def leave_one_out(vectors_BD: torch.Tensor, bank_BD: torch.Tensor, sums_UD: torch.Tensor, readers_BU: torch.Tensor,
