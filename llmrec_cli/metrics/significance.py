@@ -9,6 +9,7 @@ Shapes: Q queries, M metrics, B resamples, W distinct weights, P pairs of recomm
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import scipy.sparse as sp
@@ -65,15 +66,16 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
     return Bootstrap(mean_M, resampled_BM.clip(*limits_2M))
 
 
-def mean_interval(values_Q: np.ndarray) -> list[float] | None:
+def mean_interval(values_Q: np.ndarray, num_comparisons: int = 1) -> list[float] | None:
     """Return a 95% interval of the mean by the normal approximation, within the range of the values; None for fewer
-    than two values.
+    than two values. Of several comparisons the intervals hold together, by Bonferroni's correction.
 
     For the list of runs, where a bootstrap would cost more than it tells: it agrees with it from some 30 queries on.
     """
     if len(values_Q) < 2:
         return None
-    mean, half = values_Q.mean(), 1.959964 * values_Q.std(ddof=1) / len(values_Q)**0.5
+    quantile = NormalDist().inv_cdf(1 - 0.025 / num_comparisons)
+    mean, half = values_Q.mean(), quantile * values_Q.std(ddof=1) / len(values_Q)**0.5
     return [float(max(values_Q.min(), mean - half)), float(min(values_Q.max(), mean + half))]
 
 

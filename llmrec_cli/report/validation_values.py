@@ -46,7 +46,8 @@ class ComparedRun:
 def recommendation(runs: Sequence[ComparedRun], metric: str) -> str:
     """Return a sentence on which run to use: the fastest of those that are not measurably below the highest.
 
-    A run is below the highest of a part if the 95% interval of the paired difference is below 0. Runs below it on cold
+    A run is below the highest of a part if the 95% interval of the paired difference is below 0, all differences of a
+    part held at once. Runs below it on cold
     items are left out first, then those below it on all items, unless none is left. Runs with other queries cannot be
     compared.
     """
@@ -54,16 +55,16 @@ def recommendation(runs: Sequence[ComparedRun], metric: str) -> str:
     if any(not np.array_equal(run.values[part][0], first[part][0]) for run in runs for part in PARTS):
         return "no recommendation: the runs were measured on different users or items"
     best_of = {part: max(runs, key=lambda run: _mean(run, part)) for part in PARTS}
-    left = list(runs)
+    left, others = list(runs), max(1, len(runs) - 1)
     for part, best in best_of.items():
-        left = [run for run in left if _interval(run, best, part)[1] >= 0] or left
+        left = [run for run in left if _interval(run, best, part, others)[1] >= 0] or left
     chosen, reasons = min(left, key=lambda run: run.seconds), []
     for part, best in best_of.items():
         items, own, highest = PARTS[part], _mean(chosen, part), _mean(best, part)
         if chosen is best:
             reasons.append(f"the highest {metric} on {items} ({own:.4f})")
             continue
-        low, high = _interval(chosen, best, part)
+        low, high = _interval(chosen, best, part, others)
         how = "not measurably below" if high >= 0 else "below"
         reasons.append(f"{metric} on {items} {own:.4f}, {how} {best.name} ({highest:.4f}; difference "
                        f"{own - highest:+.4f} [{low:+.4f}, {high:+.4f}])")
@@ -75,7 +76,7 @@ def _mean(run: ComparedRun, part: str) -> float:
     return float(run.values[part][1].mean())
 
 
-def _interval(ours: ComparedRun, theirs: ComparedRun, part: str) -> tuple[float, float]:
-    """Return the 95% interval of the mean paired difference."""
-    interval = mean_interval(ours.values[part][1] - theirs.values[part][1])
+def _interval(ours: ComparedRun, theirs: ComparedRun, part: str, num_comparisons: int) -> tuple[float, float]:
+    """Return the 95% interval of the mean paired difference, one of several."""
+    interval = mean_interval(ours.values[part][1] - theirs.values[part][1], num_comparisons)
     return (-np.inf, np.inf) if interval is None else (interval[0], interval[1])

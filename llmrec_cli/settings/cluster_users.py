@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
 
-_TEXT_ENCODERS = ("lsa", "tfidf", "minilm")
+_TEXT_ENCODERS = ("lsa", "tfidf", "minilm", "e5")
 
 
 @dataclass
@@ -23,7 +23,7 @@ class ClusterUsersSettings(Settings):
     """Share of a cluster's members (at least two members) that must have an item for the group to have it, above 0 to
     1."""
     encoder: str = "lsa"
-    """lsa | tfidf | minilm: encoder of the users' texts; used only with dataset.user_text."""
+    """lsa | tfidf | minilm | e5: encoder of the users' texts; used only with dataset.user_text."""
     seed: int = 42
     """Seed of the clustering, at least 0."""
 
