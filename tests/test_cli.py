@@ -198,6 +198,13 @@ def test_multirun_runs_once_for_each_value(llmrec, tmp_path, tiny_prepared):
     assert not (tmp_path / "outputs").exists()
 
 
+def test_the_table_of_a_multirun_lists_no_option_that_a_head_does_not_use(llmrec, tiny_prepared):
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity,item_knn", "--multirun")
+    assert done.code == 0, done.err
+    header = next(line for line in done.out.splitlines() if line.startswith("head "))
+    assert header.split()[:2] == ["head", "value"]
+
+
 def test_multirun_stops_at_a_mistake_with_its_exit_code(llmrec, tiny_prepared):
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=ease", "head.l2=-1,5", "--multirun")
     assert done.code == 2

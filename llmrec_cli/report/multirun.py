@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from llmrec_cli.plain_text import columns
 from llmrec_cli.plain_yaml import read_yaml
 from llmrec_cli.report.validation_values import VALUES, ComparedRun, read_values, recommendation
 from llmrec_cli.run_dir import CONFIG, RunDir
+from llmrec_cli.settings.base import Builder
+from llmrec_cli.settings.groups import CONFIG_GROUPS
+from llmrec_cli.settings.head import ModelConfig
+from llmrec_cli.settings.stages import FinetuneConfig
 
 _NUM_METRICS = 4
 
@@ -22,7 +27,7 @@ def print_comparison(command: str, runs: Sequence[Path]) -> None:
     Runs of `finetune` with measure_cold_items=true have columns for cold items and the size of the model, and a
     sentence recommends one of them.
     """
-    configs = [_flat(read_yaml(RunDir(run).file(CONFIG))) for run in runs]
+    configs = [_flat(_with_effect(command, read_yaml(RunDir(run).file(CONFIG)))) for run in runs]
     names = sorted({key for config in configs for key in config})
     # A setting that only some options have, or use, follows from the option and is not listed.
     differing = [key for key in names if all(config.get(key) is not None for config in configs)
@@ -41,6 +46,15 @@ def print_comparison(command: str, runs: Sequence[Path]) -> None:
                                 read_values(file), _first_fit(run)["seconds"])
                     for config, file, run in zip(configs, files, runs, strict=True)]
         print(recommendation(compared, configs[0]["monitor"]))
+
+
+def _with_effect(command: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a run without the options that its head does not use, such as a loss that trains nothing."""
+    if command != "finetune":
+        return content
+    head = Builder(CONFIG_GROUPS).settings(FinetuneConfig, content).head
+    unused = [field.name for field in fields(ModelConfig) if field.name != "head" and not head.has_effect(field.name)]
+    return {key: value for key, value in content.items() if key not in unused}
 
 
 def _telling_apart(configs: Sequence[dict[str, Any]], names: Sequence[str], differing: Sequence[str]) -> list[str]:

@@ -95,16 +95,18 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     for name in cfg.models or [cfg.model]:
         import_head(model_folder(name))
     watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
-    models = group_by_seed(load_models(cfg.models or [cfg.model], context))
-    first = next(iter(models.values()))[0]
-    about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
-    data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
+    folder = model_folder((cfg.models or [cfg.model])[0])
+    data = read_prepared(cfg.prepared or read_facts(folder)["data"]["path"])
     warn_outdated(data.manifest, run_dir)
     refuse_other_split(cfg, data)
     if max(cfg.k) > len(data.items):
         print(f"note: k={max(cfg.k)} is above the number of items, {len(data.items):,}: the whole catalogue is on such "
               f"a list", file=sys.stderr)
     rows = read_rows(cfg, data)
+    # After the files, whose mistakes are then named in a second.
+    models = group_by_seed(load_models(cfg.models or [cfg.model], context))
+    first = next(iter(models.values()))[0]
+    about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
     cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
     for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):
         refuse_fitted_on_split(model, data, cfg.split)
