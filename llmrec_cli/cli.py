@@ -23,6 +23,7 @@ SUMMARIES = {
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
+    "publish": "a recommender -> lists in a folder that others read, if it passes the gate; `rollback=true` goes back",
     "runs": "the runs so far: results, state, size; `runs prune` removes old ones",
     "init": "your files -> a settings file for prepare, drafted from their first rows",
 }

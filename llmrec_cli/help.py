@@ -69,6 +69,13 @@ ABOUT = {
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
                    "llmrec recommend query.members=[13,181,655] reasons=true"]),
+    "publish": ("a model, the prepared data it was trained on, and the version that is current",
+                "<to>/current: recommendations.parquet, model, metrics.json, report.html, gate.json; older versions; "
+                "history.jsonl",
+                ["to", "model", "evaluated", "prepared", "k", "gate", "rollback", "promote", "history", "keep",
+                 "keep_days", "pin", "unpin", "language", "device", "seed"],
+                ["llmrec publish to=published", "llmrec publish to=published rollback=true",
+                 "llmrec publish to=published history=true"]),
     "runs": ("runs/<command>/<run>: logs and manifests",
              "a table of the runs, newest first, or output=; with prune=true it removes run folders",
              ["command", "data", "best", "output", "prune", "keep", "dry_run", "published"],
