@@ -23,10 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmrec_cli.atomic_files import clear_leftovers, lock, point, read_json, sync, whole_folder, write_json, writing
+from llmrec_cli.atomic_files import clear_leftovers, lock, point, read_json, sync, write_json, writing
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
-from llmrec_cli.folders import remove
+from llmrec_cli.folders import locked_temporary, remove
 from llmrec_cli.locks import is_abandoned
 
 CURRENT, CANDIDATE, VERSIONS, REFUSED, HISTORY, LOCK = ("current", "candidate", "versions", "refused", "history.jsonl",
@@ -72,7 +72,7 @@ class PublishFolder:
     def writing(self) -> Iterator[None]:
         """Hold the folder's lock, and finish what a killed process left; raise LockedError while another holds it."""
         with lock(self.path / LOCK, f"versions in {self.path}"):
-            clear_leftovers(self.path / VERSIONS / "building")
+            clear_leftovers(self.path / VERSIONS / "version")
             for leftover in self.path.glob(f"{VERSIONS}/.removing.*"):
                 remove(leftover)
             self._record_switch()
@@ -105,10 +105,8 @@ class PublishFolder:
     @contextmanager
     def building(self) -> Iterator[Path]:
         """Yield an empty folder on the disk of the versions, for `add`; it is removed if it is not added."""
-        folder = self.path / VERSIONS / "building"
-        with whole_folder(folder) as temporary:
-            yield temporary
-        # Not reached by a reader: the name of a version is a hash.
+        with locked_temporary(self.path / VERSIONS / "version", "new") as folder:
+            yield folder
 
     def add(self, content: Path) -> str:
         """Make the folder `content`, on the same disk, a version, and return its name.

@@ -1,5 +1,6 @@
 """publish: a recommender to a version of lists and model that others read, if it passes the gate."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from llmrec_cli.atomic_files import temporary_folder, write_bytes, write_json
+from llmrec_cli.atomic_files import read_json, temporary_folder, write_bytes, write_json
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, GateRefused, in_time
@@ -60,9 +61,7 @@ def publish(cfg: PublishConfig, folder: PublishFolder, run_dir: RunDir) -> None:
           file=sys.stderr)
     facts = dict(data_facts(data))
     facts |= measure_quality(cfg, folder, evaluated, data, run_dir)
-    with folder.building() as building:
-        content = building / "content"
-        content.mkdir()
+    with folder.building() as content:
         facts |= make_lists(cfg, folder, model, data, content, run_dir)
         shutil.copytree(model, content / MODEL)
         if evaluated != model:
@@ -104,8 +103,8 @@ def measure_quality(cfg: PublishConfig, folder: PublishFolder, evaluated: Path, 
     fitted_on = read_facts(evaluated).get("fitted_on", [])
     if "test" in fitted_on:
         raise ConfigError(f"evaluated: the model in {evaluated} was fitted on the held-out interactions too "
-                          f"(refit=all), so its quality cannot be measured; give the run before the refit, evaluated=<run>, or "
-                          f"leave quality out: " + " ".join(f"gate.{name}=ignore" for name in _QUALITY))
+                          f"(refit=all), so its quality cannot be measured; give the run before the refit, "
+                          f"evaluated=<run>, or leave quality out: " + " ".join(f"gate.{name}=ignore" for name in _QUALITY))
     asked = EvaluateConfig(model=str(evaluated), prepared=str(data.path), baselines=[POPULARITY], seed=cfg.seed,
                            language=cfg.language, device=cfg.device, cache=cfg.cache)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
@@ -156,7 +155,7 @@ def check_in_new_process(content: Path, k: int) -> dict[str, float | None]:
                                                    strict=True) if query in set(sample)}
         key = "user_id" if any(users.values()) else "group_id"
         write_bytes(scratch / "sample.jsonl", "".join(
-            f'{{"query_id": {_json(query)}, "{key}": {_json(users.get(query) or query)}}}\n'
+            json.dumps({"query_id": query, key: users.get(query) or query}, ensure_ascii=False) + "\n"
             for query in sample).encode())
         done = subprocess.run([sys.executable, "-m", "llmrec_cli", "recommend", f"model={(content / MODEL).resolve()}",
                                "queries=sample.jsonl", f"k={k}", "output=lists.parquet", "run_dir=run"], cwd=scratch,
@@ -177,12 +176,6 @@ def _lists_of(rows: Any, queries: Sequence[str]) -> dict[str, list[tuple[str, fl
         if query in wanted:
             lists.setdefault(query, []).append((item, score))
     return lists
-
-
-def _json(text: str) -> str:
-    import json
-
-    return json.dumps(text, ensure_ascii=False)
 
 
 def refuse(folder: PublishFolder, content: Path, facts: Mapping[str, float | None], refused: Sequence[Finding],
@@ -209,8 +202,6 @@ def gate_content(folder: PublishFolder, facts: Mapping[str, float | None],
 
 def current_facts(folder: PublishFolder) -> dict[str, float | None]:
     """Return the facts of the current version; empty without one."""
-    from llmrec_cli.atomic_files import read_json
-
     return {} if folder.current is None else read_json(folder.version(folder.current) / GATE)["facts"]
 
 
@@ -240,12 +231,13 @@ def change(cfg: PublishConfig, folder: PublishFolder) -> None:
 
 def print_history(folder: PublishFolder) -> None:
     """Print what happened, newest first, to stdout."""
-    rows = []
+    rows, current = [], folder.current
     for event in reversed(folder.history()):
         metric = (event.facts.get("metrics") or {}).get("metric")
         notes = [*(["supersedes " + str(event.facts["supersedes"])] if event.facts.get("supersedes") else []),
                  *([f"failed: {', '.join(event.facts['checks'])}"] if event.facts.get("checks") else [])]
-        mark = "current" if event.version == folder.current and event.kind in SWITCHED else ""
+        mark = "current" if event.version == current and event.kind in SWITCHED else ""
+        current = None if mark else current  # Only the newest line of it.
         rows.append([event.time.replace("+00:00", "Z"), event.kind.replace("_", " "), event.version,
                      "" if metric is None else f"{metric:.4f}", mark, "; ".join(notes)])
     print(columns(["time", "event", "version", "metric", "", "notes"], rows, align="llllll"))
