@@ -50,8 +50,8 @@ def query_count(protocol: dict[str, Any]) -> Phrase:
     """Return the number of queries: `943 users`, `1,450 rows of 290 groups`, or `1,450 rows` without users."""
     if "queries" in protocol and protocol["num_rows"] == protocol["num_queries"]:
         return Phrase("{num:,} rows", num=protocol["num_rows"])
-    audience, num_queries = str(protocol.get("audience", "users")), protocol["num_queries"]
-    queries = Phrase("{num:,} {audience}", num=num_queries,
-                     audience=Phrase(audience.removesuffix("s") if num_queries == 1 else audience))
+    name, num_queries = str(protocol.get("audience", "users")), protocol["num_queries"]
+    name = name.removesuffix("s") if num_queries == 1 else name
+    queries = Phrase("{num:,} {audience}", num=num_queries, audience=Phrase(name))
     return (Phrase("{num:,} rows of {queries}", num=protocol["num_rows"], queries=queries) if "num_rows" in protocol
             else queries)
