@@ -88,7 +88,8 @@ class Finding:
         known = {check.name: check for check in CHECKS}[self.check]
         if self.value is None:
             return Phrase("{check}: not measured", check=self.check)
-        text = Phrase(known.sentence, value=self.value)
+        template = known.sentence
+        text = Phrase(template, value=self.value)
         bound = Phrase("at least {limit:g}", limit=self.limit) if self.at_least else \
             Phrase("at most {limit:g}", limit=self.limit)
         if self.learned_from:

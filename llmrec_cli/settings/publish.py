@@ -17,7 +17,7 @@ class PublishConfig(PageSettings, CacheSettings):
     """A new version of lists and model in a folder that others read, if it passes the gate; or a step back."""
 
     main_input: ClassVar[str] = "to=published"
-    to: str = ""
+    to: str = "published"
     """Folder of the published versions; <to>/current is a link to the one in use."""
     model: str = ""
     """A finetune run or model folder to publish; empty for runs/finetune/latest."""
@@ -61,7 +61,7 @@ class PublishConfig(PageSettings, CacheSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if not self.to:
-            yield "to: missing; name the folder of the published versions, for example to=published"
+            yield "to=: must name a folder"
         yield from self.check("k", least=1, most=LONGEST_LIST)
         yield from self.check("keep", least=1)
         yield from self.check("keep_days", "seed", least=0)

@@ -100,11 +100,11 @@ def measure_quality(cfg: PublishConfig, folder: PublishFolder, evaluated: Path, 
     """Ask this version's evaluated model, the current one's and popularity the same held-out queries of tonight."""
     if all(getattr(cfg.gate, name).level == IGNORE for name in _QUALITY):
         return {"metric": None}
-    fitted_on = read_facts(evaluated).get("fitted_on", [])
-    if "test" in fitted_on:
+    if "test" in read_facts(evaluated).get("fitted_on", []):
+        ignored = " ".join(f"gate.{name}=ignore" for name in _QUALITY)
         raise ConfigError(f"evaluated: the model in {evaluated} was fitted on the held-out interactions too "
                           f"(refit=all), so its quality cannot be measured; give the run before the refit, "
-                          f"evaluated=<run>, or leave quality out: " + " ".join(f"gate.{name}=ignore" for name in _QUALITY))
+                          f"evaluated=<run>, or leave quality out: {ignored}")
     asked = EvaluateConfig(model=str(evaluated), prepared=str(data.path), baselines=[POPULARITY], seed=cfg.seed,
                            language=cfg.language, device=cfg.device, cache=cfg.cache)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)

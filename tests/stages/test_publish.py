@@ -61,7 +61,8 @@ def test_a_check_may_warn_or_be_left_out(llmrec, model: str) -> None:
 
 def test_data_that_shrinks_is_refused(llmrec, model: str, tiny_prepared: Path) -> None:
     assert publish(llmrec, f"model={model}").code == 0
-    Path("few.csv").write_text("user_id,item_id\n" + "".join(f"u{u},i{(u + i) % 9}\n" for u in range(12) for i in range(4)))
+    rows = [f"u{user},i{(user + step) % 9}" for user in range(12) for step in range(4)]
+    Path("few.csv").write_text("\n".join(["user_id,item_id", *rows]))
     assert llmrec("prepare", "dataset=files", "dataset.name=few", "dataset.interactions=few.csv",
                   "split=random").code == 0
     assert llmrec("finetune", *EASE, "prepared=data/prepared/few", "run_dir=runs/few").code == 0
@@ -101,7 +102,8 @@ def test_a_refitted_model_needs_the_one_that_was_evaluated(llmrec, model: str, t
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ([], "to: missing"), (["to=x", "rollback=true", "promote=true"], "cannot be combined with promote"),
+    (["to="], "to=: must name a folder"),
+    (["to=x", "rollback=true", "promote=true"], "cannot be combined with promote"),
     (["to=x", "history=true", "k=5"], "k=5: has no effect with history"),
     (["to=x", "gate.rows=of"], "gate.rows.level=of: choose one of refuse, warn, ignore")])
 def test_mistakes_are_named(llmrec, settings: list[str], said: str) -> None:
