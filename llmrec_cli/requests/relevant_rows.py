@@ -104,10 +104,10 @@ def read_query_rows(path: str, key: str, items: Catalogue, rules: Mapping[str, F
                      "history" in rows.columns, counts)
 
 
-def _refuse_joined(rows: Rows, column: str, ids_I: Sequence[str], item_I: np.ndarray, row_I: np.ndarray,
+def _refuse_joined(rows: Rows, column: str, ids_I: Sequence[str] | np.ndarray, item_I: np.ndarray, row_I: np.ndarray,
                    items: Catalogue) -> None:
     """Raise DataError for an unknown id that is several known ones, divided by blanks, commas or semicolons."""
-    for place in np.flatnonzero(item_I < 0):
+    for place in np.flatnonzero(item_I < 0).tolist():
         parts = _DIVIDERS.split(ids_I[place].strip())
         if len(parts) > 1 and (items.find(np.array(parts, object)) >= 0).all():
             raise DataError(f"{rows.where(int(row_I[place]))}: {column} '{ids_I[place][:60]}' is several items; write "
