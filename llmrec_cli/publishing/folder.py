@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -267,7 +267,7 @@ def refuse_other_use(path: Path) -> None:
                           f"published to before")
 
 
-def _others(path: Path) -> Collection[str]:
+def _others(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.name != LOCK)
 
 

@@ -28,7 +28,7 @@ class CheckSettings(Settings):
 
 def check() -> CheckSettings:
     """Declare a check with its default limit."""
-    return field(default_factory=CheckSettings)  # type: ignore[return-value]
+    return field(default_factory=CheckSettings)
 
 
 @dataclass
