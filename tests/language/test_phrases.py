@@ -173,7 +173,7 @@ def test_braces_in_data_are_taken_literally(text):
 
 def test_the_commands_that_write_pages_take_a_language_and_refuse_an_unknown_one():
     assert {name for name, settings in COMMANDS.items() if hasattr(settings, "language")} == {
-        "prepare", "pretrain", "evaluate", "publish"}
+        "prepare", "pretrain", "evaluate", "publish", "retrain"}
     assert "language=fr: choose one of en, zh" in " ".join(EvaluateConfig(language="fr").problems())
     with pytest.raises(ConfigError, match=r"language=fr: choose one of en, zh"):
         compose("prepare", ["language=fr", "dataset.interactions=x.csv"])
