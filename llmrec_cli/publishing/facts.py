@@ -37,8 +37,11 @@ def data_facts(data: PreparedData, now: float | None = None) -> dict[str, float 
 
 
 def quality_facts(metric: str, ours: MetricResults, current: MetricResults | None, popularity: MetricResults | None,
-                  slice_names: Sequence[str]) -> dict[str, float | None]:
+                  slice_names: Sequence[str], is_fair_Q: np.ndarray) -> dict[str, float | None]:
     """Return the numbers of the same held-out queries, answered by this version, the current one and popularity.
+
+    `is_fair_Q` marks the queries whose held-out items the current version's model was not fitted on; the others are
+    left out of the comparison with it.
 
     A loss is the share of the current version's metric by which this one is below it at the upper end of the 95%
     interval of the paired difference: 0 unless the whole interval is below 0.
@@ -48,8 +51,9 @@ def quality_facts(metric: str, ours: MetricResults, current: MetricResults | Non
         "metric": value, "loss": None, "slice_loss": None,
         "gain_over_popularity": None if popularity is None or value is None else value - (popularity.mean(metric) or 0)}
     if current is not None:
-        facts["loss"] = loss(ours.values[metric], current.values[metric])
-        parts = [loss(ours.slices[name][metric], current.slices[name][metric]) for name in slice_names
+        facts["loss"] = loss(ours.values[metric][is_fair_Q], current.values[metric][is_fair_Q])
+        parts = [loss(ours.slices[name][metric][is_fair_Q], current.slices[name][metric][is_fair_Q])
+                 for name in slice_names
                  if metric in ours.slices.get(name, {}) and metric in current.slices.get(name, {})]
         facts["slice_loss"] = max((part for part in parts if part is not None), default=None)
     return facts

@@ -106,6 +106,10 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     # After the files, whose mistakes are then named in a second.
     models = group_by_seed(load_models(cfg.models or [cfg.model], context))
     about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
+    for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):
+        refuse_fitted_on_split(model, data, cfg.split)
+        if cfg.models:
+            refuse_fitted_on_held_out(model, data, cfg.split)
     compare(cfg, run_dir, models, baselines, data, rows, context, about)
     watch.done()
 
@@ -118,10 +122,6 @@ def compare(cfg: EvaluateConfig, run_dir: RunDir, models: Models, baselines: Map
     """
     first = next(iter(models.values()))[0]
     cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
-    for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):
-        refuse_fitted_on_split(model, data, cfg.split)
-        if cfg.models:
-            refuse_fitted_on_held_out(model, data, cfg.split)
     groups_of = {name: values_of(data, "item", name, f"exposure={name}") for name in cfg.exposure}
 
     protocol = build_protocol(cfg, data, rows)

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from llmrec_cli.atomic_files import read_json, temporary_folder, write_bytes, write_json
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, GateRefused, in_time
-from llmrec_cli.evaluation.models import LoadedModel, build_baseline, load_models
-from llmrec_cli.heads.artifact import model_folder, read_facts
+from llmrec_cli.evaluation.models import LoadedModel, build_baseline, fitted_on, load_models
+from llmrec_cli.heads.artifact import Recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
 from llmrec_cli.plain_text import columns
 from llmrec_cli.publishing.checks import Finding, judge
@@ -77,7 +78,7 @@ def publish(cfg: PublishConfig, folder: PublishFolder, run_dir: RunDir) -> None:
         write_json(run_dir.file(GATE), gate)
         refused = [one for one in findings if one.refuses]
         for one in findings:
-            if one.warns:
+            if one.warns or (one.passed is None and folder.current is not None):
                 print(f"warning: {one.sentence()}", file=sys.stderr)
         if refused:
             refuse(folder, content, facts, refused, run_dir)
@@ -109,11 +110,15 @@ def measure_quality(cfg: PublishConfig, folder: PublishFolder, evaluated: Path, 
                            language=cfg.language, device=cfg.device, cache=cfg.cache)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     models: dict[str, Sequence[LoadedModel]] = {OURS: load_models([str(evaluated)], context)}
+    unfair = np.zeros(0, object)
     if folder.current is not None:
         folder.check(folder.current)
         version = folder.version(folder.current)
         theirs = next(path for name in (EVALUATED, MODEL) if (path := version / name).is_dir())
-        models[THEIRS] = load_models([str(theirs)], context)
+        current = load_models([str(theirs)], context)
+        unfair = users_fitted_on(current[0].recommender, data)
+        if len(unfair) < len(np.unique(data.part("test").user)):
+            models[THEIRS] = current
     inner = InnerRunDir(run_dir.file("evaluate"))
     inner.path.mkdir(parents=True, exist_ok=True)
     baselines = {POPULARITY: build_baseline(POPULARITY)}
@@ -122,8 +127,25 @@ def measure_quality(cfg: PublishConfig, folder: PublishFolder, evaluated: Path, 
     if metric not in results.models[OURS].values:
         raise ConfigError(f"gate.metric={metric}: is not measured; choose one of "
                           f"{', '.join(results.models[OURS].values)}")
-    return quality_facts(metric, results.models[OURS], results.models.get(THEIRS),
-                         next(iter(results.baselines.values()), None), cfg.gate.slice_names)
+    is_fair_Q = ~np.isin(results.task.owners, unfair)
+    facts = quality_facts(metric, results.models[OURS], results.models.get(THEIRS),
+                          next(iter(results.baselines.values()), None), cfg.gate.slice_names, is_fair_Q)
+    return facts | {"compared_queries": float(is_fair_Q.sum()) if THEIRS in models else 0.0}
+
+
+def users_fitted_on(recommender: Recommender, data: PreparedData) -> np.ndarray:
+    """Return the ids of the users with a held-out item that the current version's model was fitted on; say how many.
+
+    A split that draws anew each night holds out what was training the night before.
+    """
+    held_out = data.part("test")
+    users = np.unique(held_out.user[fitted_on(recommender, data, held_out)])
+    if len(users):
+        print(f"warning: {len(users):,} of {len(np.unique(held_out.user)):,} users with held-out interactions are not "
+              f"compared with the current version, whose model was fitted on these; split=leave_last_out or temporal "
+              f"holds out what is new", file=sys.stderr)
+    ids: np.ndarray = data.users.ids[users]
+    return ids
 
 
 def make_lists(cfg: PublishConfig, folder: PublishFolder, model: Path, data: PreparedData, content: Path,

@@ -109,3 +109,15 @@ def test_a_refitted_model_needs_the_one_that_was_evaluated(llmrec, model: str, t
 def test_mistakes_are_named(llmrec, settings: list[str], said: str) -> None:
     done = llmrec("publish", *settings)
     assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_queries_that_the_current_model_was_fitted_on_are_not_compared(llmrec, tiny_prepared: Path) -> None:
+    everything = ["gate.regression=ignore", "gate.popularity=ignore", "gate.floor=ignore", "gate.slices=ignore"]
+    assert llmrec("finetune", *EASE, "refit=all", f"prepared={tiny_prepared}", "run_dir=runs/all").code == 0
+    assert publish(llmrec, "model=runs/all", *everything).code == 0
+    assert llmrec("finetune", "head=ease", "head.l2=9", f"prepared={tiny_prepared}", "run_dir=runs/honest").code == 0
+    done = publish(llmrec, "model=runs/honest")
+    assert done.code == 0, done.err
+    assert "are not compared with the current version, whose model was fitted on these" in done.err
+    assert "warning: regression: not measured" in done.err
+    assert gate()["facts"]["compared_queries"] == 0
