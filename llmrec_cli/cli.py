@@ -23,6 +23,8 @@ SUMMARIES = {
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics and a report",
     "recommend": "a recommender -> recommendation lists for users, groups, histories and texts",
+    "publish": "a recommender -> lists in a folder that others read, if it passes the gate; `rollback=true` goes back",
+    "retrain": "a night: prepare, finetune, refit and publish, under one lock",
     "runs": "the runs so far: results, state, size; `runs prune` removes old ones",
     "init": "your files -> a settings file for prepare, drafted from their first rows",
 }

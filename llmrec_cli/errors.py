@@ -67,6 +67,16 @@ class GateRefused(LlmrecError):
     kind = "refused"
 
 
+class CommandFailedError(LlmrecError):
+    """A command that this one started failed; this one ends with its exit code."""
+
+    kind = "stopped"
+
+    def __init__(self, command: str, code: int) -> None:
+        super().__init__(f"{command} ended with exit code {code}; nothing was published")
+        self.exit_code = code if code > 0 else 128 - code
+
+
 class LockedError(LlmrecError):
     """Another run holds the lock."""
 

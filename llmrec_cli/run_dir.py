@@ -210,6 +210,14 @@ class RunDir:
         point(RUNS / command / LATEST, self.path)
 
 
+class InnerRunDir(RunDir):
+    """The folder of a run inside another one, such as the lists of `publish`; `latest` does not point to it."""
+
+    def finish(self, command: str, manifest: dict[str, Any]) -> None:
+        """Write the manifest."""
+        write_json(self.file(_MANIFEST), {"format": 1, "command": command, **manifest})
+
+
 class NoRunDir(RunDir):
     """Placeholder in a process that writes no run directory: another process does, or the run is not recorded.
 

@@ -150,17 +150,24 @@ def refuse_fitted_on_held_out(model: LoadedModel, data: PreparedData, split: str
 
     For a model of this data the check is skipped: pairs that are in both training and test are a fact of the data.
     """
-    recommender, held_out = model.recommender, data.part(split)
-    if data.manifest["fingerprint"] == recommender.manifest["data_fingerprint"]:
+    held_out = data.part(split)
+    if data.manifest["fingerprint"] == model.recommender.manifest["data_fingerprint"]:
         return
-    user = recommender.users.find(data.users.ids)[held_out.user]
-    item = recommender.items.find(data.items.ids)[held_out.item]
-    both = (user >= 0) & (item >= 0)
-    num_fitted = int(presence(recommender.history)[user[both], item[both]].sum()) if both.any() else 0
+    num_fitted = int(fitted_on(model.recommender, data, held_out).sum())
     if num_fitted:
         raise DataError(f"models: {model.folder} cannot be compared: it was fitted on {num_fitted:,} of the "
                         f"{len(held_out):,} held-out interactions of {data.path}; compare models that were fitted on "
                         f"the same split")
+
+
+def fitted_on(recommender: Recommender, data: PreparedData, pairs: Interactions) -> np.ndarray:
+    """Return which of these interactions of `data` a model was fitted on, bool (num_pairs,), by their ids."""
+    user = recommender.users.find(data.users.ids)[pairs.user]
+    item = recommender.items.find(data.items.ids)[pairs.item]
+    both, is_fitted = (user >= 0) & (item >= 0), np.zeros(len(pairs), bool)
+    if both.any():
+        is_fitted[both] = np.asarray(presence(recommender.history)[user[both], item[both]]).ravel() > 0
+    return is_fitted
 
 
 def _names(loaded: Sequence[LoadedModel]) -> list[str]:

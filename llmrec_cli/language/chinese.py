@@ -5,5 +5,6 @@ from llmrec_cli.language.chinese_evaluation import EVALUATION
 from llmrec_cli.language.chinese_metrics import METRICS
 from llmrec_cli.language.chinese_prepare import PREPARE, REJECTS
 from llmrec_cli.language.chinese_pretraining import PRETRAINING
+from llmrec_cli.language.chinese_publish import PUBLISH
 
-TABLE = EVALUATION | METRICS | PRETRAINING | AUDIT | PREPARE | REJECTS
+TABLE = EVALUATION | METRICS | PRETRAINING | AUDIT | PREPARE | REJECTS | PUBLISH

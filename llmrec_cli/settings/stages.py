@@ -13,7 +13,9 @@ from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, TransformerSe
 from llmrec_cli.settings.evaluate import AUDIENCES, EvaluateConfig, number_after
 from llmrec_cli.settings.evaluation import ValidationSettings
 from llmrec_cli.settings.head import ModelConfig
+from llmrec_cli.settings.publish import PublishConfig
 from llmrec_cli.settings.recommend import RecommendConfig
+from llmrec_cli.settings.retrain import RetrainConfig
 from llmrec_cli.settings.runs import RunsConfig
 from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
@@ -203,4 +205,5 @@ class InitConfig(StageSettings):
 
 COMMANDS: dict[str, type[StageSettings]] = {
     "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig, "evaluate": EvaluateConfig,
-    "recommend": RecommendConfig, "runs": RunsConfig, "init": InitConfig}
+    "recommend": RecommendConfig, "publish": PublishConfig, "retrain": RetrainConfig, "runs": RunsConfig,
+    "init": InitConfig}

@@ -74,7 +74,7 @@ from llmrec_cli.report.html import render
 from llmrec_cli.report.query_rows import query_row_lines
 from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
-from llmrec_cli.requests.relevant_rows import num_lines
+from llmrec_cli.requests.relevant_rows import QueryRows, num_lines
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
 from llmrec_cli.settings.evaluate import EvaluateConfig
@@ -105,13 +105,23 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     rows = read_rows(cfg, data)
     # After the files, whose mistakes are then named in a second.
     models = group_by_seed(load_models(cfg.models or [cfg.model], context))
-    first = next(iter(models.values()))[0]
     about = find_model(cfg.about, models, cfg.models) if cfg.about else ""
-    cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
     for model in (model for seed_runs in models.values() for model in seed_runs if rows is None):
         refuse_fitted_on_split(model, data, cfg.split)
         if cfg.models:
             refuse_fitted_on_held_out(model, data, cfg.split)
+    compare(cfg, run_dir, models, baselines, data, rows, context, about)
+    watch.done()
+
+
+def compare(cfg: EvaluateConfig, run_dir: RunDir, models: Models, baselines: Mapping[str, Head], data: PreparedData,
+            rows: QueryRows | None, context: Context, about: str = "") -> EvaluationResults:
+    """Rank and measure loaded models and baselines on the same queries, write the results, and return them.
+
+    `rows` are those of the setting `queries`; `about` is the model of the report, the best one if it is empty.
+    """
+    first = next(iter(models.values()))[0]
+    cfg = replace(cfg, audience=resolve_audience(cfg, first, rows), exclude_seen=resolve_exclude_seen(cfg))
     groups_of = {name: values_of(data, "item", name, f"exposure={name}") for name in cfg.exposure}
 
     protocol = build_protocol(cfg, data, rows)
@@ -152,7 +162,6 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     measured = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
-    watch.done()
     if num_delisted := content["protocol"].get("num_delisted"):
         print(f"{num_delisted:,} of the {results.task.relevant_QN.nnz:,} held-out interactions are with items that are "
               f"not in the item file (removed, or not yet listed), which `recommend` leaves out", file=sys.stderr)
@@ -171,6 +180,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if knowledge is not None:
         print(knowledge_lines(knowledge, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
+    return results
 
 
 def run_result(content: dict[str, Any], cfg: EvaluateConfig) -> dict[str, Any]:

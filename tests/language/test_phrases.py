@@ -19,6 +19,7 @@ from llmrec_cli.language.chinese import TABLE
 from llmrec_cli.language.phrases import Joined, Phrase, fixed_phrase, translate
 from llmrec_cli.metrics.metric import SYMBOLS
 from llmrec_cli.metrics.table import METRICS
+from llmrec_cli.publishing.checks import CHECKS
 from llmrec_cli.settings.dataset import SYNTHETIC_GROUPS
 from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.objective import OBJECTIVES
@@ -72,6 +73,7 @@ def templates_in_tables():
         yield from (metric.definition, metric.use, metric.formula, *filter(None, [metric.axis]))
     yield from (protocol.title for protocol in PROTOCOLS.values())
     yield from (SYMBOLS, *FILTER_REASONS.values(), *REJECT_REASONS, *SCRIPTS)
+    yield from (check.sentence for check in CHECKS)
     yield from (settings.in_words for settings in OBJECTIVES.values())
     yield from (rule.replace("_", " ") for rule in (*GROUP_RULES, *SYNTHETIC_GROUPS, "clusters"))
     for noun in ("user", "group", "item"):
@@ -120,6 +122,7 @@ def test_templates_that_are_no_constants_are_in_tables_that_these_tests_read():
     assert others == {
         ("data/reject_reasons.py", "template"), ("ingest/audit/leakage.py", "_NOTES[c['name']]"),
         ("ingest/audit/leakage.py", "template"), ("ingest/output/row_accounting.py", "template"),
+        ("publishing/checks.py", "template"),
         ("metrics/metric.py", "' '.join((self.function.__doc__ or '').partition('\\n\\n')[0].split())"),
         ("evaluation/report_facts.py", "PROTOCOLS[cfg.protocol].title"), ("report/candidates.py", "sentence"),
         ("report/query_rows.py", "sentence"), ("report/pages.py", "SYMBOLS"), ("report/pages.py", "metric.formula"),
@@ -170,7 +173,7 @@ def test_braces_in_data_are_taken_literally(text):
 
 def test_the_commands_that_write_pages_take_a_language_and_refuse_an_unknown_one():
     assert {name for name, settings in COMMANDS.items() if hasattr(settings, "language")} == {
-        "prepare", "pretrain", "evaluate"}
+        "prepare", "pretrain", "evaluate", "publish", "retrain"}
     assert "language=fr: choose one of en, zh" in " ".join(EvaluateConfig(language="fr").problems())
     with pytest.raises(ConfigError, match=r"language=fr: choose one of en, zh"):
         compose("prepare", ["language=fr", "dataset.interactions=x.csv"])
