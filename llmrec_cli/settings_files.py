@@ -140,7 +140,8 @@ def _leaves(node: yaml.MappingNode, section: str = "", path: tuple[str, ...] = (
         is_name = path and any(is_mapping(cls, path) for cls in COMMANDS.values())
         inside = (*path, *((key.value,) if is_name else parse_key(key.value).path))
         command = section
-        if not section and inside[0] in COMMANDS and inside[0] not in names:
+        is_section = inside[0] not in names or len(inside) > 1 or isinstance(value, yaml.MappingNode)
+        if not section and inside[0] in COMMANDS and is_section:
             command, inside = inside[0], inside[1:]
         if isinstance(value, yaml.MappingNode) and value.value:
             yield from _leaves(value, command, inside)

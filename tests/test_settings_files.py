@@ -151,7 +151,7 @@ def test_a_value_is_read_as_the_setting_takes_it_and_texts_are_literal(line, val
     ("split: {kind: temporal,\n  seed: 3}", "s.yaml, line 2: split.seed: unknown key"),
     ("finetune: {sed: 3}", "s.yaml, line 1: sed: `llmrec finetune` has no such setting (did you mean 'seed'?)"),
     ("finetune: 3", "s.yaml, line 1: finetune: expected settings of `llmrec finetune`"),
-    ("k: 10", "s.yaml, line 1: k: differs between `llmrec evaluate` and `llmrec recommend`; write it below the"),
+    ("k: 10", "s.yaml, line 1: k: differs between `llmrec evaluate` and `llmrec recommend` and"),
     ("hydra: {run: x}", "s.yaml, line 1: hydra: a settings file is data"),
     ("defaults: [x]", "s.yaml, line 1: defaults: a settings file is data"),
     ("_target_: os.system", "s.yaml, line 1: _target_: a settings file is data"),

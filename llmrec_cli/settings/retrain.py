@@ -16,12 +16,12 @@ class RetrainConfig(PageSettings, CacheSettings):
     main_input: ClassVar[str] = "settings=shop.yaml"
     publish: str = "published"
     """Folder of the published versions; <publish>/current is a link to the one in use."""
-    prepare: list[str] = field(default_factory=list)
+    with_prepare: list[str] = field(default_factory=list)
     """Settings of `prepare` above those of the settings file, for example
     [mode=append,dataset.interactions=today.csv]."""
-    pretrain: list[str] = field(default_factory=list)
+    with_pretrain: list[str] = field(default_factory=list)
     """Settings of `pretrain`, for example [objective=mlm]; empty for no pretraining."""
-    finetune: list[str] = field(default_factory=list)
+    with_finetune: list[str] = field(default_factory=list)
     """Settings of `finetune`, for example [head=ease]."""
     refit: str = "all"
     """all | none: publish a model fitted again on all interactions, the held-out ones too, or the evaluated model."""
@@ -48,11 +48,11 @@ class RetrainConfig(PageSettings, CacheSettings):
         yield from self.check("keep", least=1)
         yield from self.check("keep_days", "seed", least=0)
         for command in ("prepare", "pretrain", "finetune"):
-            for word in getattr(self, command):
+            for word in getattr(self, f"with_{command}"):
                 if "=" not in word:
-                    yield f"{command}: '{word}' is no setting; write <key>=<value>"
+                    yield f"with_{command}: '{word}' is no setting; write <key>=<value>"
                 elif word.partition("=")[0] in ("run_dir", "prepared", "resume"):
-                    yield f"{command}: {word.partition('=')[0]} is chosen by retrain; leave it out"
+                    yield f"with_{command}: {word.partition('=')[0]} is chosen by retrain; leave it out"
         if not self.publish:
             yield "publish=: must name a folder"
         yield from (f"gate.{problem}" for problem in self.gate.problems())

@@ -25,13 +25,13 @@ def run(cfg: RetrainConfig, run_dir: RunDir) -> None:
     folder = PublishFolder(Path(cfg.publish))
     with lock(folder.path / _LOCK, f"a night into {folder.path}"):
         run_dir.log("night", publish=str(folder.path.resolve()))
-        command(cfg, run_dir, "prepare", cfg.prepare)
+        command(cfg, run_dir, "prepare", cfg.with_prepare)
         prepared = Path(RunDir(run_dir.file("prepare")).manifest()["prepared"]).resolve()
         encoder = []
-        if cfg.pretrain:
-            command(cfg, run_dir, "pretrain", [*cfg.pretrain, f"prepared={prepared}", f"device={cfg.device}"])
+        if cfg.with_pretrain:
+            command(cfg, run_dir, "pretrain", [*cfg.with_pretrain, f"prepared={prepared}", f"device={cfg.device}"])
             encoder = ["encoder=pretrained", f"encoder.path={run_dir.file('pretrain')}"]
-        trained = [*cfg.finetune, *encoder, f"prepared={prepared}", f"device={cfg.device}", f"seed={cfg.seed}",
+        trained = [*cfg.with_finetune, *encoder, f"prepared={prepared}", f"device={cfg.device}", f"seed={cfg.seed}",
                    f"cache={cfg.cache}"]
         command(cfg, run_dir, "finetune", [*trained, "refit=train_valid"])
         model = evaluated = run_dir.file("finetune")

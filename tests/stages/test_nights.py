@@ -56,11 +56,11 @@ def test_a_night_publishes_and_a_truncated_export_is_refused(llmrec, shop) -> No
 
 @pytest.mark.slow
 def test_a_command_that_fails_ends_the_night_with_its_exit_code(llmrec, shop) -> None:
-    done = llmrec("retrain", "settings=shop.yaml", "prepare=[dataset.interactions=gone.csv]")
+    done = llmrec("retrain", "settings=shop.yaml", "with_prepare=[dataset.interactions=gone.csv]")
     assert done.code == 3
     assert "prepare ended with exit code 3; nothing was published" in done.err
     assert not Path("published/current").exists()
-    assert llmrec("retrain", "settings=shop.yaml", "finetune=[head.l2=-1]").code == 2
+    assert llmrec("retrain", "settings=shop.yaml", "with_finetune=[head.l2=-1]").code == 2
 
 
 @pytest.mark.slow
@@ -79,8 +79,8 @@ def test_a_second_night_waits_for_nobody_and_a_signal_ends_the_command_of_the_fi
 
 
 @pytest.mark.parametrize(("word", "said"), [
-    ("prepare=[force]", "prepare: 'force' is no setting; write <key>=<value>"),
-    ("finetune=[run_dir=x]", "finetune: run_dir is chosen by retrain; leave it out"),
+    ("with_prepare=[force]", "with_prepare: 'force' is no setting; write <key>=<value>"),
+    ("with_finetune=[run_dir=x]", "with_finetune: run_dir is chosen by retrain; leave it out"),
     ("refit=some", "refit=some: choose one of all, none")])
 def test_mistakes_are_named(llmrec, word: str, said: str) -> None:
     done = llmrec("retrain", word)
