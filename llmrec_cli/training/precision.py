@@ -5,11 +5,11 @@ long. The first steps alternate between both, two of each; the first of each all
 """
 
 import sys
-import time
 
 import torch
 
 from llmrec_cli import distributed as processes
+from llmrec_cli.training.clock import work_seconds
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
@@ -28,12 +28,12 @@ class PrecisionTrial:
 
     def begin(self) -> str:
         """Return the precision of the next step, and start its clock."""
-        self.started = self._now()
+        self.started = work_seconds(self.device)
         return min(PRECISIONS, key=lambda precision: len(self.seconds[precision]))
 
     def end(self, precision: str) -> str:
         """Stop the clock of a step, and return the precision of all later ones; "" while more steps are needed."""
-        self.seconds[precision].append(self._now() - self.started)
+        self.seconds[precision].append(work_seconds(self.device) - self.started)
         if min(map(len, self.seconds.values())) < _TURNS:
             return ""
         before, after = (self.seconds[precision][-1] for precision in PRECISIONS)
@@ -42,9 +42,3 @@ class PrecisionTrial:
         print(f"{self.title}: optim.precision=auto: {chosen}, since a step in bfloat16 takes {share:.2f} of the time "
               f"of one in float32", file=sys.stderr)
         return chosen
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            return time.monotonic()
-        return time.process_time()

@@ -19,7 +19,7 @@ def clock(monkeypatch):
     """Replace the clock: `costs` are the seconds between two of its readings."""
     def set_to(costs: list[float]) -> None:
         readings = iter([sum(costs[:n]) for n in range(len(costs) + 1)])
-        monkeypatch.setattr(precision_module.time, "process_time", lambda: next(readings))
+        monkeypatch.setattr(precision_module, "work_seconds", lambda device: next(readings))
 
     return set_to
 

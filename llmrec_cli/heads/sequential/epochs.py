@@ -1,7 +1,6 @@
 """The number of epochs that fit into a CPU time, `head.budget`."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from llmrec_cli import distributed as processes
 from llmrec_cli.atomic_files import read_json, write_json
 from llmrec_cli.errors import in_time
 from llmrec_cli.heads.shared.text_training import Steps
+from llmrec_cli.training.clock import work_seconds
 
 _MEASURED_S = 5.0
 """CPU seconds of steps that are measured."""
@@ -44,11 +44,11 @@ def epochs_within(budget_s: float, most: int, steps: Steps, parameters: Sequence
 
 def _seconds_of_an_epoch(steps: Steps, parameters: Sequence[torch.nn.Parameter], seed: int) -> float:
     """Return the CPU time of an epoch of gradients, from its first steps; the first of all is not counted."""
-    num_steps, started = 0, 0.0
+    num_steps, started, device = 0, 0.0, parameters[0].device
     with torch.random.fork_rng():
         for batch in steps.batches(0, np.random.default_rng([seed, 0])):
             steps.loss(batch).backward()
-            now = time.process_time()
+            now = work_seconds(device)
             if num_steps == 0:
                 started = now
             num_steps += 1
@@ -56,4 +56,4 @@ def _seconds_of_an_epoch(steps: Steps, parameters: Sequence[torch.nn.Parameter],
                 break
     for parameter in parameters:
         parameter.grad = None
-    return (time.process_time() - started) / max(1, num_steps - 1) * steps.num_batches
+    return (work_seconds(device) - started) / max(1, num_steps - 1) * steps.num_batches

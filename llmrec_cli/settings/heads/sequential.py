@@ -50,7 +50,7 @@ class SequentialSettings(HeadSettings):
     """Maximum number of item texts that the trained layers encode in a step, at least 1; other items keep their last
     computed vectors. null encodes every item of the step."""
     budget: str = ""
-    """CPU time of training, for example 90s, 20m or 1.5h: fewer epochs than optim.epochs if these would take longer,
+    """CPU time of training (on a GPU, time), for example 90s, 20m or 1.5h: fewer epochs if optim.epochs take longer,
     and at least one. Validation and a refit are not counted. Empty for no limit. The number of epochs, and so the
     model, depends on the speed of the machine."""
     stop_after: int | None = None
