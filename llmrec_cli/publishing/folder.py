@@ -1,4 +1,4 @@
-"""A publish folder: immutable versions, one of which is current.
+"""The folder that others read: versions that never change, and a link to the one in use.
 
     <folder>/current -> versions/<name>      switched by one rename; a reader that follows it once sees one version
     <folder>/candidate -> versions/<name>    the version that waits for a person, if there is one
@@ -17,9 +17,10 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ class PublishFolder:
         """Raise ArtifactError unless a version's files are those of its manifest."""
         folder = self.version(name)
         manifest = read_json(folder / MANIFEST)
-        for file, expected in manifest["files"].items():
+        files = manifest.get("files") if isinstance(manifest, dict) else None
+        for file, expected in (files if isinstance(files, dict) and files else {MANIFEST: ""}).items():
             if not (folder / file).is_file() or sha256(folder / file) != expected:
                 raise ArtifactError(f"{folder / file}: is missing or damaged; go back with `llmrec publish "
                                     f"to={self.path} rollback=true`, or publish again")
@@ -152,6 +154,16 @@ class PublishFolder:
         """Make a version the candidate, for a person to promote, and record it."""
         point(self.path / CANDIDATE, self.version(name))
         self.record("candidate", name, facts)
+
+    def new_refused(self) -> Path:
+        """Return a new folder for what the gate saw of a version that it refused, named by time."""
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        for place in count():
+            folder = self.path / REFUSED / (f"{stamp}.{place}" if place else stamp)
+            with writing(folder), suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+        raise AssertionError("unreachable: count() has no end")
 
     def previous(self) -> str:
         """Return the version that was current before the current one; raise ConfigError if none is left."""
@@ -206,8 +218,9 @@ class PublishFolder:
     def record(self, kind: str, version: str, facts: dict[str, Any]) -> None:
         """Add a line to history."""
         lines = self._lines()
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": kind, "version": version,
-                "facts": facts, "after": _hash(lines[-1]) if lines else ""}
+        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": kind,
+                                "version": version, "facts": facts}
+        line["hash"] = _hash(line, lines[-1] if lines else None)
         with writing(self.path / HISTORY), (self.path / HISTORY).open("ab") as stream:
             stream.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
             stream.flush()
@@ -229,10 +242,9 @@ class PublishFolder:
             except (ValueError, KeyError, TypeError) as error:
                 raise ArtifactError(f"{file}: line {number} is not readable ({error}); restore the file from a copy, "
                                     f"or move it away to begin a new history") from error
-            if line.get("after") != (_hash(lines[-1]) if lines else ""):
-                raise ArtifactError(f"{file}: line {number} ({kind} {version}) does not follow the line before it, so "
-                                    f"the file was edited; restore it from a copy, or move it away to begin a new "
-                                    f"history")
+            if line.get("hash") != _hash(line, lines[-1] if lines else None):
+                raise ArtifactError(f"{file}: line {number} ({kind} {version}) or the one before it was edited; "
+                                    f"restore the file from a copy, or move it away to begin a new history")
             lines.append(line)
         if texts[-1]:
             with writing(file), file.open("r+b") as stream:
@@ -271,5 +283,7 @@ def _others(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.name != LOCK)
 
 
-def _hash(line: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(line, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:_DIGITS]
+def _hash(line: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """Return the hash of a line and of the one before it."""
+    content = [{key: value for key, value in line.items() if key != "hash"}, before and before["hash"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:_DIGITS]

@@ -22,7 +22,7 @@ from llmrec_cli.heads.base import Context
 from llmrec_cli.plain_text import columns
 from llmrec_cli.publishing.checks import Finding, judge
 from llmrec_cli.publishing.facts import data_facts, folder_gib, list_facts, quality_facts
-from llmrec_cli.publishing.folder import REFUSED, SWITCHED, PublishFolder
+from llmrec_cli.publishing.folder import SWITCHED, PublishFolder
 from llmrec_cli.run_dir import InnerRunDir, RunDir
 from llmrec_cli.settings.evaluate import EvaluateConfig
 from llmrec_cli.settings.gate import IGNORE
@@ -57,6 +57,8 @@ def publish(cfg: PublishConfig, folder: PublishFolder, run_dir: RunDir) -> None:
     model = model_folder(cfg.model)
     evaluated = model_folder(cfg.evaluated, "evaluated") if cfg.evaluated else model
     data = read_prepared(cfg.prepared or read_facts(model)["data"]["path"])
+    if folder.current is not None:
+        folder.check(folder.current)
     before = current_facts(folder)
     print(f"publish: {'no current version yet' if folder.current is None else f'current version {folder.current}'}",
           file=sys.stderr)
@@ -85,7 +87,7 @@ def publish(cfg: PublishConfig, folder: PublishFolder, run_dir: RunDir) -> None:
         name = folder.add(content)
     told = {"metrics": {"metric": facts["metric"]}, "numbers": {one.check: one.value for one in findings},
             "data": data.manifest["fingerprint"], "warnings": [one.check for one in findings if one.warns]}
-    if cfg.gate.review and folder.current is not None:
+    if cfg.gate.review:
         folder.offer(name, told)
         print(f"candidate: {folder.path / 'candidate'} -> {name}; `llmrec publish to={folder.path} promote=true` makes "
               f"it current", file=sys.stderr)
@@ -112,7 +114,6 @@ def measure_quality(cfg: PublishConfig, folder: PublishFolder, evaluated: Path, 
     models: dict[str, Sequence[LoadedModel]] = {OURS: load_models([str(evaluated)], context)}
     unfair = np.zeros(0, object)
     if folder.current is not None:
-        folder.check(folder.current)
         version = folder.version(folder.current)
         theirs = next(path for name in (EVALUATED, MODEL) if (path := version / name).is_dir())
         current = load_models([str(theirs)], context)
@@ -203,13 +204,12 @@ def _lists_of(rows: Any, queries: Sequence[str]) -> dict[str, list[tuple[str, fl
 def refuse(folder: PublishFolder, content: Path, facts: Mapping[str, float | None], refused: Sequence[Finding],
            run_dir: RunDir) -> None:
     """Keep what the gate saw, record the refusal, and raise GateRefused."""
-    name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    kept = folder.path / REFUSED / name
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = folder.new_refused()
     for file in (GATE, "metrics.json", "report.html"):
         if (content / file).exists():
             shutil.copy(content / file, kept / file)
-    folder.record("refused", name, {"metrics": {"metric": facts["metric"]}, "checks": [one.check for one in refused]})
+    folder.record("refused", kept.name, {"metrics": {"metric": facts["metric"]},
+                                         "checks": [one.check for one in refused]})
     current = "nothing is published yet" if folder.current is None else f"{folder.current} stays current"
     raise GateRefused("\n".join([f"{len(refused)} checks refuse this version, so {current}; see {kept / GATE}",
                                  *(str(one.sentence()) for one in refused)]))

@@ -1,7 +1,6 @@
 """retrain: one night, from raw files to a published version, under one lock."""
 
 import ctypes
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from llmrec_cli.atomic_files import lock
 from llmrec_cli.errors import CommandFailedError
+from llmrec_cli.folders import remove
 from llmrec_cli.publishing.folder import PublishFolder
 from llmrec_cli.run_dir import RUNS, InnerRunDir, RunDir
 from llmrec_cli.settings.publish import PublishConfig
@@ -24,6 +24,8 @@ def run(cfg: RetrainConfig, run_dir: RunDir) -> None:
     """Run the commands of a night one after the other; what was published stays if one of them fails."""
     folder = PublishFolder(Path(cfg.publish))
     with lock(folder.path / _LOCK, f"a night into {folder.path}"):
+        # First, so that nights that are refused one after the other do not fill the disk either.
+        remove_old_nights(run_dir, cfg.keep)
         run_dir.log("night", publish=str(folder.path.resolve()))
         command(cfg, run_dir, "prepare", cfg.with_prepare)
         prepared = Path(RunDir(run_dir.file("prepare")).manifest()["prepared"]).resolve()
@@ -39,7 +41,6 @@ def run(cfg: RetrainConfig, run_dir: RunDir) -> None:
             model = run_dir.file("refit")
             command(cfg, run_dir, "finetune", [*trained, "refit=all"], "refit")
         publish(cfg, run_dir, model, evaluated, prepared)
-        remove_old_nights(run_dir, cfg.keep)
     run_dir.finish("retrain", {"publish": str(folder.path.resolve()), "current": folder.current,
                                "models": [str(model.resolve())]})
 
@@ -85,8 +86,9 @@ def publish(cfg: RetrainConfig, run_dir: RunDir, model: Path, evaluated: Path, p
 
 def remove_old_nights(run_dir: RunDir, keep: int) -> None:
     """Remove the oldest nights in runs/retrain beyond `keep`, by name; a night with a folder of its own stays."""
-    nights = sorted(path for path in (RUNS / "retrain").iterdir()
+    nights = sorted(path for path in (RUNS / "retrain").glob("*")
                     if path.is_dir() and not path.is_symlink() and RunDir(path).has_own_name)
     for old in nights[:-keep]:
         if old.resolve() != run_dir.path.resolve():
-            shutil.rmtree(old, ignore_errors=True)
+            print(f"removed: {old}", file=sys.stderr)
+            remove(old)

@@ -101,16 +101,26 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_an_edited_one_is_refused(folder
     history.write_bytes(whole + b'{"time": "2026-')
     assert len(folder.history()) == 2
     assert history.read_bytes() == whole
-    lines = [json.loads(line) for line in whole.splitlines()]
-    lines[0]["facts"]["metrics"] = {"ndcg@10": 0.9}
-    history.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(ArtifactError, match=r"history.jsonl: line 2 \(published .*\) does not follow the line before"):
+    for edited in (0, 1):
+        lines = [json.loads(line) for line in whole.splitlines()]
+        lines[edited]["facts"]["metrics"] = {"ndcg@10": 0.9}
+        history.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(ArtifactError, match=rf"line {edited + 1} \(published .*\) or the one before"):
+            folder.history()
+    history.write_bytes(whole.splitlines(keepends=True)[1])
+    with pytest.raises(ArtifactError, match=r"line 1 \(published .*\) or the one before it was edited"):
         folder.history()
 
 
 def test_a_damaged_version_is_named(folder: PublishFolder) -> None:
     name = publish(folder, "a")
     folder.check(name)
+    manifest = folder.version(name) / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text("[]")
+    with pytest.raises(ArtifactError, match=r"manifest.json: is missing or damaged"):
+        folder.check(name)
+    manifest.write_text(whole)
     (folder.version(name) / "recommendations.csv").write_text("b")
     with pytest.raises(ArtifactError, match=r"recommendations.csv: is missing or damaged; go back with"):
         folder.check(name)

@@ -13,7 +13,7 @@ def test_every_member_is_tuned_within_the_budget_and_what_does_not_help_is_said(
     assert done.code == 0, done.err
     for member in ("ease", "plain_ease", "neighbours", "item_knn", "item_similarity", "ials", "transitions", "popular"):
         assert f"{member}: trial 1" in done.err, member
-    assert "of the CPU time that head.budget gives" in done.err
+    assert "sequential: head.budget: " in done.err
     # The tiny shop has too few validation queries for a second stage.
     assert "fusion: second stage lambdamart: not learned: " in done.err
     assert yaml.safe_load(Path("run/model/config.yaml").read_text("utf-8"))["head"]["unfit"] == "refuse"

@@ -90,6 +90,15 @@ def test_rollback_promotion_and_pins_are_recorded(llmrec, model: str, tiny_prepa
     assert events == ["rolled back", "pinned", "promoted", "candidate", "published"]
 
 
+def test_a_first_version_waits_for_a_person_too(llmrec, model: str) -> None:
+    done = publish(llmrec, f"model={model}", "gate.review=true")
+    assert done.code == 0, done.err
+    assert Path("published/candidate/model").is_dir()
+    assert not Path("published/current").exists()
+    assert llmrec("publish", "to=published", "promote=true").code == 0
+    assert Path("published/current/model").is_dir()
+
+
 def test_a_refitted_model_needs_the_one_that_was_evaluated(llmrec, model: str, tiny_prepared: Path) -> None:
     assert llmrec("finetune", *EASE, "refit=all", f"prepared={tiny_prepared}", "run_dir=runs/all").code == 0
     done = publish(llmrec, "model=runs/all")

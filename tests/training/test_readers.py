@@ -50,7 +50,7 @@ def test_users_are_the_mean_of_the_bank_over_the_rest_of_their_history():
     matrix, vectors, bank, loss = random_loss()
     kept = np.flatnonzero(matrix.sum(axis=1) > 1)
     items = torch.from_numpy(loss.rows)
-    products = loss._cosines(vectors, items, loss._sample(items))
+    products = loss._products(vectors, items, loss._users(items))
     for row, item in enumerate(loss.rows):
         for column, user in enumerate(kept):
             rest = [other for other in np.flatnonzero(matrix[user]) if other != item]
@@ -79,12 +79,12 @@ def test_gradients_of_vectors_and_temperatures_are_finite_differences():
     items = torch.from_numpy(loss.rows)
     loss(vectors, items)  # Sums the bank, in float64 here.
 
-    sample = loss._sample(items)
-    readers = loss._readers(items, sample).double()
+    users = loss._users(items)
+    readers = users.readers_BS.double()
 
     def of(vectors, log_scale):
         products = leave_one_out(vectors[items], loss.bank_TD[items], loss.sums_UD, readers, loss.length_U)
-        return readers_loss(products, readers, loss._log_activity(sample), log_scale, 0.4)
+        return readers_loss(products, readers, users.log_activity_S, log_scale, 0.4)
 
     assert torch.autograd.gradcheck(of, (vectors.requires_grad_(True),
                                          loss.log_scale_2.detach().clone().requires_grad_(True)))
@@ -136,12 +136,12 @@ def test_a_sample_of_users_has_readers_of_each_item_and_stands_for_all():
     rng = np.random.default_rng(0)
     shares = np.array([[0.001], [0.002], [0.01], [0.02], [0.1], [0.5]])
     readers = sp.csr_array((rng.random((6, 3000)) < shares).astype(np.float32))
-    sample = sample_users(readers, 400, np.random.default_rng(1))
-    assert len(sample.rows_S) == len(np.unique(sample.rows_S)) == 400
-    found = np.diff(readers[:, sample.rows_S].indptr)
+    rows, log_weights = sample_users(readers, 400, np.random.default_rng(1))
+    assert len(rows) == len(np.unique(rows)) == 400
+    found = np.diff(readers[:, rows].indptr)
     assert (found >= np.minimum(np.diff(readers.indptr), 16)).all()
     # Those drawn for an item stand for themselves, the others for all that were not drawn.
-    assert np.exp(sample.log_weight_S).sum() == pytest.approx(3000, rel=1e-5)
+    assert np.exp(log_weights).sum() == pytest.approx(3000, rel=1e-5)
 
 
 def test_the_loss_over_a_sample_estimates_that_over_all_users():
@@ -151,10 +151,10 @@ def test_the_loss_over_a_sample_estimates_that_over_all_users():
     loss.settings = ReadersSettings(max_users=600, temperature=1.0)
     assert loss.logits(vectors, items).shape[1] == 600
     estimates = []
-    for seed in range(40):
-        sample = sample_users(loss.readers_TU[loss.rows], 600, np.random.default_rng(seed))
-        logits = loss._cosines(vectors, items, sample) * loss.log_scale_2[0].exp() + loss._log_activity(sample)
-        estimates.append(logits.exp().sum(dim=1))
+    for order in range(40):
+        # Other orders of the same items draw other users.
+        permuted = torch.from_numpy(np.random.default_rng(order).permutation(loss.rows))
+        estimates.append(loss.logits(vectors, permuted).exp().sum(dim=1)[permuted.argsort()])
     torch.testing.assert_close(torch.stack(estimates).mean(dim=0), whole, rtol=0.01, atol=0)
 
 

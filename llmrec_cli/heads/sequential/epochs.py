@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from llmrec_cli.training.clock import work_seconds
 
 _MEASURED_S = 5.0
 """CPU seconds of steps that are measured."""
+_LEAST_STEPS = 4
+"""Steps that are measured of epochs with fewer."""
 _FILE = "epochs.json"
 
 
@@ -29,13 +32,12 @@ def epochs_within(budget_s: float, most: int, steps: Steps, parameters: Sequence
     if file is not None and resumed and file.exists():
         return int(read_json(file)["epochs"])
     epoch_s = processes.broadcast_from_first(_seconds_of_an_epoch(steps, parameters, seed))
-    epochs = int(min(most, max(1, budget_s // epoch_s)))
+    epochs = int(min(most, max(1, budget_s // max(epoch_s, 1e-9))))
     if file is not None and processes.is_first():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"epochs": epochs})
-    of_most = "all that optim.epochs allows" if epochs == most else f"of at most {most}"
-    print(f"sequential: {epochs} epochs, {of_most}, take about {in_time(epochs * epoch_s)} of the CPU time that "
-          f"head.budget gives", file=sys.stderr)
+    print(f"sequential: head.budget: {epochs} of at most {most} epochs, which take about {in_time(epochs * epoch_s)} "
+          f"of CPU time", file=sys.stderr)
     if epoch_s > budget_s:
         print(f"warning: head.budget: a single epoch takes more, {in_time(epoch_s)}; give more, or a smaller model",
               file=sys.stderr)
@@ -43,17 +45,19 @@ def epochs_within(budget_s: float, most: int, steps: Steps, parameters: Sequence
 
 
 def _seconds_of_an_epoch(steps: Steps, parameters: Sequence[torch.nn.Parameter], seed: int) -> float:
-    """Return the CPU time of an epoch of gradients, from its first steps; the first of all is not counted."""
-    num_steps, started, device = 0, 0.0, parameters[0].device
+    """Return the CPU time of an epoch, from its first steps; the first of all is slow and not counted."""
+    device, started = parameters[0].device, 0.0
+    # A learning rate of 0 changes nothing, and takes the time of a real step: with many items more than the gradients.
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
+    batches = (batch for epoch in count() for batch in steps.batches(epoch, np.random.default_rng([seed, epoch])))
     with torch.random.fork_rng():
-        for batch in steps.batches(0, np.random.default_rng([seed, 0])):
+        for number, batch in enumerate(batches):
             steps.loss(batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
             now = work_seconds(device)
-            if num_steps == 0:
+            if number == 0:
                 started = now
-            num_steps += 1
-            if now - started > _MEASURED_S:
-                break
-    for parameter in parameters:
-        parameter.grad = None
-    return (work_seconds(device) - started) / max(1, num_steps - 1) * steps.num_batches
+            elif now - started > _MEASURED_S or number >= max(_LEAST_STEPS, steps.num_batches):
+                return (now - started) / number * steps.num_batches
+    raise AssertionError("batches() gave none")

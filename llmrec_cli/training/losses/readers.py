@@ -21,11 +21,21 @@ _LEAST_READERS = 16
 """Readers of each item that are among the users of a step, where there are so many; as targets more teach no more."""
 
 
-class UserSample(NamedTuple):
-    """The users of a step: rows of U (S,), and the logarithm of how many users each stands for (S,)."""
+class StepUsers(NamedTuple):
+    """The users that a step compares.
 
-    rows_S: np.ndarray
-    log_weight_S: np.ndarray
+    Attributes
+    ----------
+    readers_BS : 1 for each user who chose the item
+    sums_SD : sums of the bank over the users' histories
+    length_S : lengths of the histories
+    log_activity_S : log(length + 1), and the logarithm of how many users a user of a sample stands for
+    """
+
+    readers_BS: torch.Tensor
+    sums_SD: torch.Tensor
+    length_S: torch.Tensor
+    log_activity_S: torch.Tensor
 
 
 class Readers(TextLoss[ReadersSettings]):
@@ -70,60 +80,53 @@ class Readers(TextLoss[ReadersSettings]):
 
     def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean of both directions' losses for items of a step."""
-        sample = self._sample(items_B)
-        return readers_loss(self._cosines(vectors_TD, items_B, sample), self._readers(items_B, sample),
-                            self._log_activity(sample), self.log_scale_2, self.settings.items_share)
+        users = self._users(items_B)
+        return readers_loss(self._products(vectors_TD, items_B, users), users.readers_BS, users.log_activity_S,
+                            self.log_scale_2, self.settings.items_share)
 
     def logits(self, vectors_TD: torch.Tensor, items_B: torch.Tensor) -> torch.Tensor:
         """Return the logits of the step's users for each item, (B, S)."""
-        sample = self._sample(items_B)
-        return self._cosines(vectors_TD, items_B, sample) * self.log_scale_2[0].exp() + self._log_activity(sample)
+        users = self._users(items_B)
+        return self._products(vectors_TD, items_B, users) * self.log_scale_2[0].exp() + users.log_activity_S
 
-    def _sample(self, items_B: torch.Tensor) -> UserSample:
+    def _users(self, items_B: torch.Tensor) -> StepUsers:
         """Return the users that a step with these items compares; the same items give the same users."""
-        num_users, most = len(self.length_U), self.settings.max_users
-        if num_users <= most:
-            return UserSample(np.arange(num_users), np.zeros(num_users, np.float32))
-        items = items_B.cpu().numpy()
-        return sample_users(self.readers_TU[items], most, np.random.default_rng(items))
-
-    def _cosines(self, vectors_TD: torch.Tensor, items_B: torch.Tensor, sample: UserSample) -> torch.Tensor:
         if self.sums_UD is None:
             # Only here, so that a resumed run sums the bank of its checkpoint.
             self.sums_UD = torch.from_numpy(self.matrix_UT @ self.bank_TD.cpu().numpy()).to(self.device)
-        rows_S = torch.from_numpy(sample.rows_S).to(self.device)
-        return leave_one_out(vectors_TD[items_B], self.bank_TD[items_B], self.sums_UD[rows_S],
-                             self._readers(items_B, sample), self.length_U[rows_S])
+        items = items_B.cpu().numpy()
+        readers_BU, sums, length, log_weight = self.readers_TU[items], self.sums_UD, self.length_U, torch.zeros(1)
+        if len(length) > self.settings.max_users:
+            rows, log_weights = sample_users(readers_BU, self.settings.max_users, np.random.default_rng(items))
+            drawn = torch.from_numpy(rows).to(self.device)
+            readers_BU, sums, length = readers_BU[:, rows], sums[drawn], length[drawn]
+            log_weight = torch.from_numpy(log_weights)
+        # So that texts need not learn who reads much.
+        log_activity = (length + 1).log() + log_weight.to(self.device)
+        return StepUsers(torch.from_numpy(readers_BU.toarray()).to(self.device), sums, length, log_activity)
 
-    def _readers(self, items_B: torch.Tensor, sample: UserSample) -> torch.Tensor:
-        """Return 1 for each user of the step who chose the item, float32 (B, S)."""
-        readers_BU = self.readers_TU[items_B.cpu().numpy()]
-        return torch.from_numpy(readers_BU[:, sample.rows_S].toarray()).to(self.device)
-
-    def _log_activity(self, sample: UserSample) -> torch.Tensor:
-        """Return log(length of history + 1) of each user of the step (S,), so that texts need not learn who reads much,
-        and the logarithm of how many users it stands for."""
-        rows_S = torch.from_numpy(sample.rows_S).to(self.device)
-        return (self.length_U[rows_S] + 1).log() + torch.from_numpy(sample.log_weight_S).to(self.device)
+    def _products(self, vectors_TD: torch.Tensor, items_B: torch.Tensor, users: StepUsers) -> torch.Tensor:
+        return leave_one_out(vectors_TD[items_B], self.bank_TD[items_B], users.sums_SD, users.readers_BS,
+                             users.length_S)
 
 
-def sample_users(readers_BU: sp.csr_array, most: int, generator: np.random.Generator) -> UserSample:
-    """Return about `most` users: some readers of each item, and others, each of which stands for several.
+def sample_users(readers_BU: sp.csr_array, most: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return about `most` users (S,), ascending, and the logarithm of how many users each stands for, float32 (S,).
 
-    So a softmax over the sample estimates that over all users (Bengio and Senecal 2008), and items with few readers
-    keep them.
+    Some readers of each item are drawn first, so that items with few readers keep them, and stand for themselves. The
+    others are drawn at random and stand for all that were not drawn: a softmax over the sample estimates that over all
+    users (Bengio and Senecal 2008).
     """
-    bounds, num_users = readers_BU.indptr, readers_BU.shape[1]
-    drawn = [generator.choice(readers, min(len(readers), _LEAST_READERS), replace=False)
-             for readers in np.split(readers_BU.indices, bounds[1:-1])]
-    own = np.unique(np.concatenate(drawn))
+    num_users = readers_BU.shape[1]
+    own = np.unique(np.concatenate([generator.choice(readers, min(len(readers), _LEAST_READERS), replace=False)
+                                    for readers in np.split(readers_BU.indices, readers_BU.indptr[1:-1])]))
     others = np.setdiff1d(generator.choice(num_users, min(most, num_users), replace=False), own)
     others = generator.permutation(others)[:max(1, most - len(own))]
-    weight = np.log((num_users - len(own)) / max(1, len(others)))
     rows = np.concatenate([own, others]).astype(np.int64)
+    log_weights = np.zeros(len(rows), np.float32)
+    log_weights[len(own):] = np.log((num_users - len(own)) / max(1, len(others)))
     order = np.argsort(rows)
-    log_weight = np.concatenate([np.zeros(len(own)), np.full(len(others), weight)]).astype(np.float32)
-    return UserSample(rows[order], log_weight[order])
+    return rows[order], log_weights[order]
 
 
 def leave_one_out(vectors_BD: torch.Tensor, bank_BD: torch.Tensor, sums_UD: torch.Tensor, readers_BU: torch.Tensor,

@@ -60,7 +60,7 @@ class SharedNegativesLoss(Loss[N]):
     def against(self, positive_B: torch.Tensor, negative_BC: torch.Tensor, excluded_BC: torch.Tensor,
                 weight_B: torch.Tensor | None = None) -> torch.Tensor:
         """Raise: heads that draw negatives for each row have losses of their own."""
-        raise NotImplementedError(f"loss={self.settings.kind} needs negatives that all positions share")
+        raise AssertionError(f"{self.settings.kind} is for positions only, by works_with")
 
 
 class _SharedNegatives(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """The causal transformer: visibility of places, training batches, and learning."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -371,10 +372,20 @@ def test_a_budget_of_cpu_time_gives_the_epochs_that_fit_and_a_refit_keeps_their_
     parameters = list(steps.model.parameters())
     before = [parameter.clone() for parameter in parameters]
     assert epochs_within(3600, 7, steps, parameters, 1, tmp_path, resumed=False) == 7
-    assert "7 epochs, all that optim.epochs allows" in capsys.readouterr().err
+    assert "head.budget: 7 of at most 7 epochs" in capsys.readouterr().err
     assert epochs_within(1e-9, 7, steps, parameters, 1, tmp_path, resumed=False) == 1
     assert "a single epoch takes more" in capsys.readouterr().err
     # A resumed run does not measure again.
     assert epochs_within(3600, 7, steps, parameters, 1, tmp_path, resumed=True) == 1
     assert all(torch.equal(one, other) for one, other in zip(parameters, before, strict=True))
     assert all(parameter.grad is None for parameter in parameters)
+
+
+@pytest.mark.parametrize("batch_size", [100, 10**6])
+def test_a_budget_counts_every_step_but_the_first_also_of_epochs_of_a_single_step(batch_size, monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 30, (50, 10)).tolist()
+    steps = steps_of(rows, 30, batch_size=batch_size)
+    readings = itertools.count()  # A second for each step.
+    monkeypatch.setattr("llmrec_cli.heads.sequential.epochs.work_seconds", lambda device: float(next(readings)))
+    budget = 3 * steps.num_batches + 0.5
+    assert epochs_within(budget, 99, steps, list(steps.model.parameters()), 1, None, resumed=False) == 3
