@@ -428,8 +428,9 @@ PREPARE = {
         "{summary}；其交互：训练 {train:,}，验证 {valid:,}，测试 {test:,}",
     "{tied}, and {num:,} of {total:,} {audience} ({share:.1%}) have a tied held-out interaction":
         "{tied}，{total:,} 个{audience}中有 {num:,} 个（{share:.1%}）的留出交互有并列",
-    "interactions of the same user and time are in the order of the files (dataset.equal_times=file)":
-        "同一用户同一时间的交互按其在文件中的顺序排列（dataset.equal_times=file）",
+    "{num:,} interactions have the same user and time as another, and are in the order of the files "
+    "(dataset.equal_times=file)":
+        "{num:,} 条交互与另一条的用户和时间相同，按其在文件中的顺序排列（dataset.equal_times=file）",
     "{tied}; a salted hash orders equal times, so their order is arbitrary":
         "{tied}；时间相同的交互按加盐哈希排序，因此其先后是任意的",
     "{tied}; a salted hash orders equal times, so their order is arbitrary; if a column has the true order, name it "

@@ -24,7 +24,7 @@ from llmrec_cli.ingest.interactions.filters import (
     select,
 )
 from llmrec_cli.ingest.interactions.id_codes import FIRST, CodedRows, encode
-from llmrec_cli.ingest.interactions.order import ORDER, with_ties
+from llmrec_cli.ingest.interactions.order import ORDER, num_at_equal_times, with_ties
 from llmrec_cli.ingest.interactions.splits import LEAKED, SplitRows
 from llmrec_cli.ingest.interactions.suspicious_rows import warn_of_rejected_times, warn_of_suspicious_rows
 from llmrec_cli.ingest.interactions.temporal import find_far_rows
@@ -172,9 +172,6 @@ def read_interactions(connection: BaseBackend, staged: StagedFiles, settings: Da
     raw = read_raw(connection, staged, settings, earlier=earlier)
     if policy_of(settings) == "sum":
         refuse_overlap(raw, force, account)
-    if settings.equal_times == "file":
-        account.notes.append(Phrase("interactions of the same user and time are in the order of the files "
-                                    "(dataset.equal_times=file)"))
     had_returns = earlier is not None and bool(earlier.manifest["counts"].get("returned"))
     return filter_interactions(raw, staged, settings, account, had_returns)
 
@@ -215,6 +212,9 @@ def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSett
         account.counts["ignored_unsound"] = num_ignored
     if returned is not None:
         account.counts["returned"] = size(returned)
+    if settings.equal_times == "file":
+        account.notes.append(Phrase("{num:,} interactions have the same user and time as another, and are in the "
+                                    "order of the files (dataset.equal_times=file)", num=num_at_equal_times(rows)))
     account.notes += note_absent_events(raw) + notes_of(selected, policy, settings, account.counts, weak)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]

@@ -14,7 +14,7 @@ import ibis
 from ibis.expr.types import StringValue, Table
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.ingest.engine import materialise, size
+from llmrec_cli.ingest.engine import collect, materialise, size
 from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.language.phrases import Phrase
 from llmrec_cli.settings.dataset import DatasetSettings
@@ -88,6 +88,12 @@ def with_ties(coded: CodedRows) -> CodedRows:
     tied = named.mutate(**{TIE: tie_hash(named)}).select(*rows.columns, TIE)
     others = rows.anti_join(shared, moment).mutate(**{TIE: ibis.literal("")})
     return coded.with_rows(materialise(others.select(*rows.columns, TIE).union(tied)))
+
+
+def num_at_equal_times(rows: Table) -> int:
+    """Return the number of interactions with the user and time of another, whatever orders them."""
+    counted = rows.group_by("user", "timestamp").agg(times=rows.count())
+    return int(collect(counted.filter(counted.times > 1).agg(num=counted.times.sum()))["num"][0].as_py() or 0)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def sizes_of(prepared: Prepared, user: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("name", ["clicks.csv", "clicks.parquet"])
-def test_the_order_of_the_file_orders_equal_times_if_asked(tmp_path: Path, name: str) -> None:
+def test_the_order_of_the_file_orders_equal_times_if_asked(tmp_path: Path, name: str,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
     users = [f"u{n}" for n in range(20)]
     rows = [(user, item, "7") for user in users for item in "zab"]
     text = HEADER.replace("value,", "") + "".join(f"{','.join(row)}\n" for row in rows)
@@ -42,6 +43,8 @@ def test_the_order_of_the_file_orders_equal_times_if_asked(tmp_path: Path, name:
     assert prepared.in_split("test") == {(user, "b") for user in users}
     assert prepared.in_split("valid") == {(user, "a") for user in users}
     assert prepared.counts["interactions_tied"] == 0
+    assert "60 interactions have the same user and time as another, and are in the order of the files" in "".join(
+        capsys.readouterr())
 
 
 def test_the_order_of_files_is_that_of_the_settings(tmp_path: Path) -> None:
